@@ -1,0 +1,26 @@
+// Cost and reward of one sample (SplitEE, arXiv 2309.09195, section 3).
+// gamma = lambda1 * layers + lambda2 * exits evaluated; an offload adds o.
+// reward = confidence of the answer - mu * cost.
+// Unit: whatever lambda is given in; records and reports divide by lambda = lambda1 + lambda2.
+// Thread rule: plain values.
+#pragma once
+
+#include <cstddef>
+
+namespace splitee::policy {
+
+struct CostModel {
+  double lambda1 = 0.1;  // one layer
+  double lambda2 = 0.0;  // one exit head
+  double offload = 0.5;  // o
+  double mu = 1.0;
+
+  double lambda() const { return lambda1 + lambda2; }
+  double cost(std::size_t layers, std::size_t exits, bool offloaded) const {
+    return lambda1 * static_cast<double>(layers) + lambda2 * static_cast<double>(exits) +
+           (offloaded ? offload : 0.0);
+  }
+  double reward(double confidence, double cost) const { return confidence - mu * cost; }
+};
+
+}  // namespace splitee::policy
