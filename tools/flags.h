@@ -1,0 +1,67 @@
+// What the three programs share of their command lines: parsing with our exit codes, numbers that
+// are checked where CLI11 does not (NaN), the flags of the cost model and of the model file.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "policy/cost.h"
+#include "runtime/model.h"
+#include "runtime/status.h"
+
+namespace splitee::tools {
+
+// Parses; on --help, --version or an error prints and returns the exit code to end with.
+std::optional<int> parse(CLI::App& app, int argc, char** argv);
+
+// Adds --version.
+void add_version(CLI::App& app);
+
+// A finite number within [low, high]; of any size beyond 0 where `open_low`.
+CLI::Validator number_within(double low, double high);
+CLI::Validator positive_number();
+CLI::Validator non_negative_number();
+
+// --model, --target and --threads.
+struct ModelFlags {
+  std::string path;
+  std::string target;
+  std::size_t threads = 1;
+};
+void add_model_flags(CLI::App& app, ModelFlags& flags, const std::string& threads_help);
+
+// Picks the kernel target (flag, then SPLITEE_TARGET, then the best) and opens the model.
+// kInvalidArgument for a target that is unknown or that this CPU lacks.
+runtime::Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags);
+
+// --lambda, --lambda1, --lambda2, --offload-cost, --mu and --costs.
+struct CostFlags {
+  double lambda = 0.1;
+  std::optional<double> lambda1, lambda2;
+  double offload = 0.5;
+  double mu = 1.0;
+  std::string costs_path;  // stays empty where the command has no --costs
+};
+void add_cost_flags(CLI::App& app, CostFlags& flags);
+void add_costs_file_flag(CLI::App& app, CostFlags& flags);
+
+// The cost model that the flags describe; reads the cost file where one is named.
+runtime::Result<policy::CostModel> cost_model(const CostFlags& flags);
+
+// Names joined by ", " for help texts and messages.
+template <class Range>
+std::string join(const Range& names) {
+  std::string out;
+  for (const auto& name : names) {
+    if (!out.empty()) out += ", ";
+    out += name;
+  }
+  return out;
+}
+
+}  // namespace splitee::tools
