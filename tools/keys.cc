@@ -1,14 +1,11 @@
 #include "tools/keys.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
 #include <array>
-#include <cerrno>
-#include <cstring>
+#include <span>
 #include <string_view>
 
 #include "runtime/file.h"
@@ -40,25 +37,6 @@ Status for_each_line(const std::string& text, Take take) {
   return {};
 }
 
-// Creates a file that must not exist yet, complete under its name or not at all.
-Status create_file(const std::string& path, const std::string& text, mode_t mode) {
-  const std::string temporary = fmt::format("{}.{}.tmp", path, ::getpid());
-  const auto problem = [&](const char* what) {
-    const Status status(Code::kIo, fmt::format("{}: {}: {}", path, what, std::strerror(errno)));
-    ::unlink(temporary.c_str());
-    return status;
-  };
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-  if (fd < 0) return Status(Code::kIo, fmt::format("{}: cannot create: {}", path, std::strerror(errno)));
-  const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
-                       ::fsync(fd) == 0;
-  const bool closed = ::close(fd) == 0;
-  if (!written || !closed) return problem("cannot write");
-  if (::link(temporary.c_str(), path.c_str()) != 0) return problem("cannot create");
-  ::unlink(temporary.c_str());
-  return {};
-}
-
 }  // namespace
 
 bool valid_key(const std::string& key) {
@@ -78,15 +56,19 @@ Result<KeyPair> generate_key_pair() {
 }
 
 Status write_key_pair(const std::string& prefix, const KeyPair& keys) {
-  const std::string public_path = prefix + ".public";
-  if (::access(public_path.c_str(), F_OK) == 0) {
-    return Status(Code::kIo, public_path + ": exists; keys are not replaced");
+  const std::string secret_path = prefix + ".secret", public_path = prefix + ".public";
+  for (const std::string& path : {secret_path, public_path}) {
+    if (::access(path.c_str(), F_OK) == 0) {
+      return Status(Code::kIo, path + ": exists; keys are not replaced");
+    }
   }
-  const Status status = create_file(
-      prefix + ".secret",
-      fmt::format("public-key {}\nsecret-key {}\n", keys.public_key, keys.secret_key), 0600);
+  const std::string secret =
+      fmt::format("public-key {}\nsecret-key {}\n", keys.public_key, keys.secret_key);
+  const Status status =
+      runtime::write_file_atomically(secret_path, std::as_bytes(std::span(secret)), 0600);
   if (!status.ok()) return status;
-  return create_file(public_path, keys.public_key + "\n", 0644);
+  const std::string line = keys.public_key + "\n";
+  return runtime::write_file_atomically(public_path, std::as_bytes(std::span(line)));
 }
 
 Result<KeyPair> read_secret_key(const std::string& path) {

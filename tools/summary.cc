@@ -71,7 +71,7 @@ std::string Summary::table() const {
   row("bytes sent", fmt::format("{}", bytes_sent_));
   row("latency p50, p99", fmt::format("{:.2f} ms, {:.2f} ms", latency_.quantile(0.5) / 1000,
                                       latency_.quantile(0.99) / 1000));
-  if (cut_ > 0) row("texts cut to the context", fmt::format("{}", cut_));
+  if (cut_ > 0) row("texts that fill the context", fmt::format("{}", cut_));
   if (invalid_utf8 > 0) row("texts not in UTF-8", fmt::format("{}", invalid_utf8));
   return text;
 }

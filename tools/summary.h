@@ -4,7 +4,7 @@
 //   final_cost (in lambda; the latter of running every layer on the edge), cost_saved (share of
 //   final_cost), mean_reward, bytes_sent, latency_us {"p50", "p99"}, splits (chosen, counts, [0]
 //   is the input itself), exit_layers (counts by layer, [0] is unused), invalid_utf8, cut (texts
-//   longer than the model's context), seconds
+//   that fill the model's context; longer ones are cut to it), seconds
 // Thread rule: one thread at a time.
 #pragma once
 
