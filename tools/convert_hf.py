@@ -468,7 +468,7 @@ def parse_labels(text):
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def parse_arguments():
+def parse_arguments(argv):
     summary, _, details = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -487,11 +487,11 @@ def parse_arguments():
     parser.add_argument("--temperatures", metavar="FILE.json", help="JSON list with one number "
                         "per exit, from the first to the last: the logits are divided by it "
                         "(default: 1)")  # fmt: skip
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main():
-    arguments = parse_arguments()
+def main(argv=None):
+    arguments = parse_arguments(argv)
     try:
         convert(arguments)
     except CheckpointError as error:

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Tests of tools/convert_hf.py on tiny random checkpoints, through its command line.
+"""Tests of tools/convert_hf.py (the first argument) on tiny random checkpoints.
 
-The GGUF file is read back by the small reader below, which shares nothing with the converter.
-Exit 77 (skipped) where numpy is missing.
+Most runs call its main() in this process, some start it. The GGUF file is read back by the small
+reader below, which shares nothing with the converter. Exit 77 (skipped) where numpy is missing.
 """
 
+import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -21,7 +23,11 @@ except ImportError:
     print("skipped: no numpy")
     sys.exit(77)
 
-CONVERTER = sys.argv[1]
+CONVERTER = os.path.abspath(sys.argv[1])
+sys.path.insert(0, os.path.dirname(CONVERTER))
+_spec = importlib.util.spec_from_file_location("convert_hf", CONVERTER)
+converter = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(converter)
 SEED = 20230919
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "##ing", "bad", "é", "##\u2581x", "##"]
 LAYERS, HIDDEN, HEADS, FFN, POSITIONS, TYPES, CLASSES = 3, 6, 2, 10, 7, 2, 3
@@ -189,6 +195,15 @@ class Folder:
         return self
 
     def run(self, *flags):
+        out, err, status = io.StringIO(), io.StringIO(), None
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                status = converter.main([self.path, "--output", self.output, *flags])
+            except SystemExit as error:
+                status = error.code
+        return subprocess.CompletedProcess(flags, status, out.getvalue(), err.getvalue())
+
+    def start(self, *flags):
         command = [sys.executable, CONVERTER, self.path, "--output", self.output, *flags]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
@@ -557,11 +572,21 @@ def test_usage(root):
     folder.refused("out.gguf")
     folder.remove("model.safetensors").refused("model.safetensors", "pytorch_model.bin")
     folder.write("model.safetensors.index.json", "{}").refused("several files")
-    result = subprocess.run([sys.executable, CONVERTER, "--help"], capture_output=True, text=True,
-                            check=False)  # fmt: skip
+    result = folder.start("--help")
     assert result.returncode == 0
     for flag in ("--output", "--dtype", "--alpha", "--labels", "--temperatures"):
         assert flag in result.stdout
+
+
+def test_processes(root):
+    folder = Folder(root, random_tensors("bert"))
+    result = folder.start()
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    compare(read_gguf(folder.output), random_tensors("bert"), "bert", [LAYERS])
+    folder.write("config.json", "{")
+    result = folder.start()
+    assert result.returncode == 1 and "config.json: not JSON" in result.stderr, result.stderr
+    assert folder.start("--alpha", "2").returncode == 2
 
 
 def test_atomic(root):
