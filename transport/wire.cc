@@ -120,7 +120,7 @@ Status check_capabilities(std::uint32_t capabilities) {
   return {};
 }
 
-Result<Body> read_hello(const Fields& fields, Bytes payload) {
+Status read_hello(const Fields& fields, Bytes payload, Body& body) {
   if (Status status = check_no_tensor(fields); !status.ok()) return status;
   if (payload.size() != kHelloBytes) return corrupt("size of hello");
   Hello hello;
@@ -132,12 +132,13 @@ Result<Body> read_hello(const Fields& fields, Bytes payload) {
   if (Status status = check_capabilities(hello.capabilities); !status.ok()) return status;
   if (hello.window == 0 || hello.window > kMaxWindow) return corrupt("window of hello");
   if (load<std::uint32_t>(payload, 12) != 0) return corrupt("reserved bits of hello");
-  return Body{hello};
+  body = hello;
+  return {};
 }
 
 bool within(std::uint32_t value, std::uint32_t most) { return value >= 1 && value <= most; }
 
-Result<Body> read_welcome(const Fields& fields, Bytes payload) {
+Status read_welcome(const Fields& fields, Bytes payload, Body& body) {
   if (Status status = check_no_tensor(fields); !status.ok()) return status;
   if (payload.size() != kWelcomeBytes) return corrupt("size of welcome");
   Welcome welcome;
@@ -154,10 +155,11 @@ Result<Body> read_welcome(const Fields& fields, Bytes payload) {
     return corrupt("limits of welcome");
   }
   if (load<std::uint64_t>(payload, 24) != 0) return corrupt("reserved bits of welcome");
-  return Body{welcome};
+  body = welcome;
+  return {};
 }
 
-Result<Body> read_infer(const Fields& fields, Bytes payload) {
+Status read_infer(const Fields& fields, Bytes payload, Body& body) {
   Infer infer{fields.layer,   fields.tokens, fields.hidden, static_cast<Dtype>(fields.dtype),
               fields.time_us, payload};
   if (fields.dtype < static_cast<std::uint8_t>(Dtype::kF32) ||
@@ -173,7 +175,8 @@ Result<Body> read_infer(const Fields& fields, Bytes payload) {
     return corrupt("payload of " + std::to_string(payload.size()) + " bytes for a shape of " +
                    std::to_string(expected));
   }
-  return Body{infer};
+  body = infer;
+  return {};
 }
 
 Status check_reply(const Reply& reply) {
@@ -193,7 +196,7 @@ Status check_reply(const Reply& reply) {
   return {};
 }
 
-Result<Body> read_reply(const Fields& fields, Bytes payload) {
+Status read_reply(const Fields& fields, Bytes payload, Body& body) {
   if (fields.dtype != static_cast<std::uint8_t>(Dtype::kF32)) return corrupt("dtype of reply");
   if (fields.layer != 0 || fields.tokens != 0) return corrupt("layer or tokens in a reply");
   if (!within(fields.hidden, kMaxClasses)) return corrupt("classes of reply");
@@ -210,12 +213,13 @@ Result<Body> read_reply(const Fields& fields, Bytes payload) {
               payload.size() - kReplyFixedBytes);
   reply.server_us = static_cast<std::uint32_t>(fields.time_us);
   if (Status status = check_reply(reply); !status.ok()) return status;
-  return Body{std::move(reply)};
+  body = std::move(reply);
+  return {};
 }
 
 bool is_printable(char c) { return c >= ' ' && c <= '~'; }
 
-Result<Body> read_refusal(const Fields& fields, Bytes payload) {
+Status read_refusal(const Fields& fields, Bytes payload, Body& body) {
   if (Status status = check_no_tensor(fields); !status.ok()) return status;
   if (payload.size() < kRefuseFixedBytes || payload.size() > kRefuseFixedBytes + kMaxTextBytes) {
     return corrupt("size of refuse");
@@ -231,33 +235,35 @@ Result<Body> read_refusal(const Fields& fields, Bytes payload) {
   if (!std::all_of(refusal.text.begin(), refusal.text.end(), is_printable)) {
     return corrupt("text of refuse");
   }
-  return Body{std::move(refusal)};
+  body = std::move(refusal);
+  return {};
 }
 
 template <class T>
-Result<Body> read_empty(const Fields& fields, Bytes payload) {
+Status read_empty(const Fields& fields, Bytes payload, Body& body) {
   if (Status status = check_no_tensor(fields); !status.ok()) return status;
   if (fields.envelope.model_hash != 0) return corrupt("model hash of a ping or pong");
   if (!payload.empty()) return corrupt("payload of a ping or pong");
-  return Body{T{}};
+  body = T{};
+  return {};
 }
 
-Result<Body> read_body(const Fields& fields, Bytes payload) {
+Status read_body(const Fields& fields, Bytes payload, Body& body) {
   switch (static_cast<MessageType>(fields.type)) {
     case MessageType::kHello:
-      return read_hello(fields, payload);
+      return read_hello(fields, payload, body);
     case MessageType::kWelcome:
-      return read_welcome(fields, payload);
+      return read_welcome(fields, payload, body);
     case MessageType::kInfer:
-      return read_infer(fields, payload);
+      return read_infer(fields, payload, body);
     case MessageType::kReply:
-      return read_reply(fields, payload);
+      return read_reply(fields, payload, body);
     case MessageType::kRefuse:
-      return read_refusal(fields, payload);
+      return read_refusal(fields, payload, body);
     case MessageType::kPing:
-      return read_empty<Ping>(fields, payload);
+      return read_empty<Ping>(fields, payload, body);
     case MessageType::kPong:
-      return read_empty<Pong>(fields, payload);
+      return read_empty<Pong>(fields, payload, body);
   }
   return corrupt("message type " + std::to_string(fields.type));
 }
@@ -408,9 +414,9 @@ Result<Message> decode(std::span<const Bytes> frames) {
   }
   const bool may_lack_id = fields->type == static_cast<std::uint8_t>(MessageType::kRefuse);
   if (fields->envelope.request_id == 0 && !may_lack_id) return corrupt("request id 0");
-  Result<Body> body = read_body(*fields, payload);
-  if (!body.ok()) return body.status();
-  return Message{fields->envelope, std::move(*body)};
+  Message message{fields->envelope, {}};
+  if (Status status = read_body(*fields, payload, message.body); !status.ok()) return status;
+  return message;
 }
 
 std::uint64_t readable_request_id(Bytes header_frame) {
