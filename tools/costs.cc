@@ -1,9 +1,10 @@
 #include "tools/costs.h"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <span>
+
+#include <nlohmann/json.hpp>
 
 #include "runtime/file.h"
 

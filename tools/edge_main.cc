@@ -1,8 +1,8 @@
 // splitee-edge: classifies a stream of samples, offloading what its policy will not answer here.
+#include <span>
+
 #include <fmt/format.h>
 #include <signal.h>
-
-#include <span>
 
 #include "runtime/file.h"
 #include "tools/clock.h"
@@ -84,8 +84,7 @@ Status prepare(Run& run) {
   Status status = prepare_policy(run);
   if (status.ok()) status = prepare_files(run);
   if (status.ok()) status = prepare_link(run);
-  run.summary =
-      std::make_unique<Summary>(run.model->config().layers, run.policy_options.costs);
+  run.summary = std::make_unique<Summary>(run.model->config().layers, run.policy_options.costs);
   run.summary->policy = run.options.policy;
   run.summary->alpha = run.policy_options.alpha;
   run.summary->seed = run.options.seed;

@@ -1,10 +1,9 @@
 #include "tools/edge_options.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <iterator>
-#include <map>
+
+#include <fmt/format.h>
 
 #include "tools/keys.h"
 
@@ -54,8 +53,9 @@ void add_link_flags(CLI::App& app, EdgeOptions& options) {
       ->check(CLI::IsMember({"f32", "f16", "i8"}))
       ->capture_default_str();
   CLI::Option* secret =
-      app.add_option("--secret-key", options.secret_key_path,
-                     "this edge's PREFIX.secret file of `splitee keygen`; encrypts the link (CURVE)")
+      app.add_option(
+             "--secret-key", options.secret_key_path,
+             "this edge's PREFIX.secret file of `splitee keygen`; encrypts the link (CURVE)")
           ->type_name("FILE")
           ->needs("--server");
   app.add_option("--server-key", options.server_key,
@@ -72,8 +72,9 @@ void add_policy_flags(CLI::App& app, EdgeOptions& options) {
       ->type_name("NAME")
       ->check(CLI::IsMember(names))
       ->capture_default_str();
-  app.add_option("--alpha", options.alpha,
-                 "confidence from which a sample exits, 0 to 1 (default: the model's own, else 0.9)")
+  app.add_option(
+         "--alpha", options.alpha,
+         "confidence from which a sample exits, 0 to 1 (default: the model's own, else 0.9)")
       ->type_name("X")
       ->check(number_within(0, 1));
   app.add_option("--split", options.split, "layer to split at, 1-based, for --policy fixed")
@@ -98,10 +99,7 @@ void add_input_output_flags(CLI::App& app, EdgeOptions& options) {
   app.add_option("--input", options.input, "samples; - is standard input")
       ->type_name("FILE")
       ->capture_default_str();
-  app.add_option("--input-format", options.input_format, "lines or tsv (default: lines)")
-      ->type_name("FORMAT")
-      ->transform(CLI::Transformer(std::map<std::string, InputFormat>{
-          {"lines", InputFormat::kLines}, {"tsv", InputFormat::kTsv}}));
+  add_input_format_flag(app, options.input_format);
   app.add_option("--output", options.output, "records; - is standard output")
       ->type_name("FILE")
       ->capture_default_str();

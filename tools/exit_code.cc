@@ -1,8 +1,8 @@
 #include "tools/exit_code.h"
 
-#include <fmt/format.h>
-
 #include <cstdio>
+
+#include <fmt/format.h>
 
 namespace splitee::tools {
 

@@ -1,9 +1,10 @@
 #include "tools/flags.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <limits>
+#include <map>
+
+#include <fmt/format.h>
 
 #include "kernels/kernels.h"
 #include "tools/costs.h"
@@ -89,6 +90,13 @@ void add_model_flags(CLI::App& app, ModelFlags& flags, const std::string& thread
       ->capture_default_str();
 }
 
+void add_input_format_flag(CLI::App& app, InputFormat& format) {
+  app.add_option("--input-format", format, "lines or tsv (default: lines)")
+      ->type_name("FORMAT")
+      ->transform(CLI::Transformer(std::map<std::string, InputFormat>{
+          {"lines", InputFormat::kLines}, {"tsv", InputFormat::kTsv}}));
+}
+
 Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags) {
   const std::string name =
       flags.target.empty() ? std::string(kernels::target_from_environment()) : flags.target;
@@ -143,8 +151,8 @@ Result<policy::CostModel> cost_model(const CostFlags& flags) {
     model.lambda2 = flags.lambda * (1.0 - share);
     return model;
   }
-  model.lambda1 = flags.lambda1.value_or(flags.lambda2 ? flags.lambda - *flags.lambda2
-                                                       : flags.lambda);
+  model.lambda1 =
+      flags.lambda1.value_or(flags.lambda2 ? flags.lambda - *flags.lambda2 : flags.lambda);
   model.lambda2 = flags.lambda2.value_or(flags.lambda - model.lambda1);
   if (!flags.lambda1 || !flags.lambda2) {
     if (model.lambda1 < 0 || model.lambda2 < 0) {

@@ -2,17 +2,18 @@
 // are checked where CLI11 does not (NaN), the flags of the cost model and of the model file.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include <CLI/CLI.hpp>
+
 #include "policy/cost.h"
 #include "runtime/model.h"
 #include "runtime/status.h"
+#include "tools/sample_reader.h"
 
 namespace splitee::tools {
 
@@ -22,7 +23,7 @@ std::optional<int> parse(CLI::App& app, int argc, char** argv);
 // Adds --version.
 void add_version(CLI::App& app);
 
-// A finite number within [low, high]; of any size beyond 0 where `open_low`.
+// A number from low to high; a finite one above 0; a finite one of 0 or more.
 CLI::Validator number_within(double low, double high);
 CLI::Validator positive_number();
 CLI::Validator non_negative_number();
@@ -34,6 +35,9 @@ struct ModelFlags {
   std::size_t threads = 1;
 };
 void add_model_flags(CLI::App& app, ModelFlags& flags, const std::string& threads_help);
+
+// --input-format.
+void add_input_format_flag(CLI::App& app, InputFormat& format);
 
 // Picks the kernel target (flag, then SPLITEE_TARGET, then the best) and opens the model.
 // kInvalidArgument for a target that is unknown or that this CPU lacks.

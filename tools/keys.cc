@@ -1,12 +1,12 @@
 #include "tools/keys.h"
 
-#include <fmt/format.h>
-#include <unistd.h>
-#include <zmq.h>
-
 #include <array>
 #include <span>
 #include <string_view>
+
+#include <fmt/format.h>
+#include <unistd.h>
+#include <zmq.h>
 
 #include "runtime/file.h"
 
@@ -110,8 +110,8 @@ Result<std::vector<std::string>> read_public_keys(const std::string& path) {
   const Status status = for_each_line(*text, [&](std::size_t number, std::string_view line) {
     keys.emplace_back(line.substr(0, line.find(' ')));
     if (valid_key(keys.back())) return Status();
-    return Status(Code::kCorrupt, fmt::format("{}: line {}: not a public key of 40 Z85 characters",
-                                              path, number));
+    return Status(Code::kCorrupt,
+                  fmt::format("{}: line {}: not a public key of 40 Z85 characters", path, number));
   });
   if (!status.ok()) return status;
   if (keys.empty()) return Status(Code::kCorrupt, path + ": holds no key");

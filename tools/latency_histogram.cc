@@ -29,14 +29,16 @@ double value_of(std::size_t bucket) {
 }  // namespace
 
 void LatencyHistogram::add(std::int64_t microseconds) {
-  const std::size_t bucket = bucket_of(static_cast<std::uint64_t>(std::max<std::int64_t>(0, microseconds)));
+  const std::size_t bucket =
+      bucket_of(static_cast<std::uint64_t>(std::max<std::int64_t>(0, microseconds)));
   if (bucket >= counts_.size()) counts_.resize(bucket + 1);
   ++counts_[bucket];
   ++total_;
 }
 
 double LatencyHistogram::quantile(double q) const {
-  const auto rank = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::ceil(q * static_cast<double>(total_))));
+  const auto rank = std::max<std::uint64_t>(
+      1, static_cast<std::uint64_t>(std::ceil(q * static_cast<double>(total_))));
   std::uint64_t seen = 0;
   for (std::size_t bucket = 0; bucket < counts_.size(); ++bucket) {
     seen += counts_[bucket];

@@ -1,13 +1,13 @@
 #include "tools/line_reader.h"
 
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-#include <utility>
 
 namespace splitee::tools {
 
@@ -94,11 +94,12 @@ Result<std::optional<std::string_view>> LineReader::next() {
     const std::size_t held = buffer_.size() - begin_;
     const char* from = buffer_.data() + begin_;
     if (const void* end = std::memchr(from + searched, '\n', held - searched)) {
-      return std::optional(take_line(static_cast<std::size_t>(static_cast<const char*>(end) - from), 1));
+      return std::optional(
+          take_line(static_cast<std::size_t>(static_cast<const char*>(end) - from), 1));
     }
     if (held > kMaxLineBytes) {
-      return Status(Code::kCorrupt, name_ + ": line " + std::to_string(line_number_ + 1) +
-                                        ": longer than 64 MiB");
+      return Status(Code::kCorrupt,
+                    name_ + ": line " + std::to_string(line_number_ + 1) + ": longer than 64 MiB");
     }
     searched = held;
     Result<bool> more = fill();

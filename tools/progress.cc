@@ -1,9 +1,9 @@
 #include "tools/progress.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstdio>
+
+#include <fmt/format.h>
 
 namespace splitee::tools {
 

@@ -1,9 +1,9 @@
 #include "tools/record.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <iterator>
+
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 namespace splitee::tools {

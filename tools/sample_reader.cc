@@ -1,9 +1,9 @@
 #include "tools/sample_reader.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
+
+#include <fmt/format.h>
 
 namespace splitee::tools {
 
@@ -69,7 +69,8 @@ Status SampleReader::error(const std::string& what) const {
 Status SampleReader::read_header() {
   Result<std::optional<std::string_view>> line = lines_.next();
   if (!line.ok()) return line.status();
-  if (!*line) return Status(Code::kNotFound, lines_.name() + ": no header line with a column 'text'");
+  if (!*line)
+    return Status(Code::kNotFound, lines_.name() + ": no header line with a column 'text'");
   split_fields(**line, fields_);
   columns_ = fields_.size();
   const auto column = [&](std::string_view name) -> std::optional<std::size_t> {
@@ -95,15 +96,17 @@ Result<std::optional<std::uint32_t>> SampleReader::read_label(std::string_view f
   std::uint32_t number = 0;
   const char* end = field.data() + field.size();
   const auto [stop, problem] = std::from_chars(field.data(), end, number);
-  if (problem == std::errc() && stop == end && number < labels_.size()) return std::optional(number);
+  if (problem == std::errc() && stop == end && number < labels_.size())
+    return std::optional(number);
   const auto found = std::find(labels_.begin(), labels_.end(), field);
   if (found != labels_.end()) {
     return std::optional(static_cast<std::uint32_t>(found - labels_.begin()));
   }
   std::string names;
   for (const std::string& label : labels_) names += (names.empty() ? "" : ", ") + label;
-  return error(fmt::format("column 'label': '{}' is neither a class number from 0 to {} nor one of {}",
-                           field.substr(0, 40), labels_.size() - 1, names));
+  return error(
+      fmt::format("column 'label': '{}' is neither a class number from 0 to {} nor one of {}",
+                  field.substr(0, 40), labels_.size() - 1, names));
 }
 
 Status SampleReader::read_row(std::string_view line, Sample& sample) {

@@ -1,9 +1,9 @@
 #include "tools/state_file.h"
 
-#include <sys/stat.h>
-
 #include <cerrno>
 #include <span>
+
+#include <sys/stat.h>
 
 #include "runtime/file.h"
 

@@ -1,8 +1,8 @@
 #include "tools/summary.h"
 
-#include <fmt/format.h>
-
 #include <iterator>
+
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 namespace splitee::tools {
@@ -59,7 +59,8 @@ std::string Summary::table() const {
   row("policy", policy);
   row("samples", fmt::format("{}", samples_));
   if (labelled_ > 0) {
-    row("accuracy", fmt::format("{:.2f} % of {} labelled", 100 * share(correct_, labelled_), labelled_));
+    row("accuracy",
+        fmt::format("{:.2f} % of {} labelled", 100 * share(correct_, labelled_), labelled_));
   }
   for (const Route route : kRoutes) {
     row(fmt::format("route {}", policy::route_name(route)),

@@ -34,7 +34,9 @@ class Summary {
   double seconds = 0;
 
   std::uint64_t samples() const { return samples_; }
-  std::uint64_t routes(policy::Route route) const { return routes_[static_cast<std::size_t>(route)]; }
+  std::uint64_t routes(policy::Route route) const {
+    return routes_[static_cast<std::size_t>(route)];
+  }
   std::string table() const;
   std::string json() const;
 
