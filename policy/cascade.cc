@@ -7,7 +7,9 @@
 namespace splitee::policy {
 namespace {
 
-double entropy_term(double p) { return p > 0.0 ? -p * std::log(p) : 0.0; }
+double entropy_term(double p) {
+  return p > 0.0 ? -p * std::log(p) : 0.0;
+}
 
 class Cascade : public PolicyBase {
  protected:

@@ -6,7 +6,9 @@
 namespace splitee::policy {
 namespace {
 
-bool is_confidence(float value) { return value >= 0.0f && value <= 1.0f; }  // false for NaN
+bool is_confidence(float value) {
+  return value >= 0.0f && value <= 1.0f;
+}  // false for NaN
 
 }  // namespace
 

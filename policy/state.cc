@@ -22,7 +22,9 @@ void append(std::string& out, std::uint64_t value, std::size_t bytes) {
   }
 }
 
-void append(std::string& out, double value) { append(out, std::bit_cast<std::uint64_t>(value), 8); }
+void append(std::string& out, double value) {
+  append(out, std::bit_cast<std::uint64_t>(value), 8);
+}
 
 std::uint64_t read(std::string_view in, std::size_t bytes) {
   std::uint64_t value = 0;
