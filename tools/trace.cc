@@ -1,11 +1,13 @@
+#include "policy/policy.h"
 #include "policy/trace.h"
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <limits>
-#include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
 
 #include <fmt/format.h>
