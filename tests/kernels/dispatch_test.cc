@@ -16,7 +16,7 @@ TEST_CASE("targets: known words, each once, scalar last and always there") {
   for (const Kernels* kernels : targets) {
     CHECK(names.insert(kernels->target).second);
     CHECK(known.count(kernels->target) == 1);
-    MESSAGE(std::string(kernels->target) << ": " << (supported(*kernels) ? "here" : "not here"));
+    MESSAGE(std::string(kernels->target) << ": " << std::string(supported(*kernels) ? "here" : "not here"));
   }
 }
 
