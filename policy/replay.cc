@@ -16,6 +16,11 @@ using runtime::Status;
 
 constexpr std::size_t kPrefetchAhead = 8;  // samples; hides the memory's latency in a shuffle
 
+std::string_view policy_name(const ReplayOptions& options) {
+  if (options.policy == "oracle") return "fixed";
+  return options.policy;
+}
+
 // Every exit's answer to one sample.
 struct TraceRow {
   const float* confidence;
@@ -89,8 +94,8 @@ class Replayer {
         shuffle(std::span(order), rng);
       }
       policy_options_.seed = mix_seed(run_seed);
-      const std::string_view name = options_.policy == "oracle" ? "fixed" : options_.policy;
-      const Result<std::unique_ptr<Policy>> policy = make_policy(name, policy_options_);
+      const Result<std::unique_ptr<Policy>> policy =
+          make_policy(policy_name(options_), policy_options_);
       if (!policy.ok()) return policy.status();
       run_once(**policy, order, recorder);
       rejected += (*policy)->rejected();
@@ -165,8 +170,7 @@ Status check(const Trace& trace, const ReplayOptions& options) {
                   std::to_string(options.policy_options.arms()));
   }
   // The policy's own checks, before any work.
-  const std::string_view name = options.policy == "oracle" ? "fixed" : options.policy;
-  return make_policy(name, options.policy_options).status();
+  return make_policy(policy_name(options), options.policy_options).status();
 }
 
 }  // namespace

@@ -7,7 +7,9 @@
 //   C_j <  alpha   arm j would have offloaded: its reward needs C_L, revealed only if C_i < alpha.
 // Updating only where the reward is known (`splitee-s-known`, kept for comparison) drops exactly
 // the samples of arm j that are hard at j and easy at i. Arm j's mean then counts its exits too
-// often and its offloads too rarely, and no number of samples cures it.
+// often and its offloads too rarely, and no number of samples cures it. On a planted stream (40 %
+// of samples hard at exit 1, easy at exit 2; tests/policy/splitee_test.cc) its regret after 20,000
+// samples is 949, against 34 for the rule below and 72 for splitee.
 //
 // The rule here. The reward of arm j is a mixture,
 //   r_j = p_j * E[reward | C_j >= alpha] + (1 - p_j) * w_j,   w_j = E[reward | C_j < alpha].

@@ -90,6 +90,7 @@ class Parser {
   }
 
   Status parse_row(std::string_view row) {
+    if (row.empty()) return error("empty");
     const char* at = row.data();
     const char* const end = at + row.size();
     ClassNumber label = kNoLabel;
