@@ -94,7 +94,9 @@ void Client::Impl::open(std::size_t link) {
   }
 }
 
-void Client::Impl::close(std::size_t link) { sockets[link].reset(); }
+void Client::Impl::close(std::size_t link) {
+  sockets[link].reset();
+}
 
 bool Client::Impl::send(std::size_t link, Frames frames) {
   return sockets[link] && transport::send(*sockets[link], {}, std::move(frames));
@@ -184,8 +186,12 @@ OffloadOutcome Client::offload(const OffloadRequest& request, std::int64_t deadl
   }
 }
 
-std::string Client::last_problem() const { return impl_->core.last_problem(); }
+std::string Client::last_problem() const {
+  return impl_->core.last_problem();
+}
 
-const ClientCounters& Client::counters() const { return impl_->core.counters(); }
+const ClientCounters& Client::counters() const {
+  return impl_->core.counters();
+}
 
 }  // namespace splitee::transport

@@ -33,9 +33,9 @@ struct CurveClientKeys {
 struct ClientOptions {
   std::vector<std::string> endpoints;
   std::uint64_t model_hash = 0;
-  std::size_t classes = 0;              // replies must have as many; 0 takes the server's word
+  std::size_t classes = 0;               // replies must have as many; 0 takes the server's word
   Dtype activation_dtype = Dtype::kF32;  // kF32, kF16 or kI8
-  std::size_t window = 1;               // requests in flight per server, for submit()
+  std::size_t window = 1;                // requests in flight per server, for submit()
   std::optional<CurveClientKeys> curve;
   std::uint32_t hello_timeout_ms = 2'000;  // to connect, and again to be welcomed
   std::uint32_t reconnect_min_ms = 100;    // first back-off, doubled up to the next

@@ -11,7 +11,9 @@ namespace {
 // A server may be busy for a moment; from this refusal on it gets a rest.
 constexpr std::uint32_t kBusyLimit = 3;
 
-std::int64_t ms(std::uint32_t value) { return std::int64_t{value} * 1'000; }
+std::int64_t ms(std::uint32_t value) {
+  return std::int64_t{value} * 1'000;
+}
 
 // Vigna's splitmix64.
 std::uint64_t next_random(std::uint64_t& state) {
@@ -63,7 +65,9 @@ std::int64_t ClientCore::backoff_us(std::uint32_t step) {
   return base - static_cast<std::int64_t>(next_random(jitter_) % (half + 1));
 }
 
-std::int64_t ClientCore::slow_retry_us() { return backoff_us(20); }
+std::int64_t ClientCore::slow_retry_us() {
+  return backoff_us(20);
+}
 
 void ClientCore::tick(std::int64_t now_us) {
   expire_requests(now_us);
@@ -184,9 +188,8 @@ Client::Ticket ClientCore::submit(const OffloadRequest& request, std::int64_t de
   const auto link =
       std::find_if(links_.begin(), links_.end(), [this](const Link& l) { return usable(l); });
   if (link == links_.end()) {
-    const bool full = std::any_of(links_.begin(), links_.end(), [](const Link& l) {
-      return l.state == Link::State::kReady;
-    });
+    const bool full = std::any_of(links_.begin(), links_.end(),
+                                  [](const Link& l) { return l.state == Link::State::kReady; });
     return fail(Kind::kUnavailable, full ? "window full" : last_problem());
   }
   if (deadline_us <= 0) return fail(Kind::kTimeout, "no time left to offload");
@@ -197,9 +200,9 @@ Client::Ticket ClientCore::submit(const OffloadRequest& request, std::int64_t de
   infer.hidden = link->welcome.hidden;
   infer.dtype = options_.activation_dtype;
   infer.deadline_us = time_us;
-  runtime::Result<Frames> frames =
-      request.activation.empty() ? encode_tokens(sent, time_us, request.ids, request.types)
-                                 : encode_activation(sent, infer, request.activation);
+  runtime::Result<Frames> frames = request.activation.empty()
+                                       ? encode_tokens(sent, time_us, request.ids, request.types)
+                                       : encode_activation(sent, infer, request.activation);
   if (!frames.ok()) return fail(Kind::kRefused, frames.status().message());
   const std::uint64_t bytes = frames->size();
   const auto index = static_cast<std::size_t>(link - links_.begin());

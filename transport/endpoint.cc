@@ -1,8 +1,8 @@
 #include "transport/endpoint.h"
 
-#include <arpa/inet.h>
-
 #include <string>
+
+#include <arpa/inet.h>
 
 namespace splitee::transport {
 

@@ -17,7 +17,9 @@ bool send_part(zmq::socket_t& socket, zmq::message_t part, int flags) {
   return true;
 }
 
-void free_payload(void* data, void*) { delete[] static_cast<std::byte*>(data); }
+void free_payload(void* data, void*) {
+  delete[] static_cast<std::byte*>(data);
+}
 
 zmq::message_t to_message(Buffer buffer) {
   const std::size_t size = buffer.size();

@@ -17,6 +17,7 @@ using runtime::Status;
 constexpr float kMaxHalf = 65504.0f;
 constexpr float kMaxCode = 127.0f;
 constexpr std::uint32_t kExponentBits = 0x7f800000u;
+constexpr std::uint32_t kExponentOne = 0x00800000u;
 
 // Rounds to nearest, ties to even. |value| <= kMaxHalf. Without branches, for the vectoriser.
 inline std::uint16_t to_half(float value) {
@@ -64,7 +65,9 @@ void write_row_i8(std::span<const float> row, std::byte* scale_out, std::byte* o
   }
 }
 
-Status not_finite() { return {Code::kCorrupt, "activation is not finite"}; }
+Status not_finite() {
+  return {Code::kCorrupt, "activation is not finite"};
+}
 
 Status read_half(std::span<const std::byte> in, std::span<float> out) {
   float largest = 0;
@@ -147,11 +150,13 @@ std::uint64_t infer_payload_bytes(Dtype dtype, std::uint64_t tokens, std::uint64
 }
 
 bool all_finite(std::span<const float> values) {
-  std::uint32_t largest = 0;
+  // An exponent of all ones carries into the sign bit when one is added. Unlike a comparison or a
+  // maximum, that vectorises with every instruction set.
+  std::uint32_t carries = 0;
   for (const float value : values) {
-    largest = std::max(largest, std::bit_cast<std::uint32_t>(value) & kExponentBits);
+    carries |= (std::bit_cast<std::uint32_t>(value) & kExponentBits) + kExponentOne;
   }
-  return largest != kExponentBits;
+  return (carries >> 31) == 0;
 }
 
 void write_activation(const Infer& infer, std::span<const float> activation,

@@ -74,7 +74,9 @@ Frames seal(MessageType type, const Envelope& envelope, Buffer payload, Fields f
   return frames;
 }
 
-Status corrupt(std::string what) { return {Code::kCorrupt, std::move(what)}; }
+Status corrupt(std::string what) {
+  return {Code::kCorrupt, std::move(what)};
+}
 
 Result<Fields> read_header(Bytes header) {
   if (header.size() != kHeaderBytes) {
@@ -85,9 +87,8 @@ Result<Fields> read_header(Bytes header) {
   Fields fields;
   fields.version = load<std::uint16_t>(header, 4);
   if (fields.version != kProtocolVersion) {
-    return Status{Code::kUnsupported,
-                  "protocol version " + std::to_string(fields.version) + " instead of " +
-                      std::to_string(kProtocolVersion)};
+    return Status{Code::kUnsupported, "protocol version " + std::to_string(fields.version) +
+                                          " instead of " + std::to_string(kProtocolVersion)};
   }
   fields.type = load<std::uint8_t>(header, 6);
   fields.dtype = load<std::uint8_t>(header, 7);
@@ -136,7 +137,9 @@ Status read_hello(const Fields& fields, Bytes payload, Body& body) {
   return {};
 }
 
-bool within(std::uint32_t value, std::uint32_t most) { return value >= 1 && value <= most; }
+bool within(std::uint32_t value, std::uint32_t most) {
+  return value >= 1 && value <= most;
+}
 
 Status read_welcome(const Fields& fields, Bytes payload, Body& body) {
   if (Status status = check_no_tensor(fields); !status.ok()) return status;
@@ -217,7 +220,9 @@ Status read_reply(const Fields& fields, Bytes payload, Body& body) {
   return {};
 }
 
-bool is_printable(char c) { return c >= ' ' && c <= '~'; }
+bool is_printable(char c) {
+  return c >= ' ' && c <= '~';
+}
 
 Status read_refusal(const Fields& fields, Bytes payload, Body& body) {
   if (Status status = check_no_tensor(fields); !status.ok()) return status;

@@ -17,15 +17,17 @@
 //        4    2 version      1
 //        6    1 type         MessageType
 //        7    1 dtype        Dtype of the payload's tensor, 0 where there is none
-//        8    8 request id   chosen by the edge, never 0; an answer repeats it. 0 only in a refuse
-//                            whose request could not be read
+//        8    8 request id   chosen by the edge, never 0, growing from message to message of a
+//                            session; an answer repeats it. 0 only in a refuse whose request could
+//                            not be read
 //       16    8 model hash   content hash of the sender's model file; 0 in ping and pong
 //       24    4 layer        infer: layer whose output is sent, 0 for token ids; else 0
 //       28    4 tokens       infer: rows of the tensor; else 0
 //       32    4 hidden       infer: columns of the tensor, 0 for token ids; reply: classes; else 0
 //       36    4 reserved     0
 //       40    8 time us      infer: what is left of the deadline, 1 .. kMaxDeadlineUs;
-//                            reply: time between receiving the request and sending the reply; else 0
+//                            reply: time between receiving the request and sending the reply; else
+//                            0
 //       48    8 clock us     the sender's monotonic clock when it sent, of any epoch. A server
 //                            compares the delays of one peer's messages with each other, and so
 //                            finds requests that were stuck on the way, without a common clock
@@ -95,10 +97,12 @@ enum class MessageType : std::uint8_t {
 
 enum class Dtype : std::uint8_t { kNone = 0, kF32 = 1, kF16 = 2, kI8 = 3, kTokens = 4 };
 
-constexpr std::uint32_t capability(Dtype dtype) { return 1u << static_cast<unsigned>(dtype); }
-inline constexpr std::uint32_t kAllCapabilities =
-    capability(Dtype::kF32) | capability(Dtype::kF16) | capability(Dtype::kI8) |
-    capability(Dtype::kTokens);
+constexpr std::uint32_t capability(Dtype dtype) {
+  return 1u << static_cast<unsigned>(dtype);
+}
+inline constexpr std::uint32_t kAllCapabilities = capability(Dtype::kF32) |
+                                                  capability(Dtype::kF16) | capability(Dtype::kI8) |
+                                                  capability(Dtype::kTokens);
 
 enum class RefuseCode : std::uint32_t {
   kBusy = 1,                // the queue is full; finish it yourself

@@ -1,8 +1,8 @@
 #include "transport/endpoint.h"
 
-#include <doctest/doctest.h>
-
 #include <string>
+
+#include <doctest/doctest.h>
 
 namespace splitee::transport {
 
@@ -17,8 +17,8 @@ TEST_CASE("loopback endpoints are told from those that others can reach") {
        {"tcp://*:5555", "tcp://0.0.0.0:5555", "tcp://[::]:5555", "tcp://eth0:5555", "tcp://lo:5555",
         "tcp://192.168.1.2:5555", "tcp://128.0.0.1:5555", "tcp://example.org:5555",
         "tcp://127.0.0.1.example.org:5555", "tcp://localhost.example.org:1", "tcp://127.0.0.1",
-        "tcp://[::ffff:10.0.0.1]:5555", "udp://127.0.0.1:5555", "pgm://127.0.0.1:5555", "", "tcp://",
-        "127.0.0.1:5555"}) {
+        "tcp://[::ffff:10.0.0.1]:5555", "udp://127.0.0.1:5555", "pgm://127.0.0.1:5555", "",
+        "tcp://", "127.0.0.1:5555"}) {
     CAPTURE(endpoint);
     CHECK_FALSE(is_loopback_endpoint(endpoint));
   }

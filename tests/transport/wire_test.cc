@@ -1,7 +1,5 @@
 #include "transport/wire.h"
 
-#include <doctest/doctest.h>
-
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -9,6 +7,8 @@
 #include <random>
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "runtime/hash.h"
 
@@ -28,8 +28,7 @@ struct Raw {
 
 Raw to_raw(const Frames& frames) {
   const View payload = frames.payload.bytes();
-  return {Bytes(frames.header.begin(), frames.header.end()),
-          Bytes(payload.begin(), payload.end())};
+  return {Bytes(frames.header.begin(), frames.header.end()), Bytes(payload.begin(), payload.end())};
 }
 
 runtime::Result<Message> decode_raw(const Raw& raw) {
@@ -91,8 +90,8 @@ Frames infer_sample(Dtype dtype) {
 std::vector<std::pair<std::string, Raw>> samples() {
   std::vector<std::pair<std::string, Raw>> all;
   all.emplace_back("hello", to_raw(encode(kEnvelope, Hello{})));
-  all.emplace_back("welcome", to_raw(encode(kEnvelope, Welcome{kAllCapabilities, 512, 12, 192, 2,
-                                                               4})));
+  all.emplace_back("welcome",
+                   to_raw(encode(kEnvelope, Welcome{kAllCapabilities, 512, 12, 192, 2, 4})));
   all.emplace_back("infer f32", to_raw(infer_sample(Dtype::kF32)));
   all.emplace_back("infer f16", to_raw(infer_sample(Dtype::kF16)));
   all.emplace_back("infer i8", to_raw(infer_sample(Dtype::kI8)));
@@ -206,24 +205,29 @@ TEST_CASE("f16 rounds to nearest even and saturates") {
     float value, expected;
   };
   const std::vector<Case> cases = {
-      {0.0f, 0.0f},           {-0.0f, -0.0f},
-      {1.0f, 1.0f},           {-2.5f, -2.5f},
-      {65504.0f, 65504.0f},   {1e38f, 65504.0f},
-      {-70000.0f, -65504.0f}, {65519.0f, 65504.0f},
-      {1.0f + 0x1p-11f, 1.0f},                      // a tie, to the even side below
-      {1.0f + 3 * 0x1p-11f, 1.0f + 2 * 0x1p-10f},   // a tie, to the even side above
-      {1.0f + 0x1.1p-11f, 1.0f + 0x1p-10f},         // just above a tie
-      {0x1p-14f, 0x1p-14f},                         // smallest normal
-      {0x1p-24f, 0x1p-24f},                         // smallest subnormal
-      {0x1p-25f, 0.0f},                             // a tie at its half
-      {0x1.8p-24f, 0x1p-23f},                       // a tie between subnormals
-      {0x1p-14f - 0x1p-26f, 0x1p-14f},              // rounds up into the normal range
-      {1e-30f, 0.0f},         {-1e-30f, -0.0f},
+      {0.0f, 0.0f},
+      {-0.0f, -0.0f},
+      {1.0f, 1.0f},
+      {-2.5f, -2.5f},
+      {65504.0f, 65504.0f},
+      {1e38f, 65504.0f},
+      {-70000.0f, -65504.0f},
+      {65519.0f, 65504.0f},
+      {1.0f + 0x1p-11f, 1.0f},                     // a tie, to the even side below
+      {1.0f + 3 * 0x1p-11f, 1.0f + 2 * 0x1p-10f},  // a tie, to the even side above
+      {1.0f + 0x1.1p-11f, 1.0f + 0x1p-10f},        // just above a tie
+      {0x1p-14f, 0x1p-14f},                        // smallest normal
+      {0x1p-24f, 0x1p-24f},                        // smallest subnormal
+      {0x1p-25f, 0.0f},                            // a tie at its half
+      {0x1.8p-24f, 0x1p-23f},                      // a tie between subnormals
+      {0x1p-14f - 0x1p-26f, 0x1p-14f},             // rounds up into the normal range
+      {1e-30f, 0.0f},
+      {-1e-30f, -0.0f},
   };
   std::vector<float> values;
   for (const Case& c : cases) values.push_back(c.value);
-  const Raw raw =
-      to_raw(activation_frames(Dtype::kF16, 1, 1, static_cast<std::uint32_t>(cases.size()), values));
+  const Raw raw = to_raw(
+      activation_frames(Dtype::kF16, 1, 1, static_cast<std::uint32_t>(cases.size()), values));
   const auto message = decode_raw(raw);
   REQUIRE(message.ok());
   std::vector<float> got(cases.size());
@@ -485,11 +489,11 @@ TEST_CASE("frames of the wrong number or size are refused") {
   const View header(good.header), payload(good.payload), empty;
   const auto refused = [](std::vector<View> frames) { return !decode(frames).ok(); };
   CHECK_FALSE(refused({header, payload}));
-  CHECK(refused({}));                         // W01
-  CHECK(refused({empty}));                    // W02
-  CHECK(refused({header}));                   // W10
-  CHECK(refused({header, payload, empty}));   // W10
-  CHECK(refused({empty, header, payload}));   // W10: a REQ socket's envelope
+  CHECK(refused({}));                        // W01
+  CHECK(refused({empty}));                   // W02
+  CHECK(refused({header}));                  // W10
+  CHECK(refused({header, payload, empty}));  // W10
+  CHECK(refused({empty, header, payload}));  // W10: a REQ socket's envelope
   CHECK(refused({payload, header}));
   CHECK(refused({header, empty}));
   for (const std::uint64_t size :
