@@ -145,7 +145,7 @@ Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
     if (found == layers.end()) {
       return Status(Code::kInvalidArgument,
                     fmt::format("--split {}: this model's exits are at layers {}", *options.split,
-                                fmt::join(layers, ", ")));
+                                join(layers)));
     }
     result.fixed_arm = static_cast<std::size_t>(found - layers.begin());
   }

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <limits>
-#include <map>
 
 #include <fmt/format.h>
 
@@ -91,10 +90,9 @@ void add_model_flags(CLI::App& app, ModelFlags& flags, const std::string& thread
 }
 
 void add_input_format_flag(CLI::App& app, InputFormat& format) {
-  app.add_option("--input-format", format, "lines or tsv (default: lines)")
-      ->type_name("FORMAT")
-      ->transform(CLI::Transformer(std::map<std::string, InputFormat>{
-          {"lines", InputFormat::kLines}, {"tsv", InputFormat::kTsv}}));
+  add_choice<InputFormat>(app, "--input-format", format,
+                          "how the input is laid out: a text per line, or named columns",
+                          {{"lines", InputFormat::kLines}, {"tsv", InputFormat::kTsv}});
 }
 
 Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags) {

@@ -6,6 +6,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -36,6 +38,25 @@ struct ModelFlags {
 };
 void add_model_flags(CLI::App& app, ModelFlags& flags, const std::string& threads_help);
 
+// An option that takes one of the words of `choices`; the first one is the default.
+template <class T>
+void add_choice(CLI::App& app, const std::string& flag, T& value, const std::string& help,
+                const std::vector<std::pair<std::string, T>>& choices) {
+  std::vector<std::string> words;
+  for (const auto& choice : choices) words.push_back(choice.first);
+  app.add_option_function<std::string>(
+         flag,
+         [choices, &value](const std::string& given) {
+           for (const auto& [word, meaning] : choices) {
+             if (word == given) value = meaning;
+           }
+         },
+         help)
+      ->type_name("WORD")
+      ->check(CLI::IsMember(words))
+      ->default_str(words.front());
+}
+
 // --input-format.
 void add_input_format_flag(CLI::App& app, InputFormat& format);
 
@@ -57,13 +78,17 @@ void add_costs_file_flag(CLI::App& app, CostFlags& flags);
 // The cost model that the flags describe; reads the cost file where one is named.
 runtime::Result<policy::CostModel> cost_model(const CostFlags& flags);
 
-// Names joined by ", " for help texts and messages.
+// Names or numbers joined by ", " for help texts and messages.
 template <class Range>
-std::string join(const Range& names) {
+std::string join(const Range& items) {
   std::string out;
-  for (const auto& name : names) {
+  for (const auto& item : items) {
     if (!out.empty()) out += ", ";
-    out += name;
+    if constexpr (std::is_integral_v<std::decay_t<decltype(item)>>) {
+      out += std::to_string(item);
+    } else {
+      out += item;
+    }
   }
   return out;
 }

@@ -124,9 +124,9 @@ Status resolve(Flags& flags, const policy::Trace& trace) {
   const auto& layers = options.layer_of;
   const auto found = std::find(layers.begin(), layers.end(), flags.split);
   if (found == layers.end()) {
-    return Status(Code::kInvalidArgument,
-                  fmt::format("--split {}: the trace's exits are at layers {}", flags.split,
-                              fmt::join(layers, ", ")));
+    return Status(
+        Code::kInvalidArgument,
+        fmt::format("--split {}: the trace's exits are at layers {}", flags.split, join(layers)));
   }
   options.fixed_arm = static_cast<std::size_t>(found - layers.begin());
   return {};

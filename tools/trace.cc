@@ -1,4 +1,3 @@
-#include "policy/policy.h"
 #include "policy/trace.h"
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "policy/policy.h"
 #include "runtime/engine.h"
 #include "tools/commands.h"
 #include "tools/compressed_file.h"
