@@ -1,6 +1,6 @@
 #include "tools/edge_loop.h"
 
-#include <fmt/format.h>
+#include "tools/console.h"
 
 namespace splitee::tools {
 
@@ -23,7 +23,7 @@ EdgeLoop::EdgeLoop(std::shared_ptr<const runtime::Model> model, policy::Policy& 
 void EdgeLoop::notice(const std::string& message) {
   if (!settings_.notices || message == last_notice_) return;
   last_notice_ = message;
-  fmt::print(stderr, "splitee-edge: {}\n", message);
+  print_message(fmt::format("splitee-edge: {}\n", message));
 }
 
 Link EdgeLoop::link() {

@@ -1,15 +1,14 @@
 // splitee-edge: classifies a stream of samples, offloading what its policy will not answer here.
 #include <span>
 
-#include <fmt/format.h>
 #include <signal.h>
 
 #include "runtime/file.h"
 #include "tools/clock.h"
+#include "tools/console.h"
 #include "tools/costs.h"
 #include "tools/edge_loop.h"
 #include "tools/edge_options.h"
-#include "tools/exit_code.h"
 #include "tools/output_file.h"
 #include "tools/progress.h"
 #include "tools/state_file.h"
@@ -38,7 +37,7 @@ struct Run {
   std::unique_ptr<Summary> summary;
 
   void notice(const std::string& message) const {
-    if (!options.quiet) fmt::print(stderr, "splitee-edge: {}\n", message);
+    if (!options.quiet) print_message(fmt::format("splitee-edge: {}\n", message));
   }
 };
 
@@ -115,7 +114,7 @@ Status classify_all(Run& run) {
     run.summary->add(record, loop.edge_layers(), loop.cut());
     status = run.state->sample_done();
     if (!status.ok()) run.notice("state not saved, will be tried again: " + status.message());
-    progress.update(run.samples->lines().bytes_read(), run.samples->lines().total_bytes(),
+    progress.update(run.samples->lines().bytes_taken(), run.samples->lines().total_bytes(),
                     run.summary->samples());
   }
   progress.finish();
@@ -123,7 +122,7 @@ Status classify_all(Run& run) {
 }
 
 Status write_summary(Run& run) {
-  if (!run.options.quiet) fmt::print(stderr, "{}", run.summary->table());
+  if (!run.options.quiet) print_message(run.summary->table());
   if (run.options.summary_path.empty()) return {};
   const std::string json = run.summary->json();
   return runtime::write_file_atomically(run.options.summary_path, std::as_bytes(std::span(json)));

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "tools/console.h"
 #include "tools/keys.h"
 
 namespace splitee::tools {
@@ -77,7 +78,8 @@ void add_policy_flags(CLI::App& app, EdgeOptions& options) {
          "confidence from which a sample exits, 0 to 1 (default: the model's own, else 0.9)")
       ->type_name("X")
       ->check(number_within(0, 1));
-  app.add_option("--split", options.split, "layer to split at, 1-based, for --policy fixed")
+  app.add_option("--split", options.split,
+                 "layer to split at, 1-based; only --policy fixed looks at it")
       ->type_name("K")
       ->check(number_within(1, 1e6));
   app.add_option("--exploration", options.exploration, "weight of UCB1's exploration term")
@@ -125,9 +127,9 @@ std::optional<int> parse_edge_options(int argc, char** argv, EdgeOptions& option
   add_policy_flags(app, options);
   app.footer(footer());
   if (const std::optional<int> code = parse(app, argc, argv)) return code;
-  if ((options.policy == "fixed") != options.split.has_value()) {
-    fmt::print(stderr, "splitee-edge: --policy fixed and --split K go together\n");
-    return 2;
+  if (options.policy == "fixed" && !options.split) {
+    print_message("splitee-edge: --policy fixed needs --split K\n");
+    return kExitUsage;
   }
   return std::nullopt;
 }
@@ -139,7 +141,7 @@ Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
   result.alpha = options.alpha.value_or(config.alpha > 0 ? config.alpha : kDefaultAlpha);
   result.exploration = options.exploration;
   result.seed = options.seed;
-  if (options.split) {
+  if (options.policy == "fixed") {
     const auto& layers = config.exit_layers;
     const auto found = std::find(layers.begin(), layers.end(), *options.split);
     if (found == layers.end()) {

@@ -6,8 +6,8 @@
 #include <fmt/format.h>
 
 #include "kernels/kernels.h"
+#include "tools/console.h"
 #include "tools/costs.h"
-#include "tools/exit_code.h"
 
 namespace splitee::tools {
 
@@ -22,7 +22,8 @@ std::optional<int> parse(CLI::App& app, int argc, char** argv) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
       return app.exit(error);  // --help and --version print to standard output
     }
-    fmt::print(stderr, "{}: {}\nRun with --help for the flags.\n", app.get_name(), error.what());
+    print_message(
+        fmt::format("{}: {}\nRun with --help for the flags.\n", app.get_name(), error.what()));
     return kExitUsage;
   }
   return std::nullopt;

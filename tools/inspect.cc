@@ -7,7 +7,7 @@
 #include "runtime/gguf.h"
 #include "runtime/hash.h"
 #include "tools/commands.h"
-#include "tools/exit_code.h"
+#include "tools/console.h"
 #include "tools/flags.h"
 
 namespace splitee::tools {
@@ -75,19 +75,24 @@ std::string shown(const ordered_json& value) {
   return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
-void print_text(const ordered_json& root) {
+std::string to_text(const ordered_json& root) {
+  std::string text;
+  const auto out = std::back_inserter(text);
   for (const auto& [key, value] : root.items()) {
-    if (key != "metadata" && key != "tensors") fmt::print("{:<20} {}\n", key, shown(value));
+    if (key != "metadata" && key != "tensors")
+      fmt::format_to(out, "{:<20} {}\n", key, shown(value));
   }
-  fmt::print("metadata\n");
+  text += "metadata\n";
   for (const auto& [key, value] : root["metadata"].items()) {
-    fmt::print("  {:<42} {}\n", key, shown(value));
+    fmt::format_to(out, "  {:<42} {}\n", key, shown(value));
   }
-  fmt::print("tensors\n");
+  text += "tensors\n";
   for (const ordered_json& tensor : root["tensors"]) {
-    fmt::print("  {:<42} {:<5} {:<16} {} bytes\n", shown(tensor["name"]), shown(tensor["type"]),
-               shown(tensor["shape"]), tensor["bytes"].get<std::size_t>());
+    fmt::format_to(out, "  {:<42} {:<5} {:<16} {} bytes\n", shown(tensor["name"]),
+                   shown(tensor["type"]), shown(tensor["shape"]),
+                   tensor["bytes"].get<std::size_t>());
   }
+  return text;
 }
 
 int inspect(const ModelFlags& flags, bool json) {
@@ -99,12 +104,7 @@ int inspect(const ModelFlags& flags, bool json) {
   if (!gguf.ok()) return fail("splitee inspect", gguf.status());
   ordered_json root = model_json(**model, file->bytes().size());
   add_contents(*gguf, root);
-  if (json) {
-    fmt::print("{}", dump(root));
-  } else {
-    print_text(root);
-  }
-  return kExitOk;
+  return finish("splitee inspect", print_output(json ? dump(root) : to_text(root)));
 }
 
 }  // namespace

@@ -1,9 +1,7 @@
 #include <memory>
 
-#include <fmt/format.h>
-
 #include "tools/commands.h"
-#include "tools/exit_code.h"
+#include "tools/console.h"
 #include "tools/keys.h"
 
 namespace splitee::tools {
@@ -15,8 +13,9 @@ int keygen(const std::string& prefix) {
   if (!keys.ok()) return fail("splitee keygen", keys.status());
   const runtime::Status status = write_key_pair(prefix, *keys);
   if (!status.ok()) return fail("splitee keygen", status);
-  fmt::print("{0}.secret (keep it private)\n{0}.public {1}\n", prefix, keys->public_key);
-  return kExitOk;
+  const std::string done =
+      fmt::format("{0}.secret (keep it private)\n{0}.public {1}\n", prefix, keys->public_key);
+  return finish("splitee keygen", print_output(done));
 }
 
 }  // namespace

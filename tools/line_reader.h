@@ -30,7 +30,8 @@ class LineReader {
   std::size_t line_number() const { return line_number_; }
   // For messages.
   const std::string& name() const { return name_; }
-  std::uint64_t bytes_read() const { return bytes_read_; }
+  // Of the lines returned so far.
+  std::uint64_t bytes_taken() const { return bytes_read_ - (buffer_.size() - begin_); }
   // Of a regular file; 0 where unknown.
   std::uint64_t total_bytes() const { return total_bytes_; }
 

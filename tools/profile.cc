@@ -8,8 +8,8 @@
 #include "runtime/hash.h"
 #include "tools/clock.h"
 #include "tools/commands.h"
+#include "tools/console.h"
 #include "tools/costs.h"
-#include "tools/exit_code.h"
 #include "tools/flags.h"
 
 namespace splitee::tools {
@@ -102,18 +102,22 @@ Result<CostFile> measure(const Flags& flags, const std::shared_ptr<const runtime
   return costs;
 }
 
-void print_text(const CostFile& costs, const std::vector<std::size_t>& exit_layers) {
-  fmt::print("{} tokens, {} thread(s), kernels {}, weights {}; medians in microseconds\n",
-             costs.seq, costs.threads, costs.target, costs.dtype);
-  fmt::print("{:<10} {:>10.1f}\n", "embedding", costs.embedding_us);
+std::string to_text(const CostFile& costs, const std::vector<std::size_t>& exit_layers) {
+  std::string text;
+  const auto out = std::back_inserter(text);
+  fmt::format_to(out, "{} tokens, {} thread(s), kernels {}, weights {}; medians in microseconds\n",
+                 costs.seq, costs.threads, costs.target, costs.dtype);
+  fmt::format_to(out, "{:<10} {:>10.1f}\n", "embedding", costs.embedding_us);
   for (std::size_t i = 0; i < costs.layers_us.size(); ++i) {
-    fmt::print("layer {:<4} {:>10.1f}\n", i + 1, costs.layers_us[i]);
+    fmt::format_to(out, "layer {:<4} {:>10.1f}\n", i + 1, costs.layers_us[i]);
   }
   for (std::size_t i = 0; i < costs.exits_us.size(); ++i) {
-    fmt::print("exit {:<5} {:>10.1f}\n", exit_layers[i], costs.exits_us[i]);
+    fmt::format_to(out, "exit {:<5} {:>10.1f}\n", exit_layers[i], costs.exits_us[i]);
   }
-  fmt::print("{:<10} {:>10.1f}\n", "total", costs.total_us);
-  fmt::print("lambda1 : lambda2 = {0:.3f} : {1:.3f}\n", layer_share(costs), 1 - layer_share(costs));
+  fmt::format_to(out, "{:<10} {:>10.1f}\n", "total", costs.total_us);
+  fmt::format_to(out, "lambda1 : lambda2 = {0:.3f} : {1:.3f}\n", layer_share(costs),
+                 1 - layer_share(costs));
+  return text;
 }
 
 int profile(Flags flags, bool seq_given) {
@@ -129,14 +133,10 @@ int profile(Flags flags, bool seq_given) {
   }
   Result<CostFile> costs = measure(flags, *model);
   if (!costs.ok()) return fail("splitee profile", costs.status());
-  if (flags.json) {
-    fmt::print("{}", cost_file_json(*costs));
-  } else {
-    print_text(*costs, (*model)->config().exit_layers);
-  }
-  if (flags.output.empty()) return kExitOk;
-  const Status status = write_cost_file(flags.output, *costs);
-  return status.ok() ? kExitOk : fail("splitee profile", status);
+  Status status = print_output(flags.json ? cost_file_json(*costs)
+                                          : to_text(*costs, (*model)->config().exit_layers));
+  if (status.ok() && !flags.output.empty()) status = write_cost_file(flags.output, *costs);
+  return finish("splitee profile", status);
 }
 
 }  // namespace

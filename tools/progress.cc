@@ -10,7 +10,7 @@ namespace splitee::tools {
 namespace {
 
 constexpr std::chrono::milliseconds kInterval{100};
-constexpr std::uint64_t kBarWidth = 40;
+constexpr std::size_t kBarWidth = 40;
 
 }  // namespace
 
@@ -21,18 +21,17 @@ void Progress::update(std::uint64_t done, std::uint64_t total, std::uint64_t sam
   last_ = now;
   drawn_ = true;
   if (total == 0) {
-    fmt::print(stderr, "\r{} samples", samples);
-  } else {
-    const double share = std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
-    const auto full = static_cast<std::uint64_t>(share * static_cast<double>(kBarWidth));
-    fmt::print(stderr, "\r[{:=<{}}{:{}}] {:3.0f} %  {} samples", "", full, "", kBarWidth - full,
-               100 * share, samples);
+    print_message(fmt::format("\r{} samples", samples));
+    return;
   }
-  std::fflush(stderr);
+  const double share = std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
+  const auto full = static_cast<std::size_t>(share * static_cast<double>(kBarWidth));
+  print_message(fmt::format("\r[{}{}] {:3.0f} %  {} samples", std::string(full, '='),
+                            std::string(kBarWidth - full, ' '), 100 * share, samples));
 }
 
 void Progress::finish() {
-  if (drawn_) fmt::print(stderr, "\r{:{}}\r", "", kBarWidth + 40);
+  if (drawn_) print_message("\r" + std::string(kBarWidth + 40, ' ') + "\r");
   drawn_ = false;
 }
 

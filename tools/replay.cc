@@ -1,7 +1,6 @@
 #include "policy/replay.h"
 
 #include <iterator>
-#include <map>
 #include <memory>
 
 #include <fmt/format.h>
@@ -9,7 +8,7 @@
 
 #include "tools/commands.h"
 #include "tools/compressed_file.h"
-#include "tools/exit_code.h"
+#include "tools/console.h"
 #include "tools/flags.h"
 #include "tools/output_file.h"
 
@@ -79,9 +78,10 @@ ordered_json to_json(const ReplayResult& result, const std::vector<std::size_t>&
   return root;
 }
 
-void print_text(const ReplayResult& result) {
-  const auto row = [](std::string_view name, const std::string& value) {
-    fmt::print("{:<24} {}\n", name, value);
+std::string to_text(const ReplayResult& result) {
+  std::string text;
+  const auto row = [&text](std::string_view name, const std::string& value) {
+    fmt::format_to(std::back_inserter(text), "{:<24} {}\n", name, value);
   };
   row("policy", result.policy);
   row("samples x runs", fmt::format("{} x {}", result.samples, result.runs));
@@ -100,6 +100,7 @@ void print_text(const ReplayResult& result) {
     row("regret", fmt::format("{:.2f} +- {:.2f} after {} samples", last.regret.mean,
                               last.regret.ci95, last.t));
   }
+  return text;
 }
 
 // run,t,arm,route,reward,cost; arms 1-based, 0 for an input sent at once.
@@ -117,10 +118,8 @@ Status resolve(Flags& flags, const policy::Trace& trace) {
   Result<policy::CostModel> costs = cost_model(flags.costs);
   if (!costs.ok()) return costs.status();
   options.costs = *costs;
-  if ((flags.split != 0) != (flags.replay.policy == "fixed")) {
-    return Status(Code::kInvalidArgument, "--policy fixed and --split K go together");
-  }
-  if (flags.split == 0) return {};
+  if (flags.replay.policy != "fixed") return {};
+  if (flags.split == 0) return Status(Code::kInvalidArgument, "--policy fixed needs --split K");
   const auto& layers = options.layer_of;
   const auto found = std::find(layers.begin(), layers.end(), flags.split);
   if (found == layers.end()) {
@@ -158,12 +157,10 @@ Result<ReplayResult> run(Flags& flags) {
 int replay_command(Flags flags) {
   Result<ReplayResult> result = run(flags);
   if (!result.ok()) return fail("splitee replay", result.status());
-  if (flags.json) {
-    fmt::print("{}\n", to_json(*result, flags.replay.policy_options.layer_of).dump(2));
-  } else {
-    print_text(*result);
-  }
-  return kExitOk;
+  const std::string text =
+      flags.json ? to_json(*result, flags.replay.policy_options.layer_of).dump(2) + "\n"
+                 : to_text(*result);
+  return finish("splitee replay", print_output(text));
 }
 
 std::string footer() {
@@ -197,7 +194,9 @@ void add_flags(CLI::App& command, Flags& flags) {
       ->type_name("X")
       ->check(number_within(0, 1))
       ->capture_default_str();
-  command.add_option("--split", flags.split, "layer to split at, 1-based, for --policy fixed")
+  command
+      .add_option("--split", flags.split,
+                  "layer to split at, 1-based; only --policy fixed looks at it")
       ->type_name("K")
       ->check(number_within(1, 1e6));
   command
@@ -221,19 +220,15 @@ void add_flags(CLI::App& command, Flags& flags) {
 }
 
 void add_mode_flags(CLI::App& command, Flags& flags) {
-  command
-      .add_option("--order", flags.replay.order,
-                  "order of the samples: shuffled (anew for each run) or file (default: shuffled)")
-      ->type_name("ORDER")
-      ->transform(CLI::Transformer(std::map<std::string, policy::Order>{
-          {"shuffled", policy::Order::kShuffled}, {"file", policy::Order::kFile}}));
-  command
-      .add_option("--semantics", flags.replay.semantics,
-                  "deployable: learns only from what an edge could have seen; paper: arm for arm "
-                  "what the published scripts do (default: deployable)")
-      ->type_name("WHICH")
-      ->transform(CLI::Transformer(std::map<std::string, policy::Semantics>{
-          {"paper", policy::Semantics::kPaper}, {"deployable", policy::Semantics::kDeployable}}));
+  add_choice<policy::Order>(
+      command, "--order", flags.replay.order,
+      "order of the samples: drawn for each run, or the file's",
+      {{"shuffled", policy::Order::kShuffled}, {"file", policy::Order::kFile}});
+  add_choice<policy::Semantics>(
+      command, "--semantics", flags.replay.semantics,
+      "deployable: learns only from what an edge could have seen; paper: arm for arm what the "
+      "published scripts do",
+      {{"deployable", policy::Semantics::kDeployable}, {"paper", policy::Semantics::kPaper}});
   command.add_option("--decisions", flags.decisions, "write every decision as CSV")
       ->type_name("FILE");
   command.add_flag("--json", flags.json, "print JSON");

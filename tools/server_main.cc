@@ -1,12 +1,10 @@
 // splitee-server: finishes the samples that edges send.
-#include <cstdio>
 #include <thread>
 
-#include <fmt/format.h>
 #include <signal.h>
 
 #include "runtime/hash.h"
-#include "tools/exit_code.h"
+#include "tools/console.h"
 #include "tools/flags.h"
 #include "tools/keys.h"
 #include "tools/metrics.h"
@@ -116,16 +114,17 @@ Status run(Options& options, const sigset_t& signals) {
         MetricsServer::start(options.metrics, (*server)->counters(), hash);
     if (!started.ok()) return started.status();
     metrics = std::move(*started);
-    fmt::print(stderr, "splitee-server: metrics at {}/metrics\n", metrics->url());
+    print_message(fmt::format("splitee-server: metrics at {}/metrics\n", metrics->url()));
   }
-  fmt::print(stderr, "splitee-server: model {} ({}), kernels {}, {} thread(s)\n", (*model)->path(),
-             hash, (*model)->kernels().target, options.model.threads);
-  fmt::print("listening on {}\n", (*server)->endpoint());
-  std::fflush(stdout);
+  print_message(fmt::format("splitee-server: model {} ({}), kernels {}, {} thread(s)\n",
+                            (*model)->path(), hash, (*model)->kernels().target,
+                            options.model.threads));
+  Status status = print_output(fmt::format("listening on {}\n", (*server)->endpoint()));
+  if (!status.ok()) return status;
   serve(**server, metrics.get(), signals);
   const transport::ServerCounters& counters = (*server)->counters();
-  fmt::print(stderr, "splitee-server: stopped after {} requests, {} answered\n",
-             counters.requests.load(), counters.replies.load());
+  print_message(fmt::format("splitee-server: stopped after {} requests, {} answered\n",
+                            counters.requests.load(), counters.replies.load()));
   return {};
 }
 
@@ -137,8 +136,7 @@ int server_main(int argc, char** argv) {
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  const Status status = run(options, signals);
-  return status.ok() ? kExitOk : fail("splitee-server", status);
+  return finish("splitee-server", run(options, signals));
 }
 
 }  // namespace

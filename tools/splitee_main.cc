@@ -2,7 +2,7 @@
 #include <signal.h>
 
 #include "tools/commands.h"
-#include "tools/exit_code.h"
+#include "tools/console.h"
 #include "tools/flags.h"
 
 int main(int argc, char** argv) {

@@ -9,13 +9,11 @@
 #include <span>
 #include <thread>
 
-#include <fmt/format.h>
-
 #include "policy/policy.h"
 #include "runtime/engine.h"
 #include "tools/commands.h"
 #include "tools/compressed_file.h"
-#include "tools/exit_code.h"
+#include "tools/console.h"
 #include "tools/flags.h"
 #include "tools/progress.h"
 #include "tools/sample_reader.h"
@@ -195,10 +193,7 @@ void add_trace(CLI::App& app, int& exit_code) {
       "pred_i\n"
       "are class numbers, label is empty where unknown, conf_i is exit i's largest probability.\n"
       "Every shard has the header; `splitee replay` takes shards put together with cat.");
-  command->callback([flags, &exit_code] {
-    const Status status = trace(*flags);
-    exit_code = status.ok() ? kExitOk : fail("splitee trace", status);
-  });
+  command->callback([flags, &exit_code] { exit_code = finish("splitee trace", trace(*flags)); });
 }
 
 }  // namespace splitee::tools
