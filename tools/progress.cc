@@ -1,9 +1,9 @@
 #include "tools/progress.h"
 
 #include <algorithm>
-#include <cstdio>
+#include <string>
 
-#include <fmt/format.h>
+#include "tools/console.h"
 
 namespace splitee::tools {
 
