@@ -105,7 +105,9 @@ Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags
                   fmt::format("{}: kernel target '{}' is unknown, or this CPU lacks it",
                               flags.target.empty() ? "SPLITEE_TARGET" : "--target", name));
   }
-  return runtime::Model::open(flags.path, *kernels);
+  Result<std::shared_ptr<const runtime::Model>> model = runtime::Model::open(flags.path, *kernels);
+  if (!model.ok()) return not_usage(model.status());
+  return model;
 }
 
 void add_cost_flags(CLI::App& app, CostFlags& flags) {

@@ -4,11 +4,11 @@
 #include <span>
 #include <string_view>
 
-#include <fmt/format.h>
 #include <unistd.h>
 #include <zmq.h>
 
 #include "runtime/file.h"
+#include "tools/console.h"
 
 namespace splitee::tools {
 
@@ -66,14 +66,14 @@ Status write_key_pair(const std::string& prefix, const KeyPair& keys) {
       fmt::format("public-key {}\nsecret-key {}\n", keys.public_key, keys.secret_key);
   const Status status =
       runtime::write_file_atomically(secret_path, std::as_bytes(std::span(secret)), 0600);
-  if (!status.ok()) return status;
+  if (!status.ok()) return not_usage(status);
   const std::string line = keys.public_key + "\n";
-  return runtime::write_file_atomically(public_path, std::as_bytes(std::span(line)));
+  return not_usage(runtime::write_file_atomically(public_path, std::as_bytes(std::span(line))));
 }
 
 Result<KeyPair> read_secret_key(const std::string& path) {
   Result<std::string> text = runtime::read_file(path, kMaxFileBytes);
-  if (!text.ok()) return text.status();
+  if (!text.ok()) return not_usage(text.status());
   KeyPair keys;
   const Status status = for_each_line(*text, [&](std::size_t number, std::string_view line) {
     const std::size_t space = line.find(' ');
@@ -105,7 +105,7 @@ Result<KeyPair> read_secret_key(const std::string& path) {
 
 Result<std::vector<std::string>> read_public_keys(const std::string& path) {
   Result<std::string> text = runtime::read_file(path, kMaxFileBytes);
-  if (!text.ok()) return text.status();
+  if (!text.ok()) return not_usage(text.status());
   std::vector<std::string> keys;
   const Status status = for_each_line(*text, [&](std::size_t number, std::string_view line) {
     keys.emplace_back(line.substr(0, line.find(' ')));
