@@ -93,7 +93,7 @@ def test_kill_in_mid_stream(folder):
     texts = TEXTS * 100
     source = write(folder, "in.txt", lines(texts))
     with Server() as remote:
-        flags = ["--model", MODEL, "--server", remote.endpoint, "--input", source, "--output", output]
+        flags = ["--server", remote.endpoint, "--input", source, "--output", output]
         with LiveEdge(*flags, *OFFLOAD[:-1], "2000") as live:
             while not (os.path.exists(output) and os.path.getsize(output)):
                 if live.process.poll() is not None:
