@@ -14,7 +14,7 @@ import string
 import sys
 
 from train_lib.data import DataError, read_texts
-from train_lib.tokenizer import MAX_WORD_CHARS, SPECIAL_TOKENS, basic_tokenize
+from train_lib.tokenizer import MAX_WORD_CHARS, SPECIAL_TOKENS, basic_tokenize, is_punctuation
 
 
 def count_words(specs):
@@ -100,7 +100,8 @@ def merge_pair(pieces, pair):
 def build_vocabulary(counts, size, min_char_count=100, min_pair_count=2):
     """The tokens of a vocabulary of at most `size` entries."""
     chars = alphabet(counts, min_char_count)
-    tokens = dict.fromkeys(SPECIAL_TOKENS + chars + ["##" + char for char in chars])
+    inner = ["##" + char for char in chars if not is_punctuation(char)]
+    tokens = dict.fromkeys(SPECIAL_TOKENS + chars + inner)
     if len(tokens) > size:
         raise DataError(f"{size} entries cannot hold the {len(tokens)} special and single pieces")
     index = PairIndex(counts, set(chars))

@@ -136,6 +136,10 @@ class Examples:
         return cls(*(np.concatenate([getattr(part, name) for part in parts])
                      for name in ("ids", "lengths", "labels")))
 
+    def head(self, count):
+        """The first rows."""
+        return Examples(self.ids, self.lengths[:count], self.labels[:count])
+
     def sentences(self, row):
         start, (first, second) = self.starts[row], self.lengths[row]
         ids = self.ids[start : start + first + second]
