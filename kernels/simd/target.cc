@@ -17,7 +17,7 @@ using MatmulTile = Tile<xsimd::avx512bw, 14, 2, 768>;
 #elif defined(SPLITEE_TARGET_AVX2)
 #define SPLITEE_TARGET_FUNCTION avx2_target
 constexpr char kName[] = "avx2";
-using MatmulTile = Tile<xsimd::fma3<xsimd::avx2>, 6, 2, 512>;
+using MatmulTile = Tile<xsimd::fma3<xsimd::avx2>, 4, 3, 768>;
 #elif defined(SPLITEE_TARGET_SSE42)
 #define SPLITEE_TARGET_FUNCTION sse42_target
 constexpr char kName[] = "sse4.2";
