@@ -1,0 +1,99 @@
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "kernels/targets.h"
+
+#ifdef __aarch64__
+#include <sys/auxv.h>
+// <asm/hwcap.h> has it too, but only where the kernel's headers are installed.
+#ifndef HWCAP_ASIMD
+#define HWCAP_ASIMD (1 << 1)
+#endif
+#endif
+
+namespace splitee::kernels {
+namespace {
+
+// GCC's and clang's __builtin_cpu_supports also asks whether the operating system saves the
+// wider registers. The features of each target are those of its flags in meson.build.
+#ifdef SPLITEE_WITH_AVX512
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") &&
+         __builtin_cpu_supports("fma");
+}
+#endif
+#ifdef SPLITEE_WITH_AVX2
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+#endif
+#ifdef SPLITEE_WITH_SSE42
+bool has_sse42() {
+  return __builtin_cpu_supports("sse4.2");
+}
+#endif
+#ifdef SPLITEE_WITH_NEON
+bool has_neon() {
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
+}
+#endif
+bool has_scalar() {
+  return true;
+}
+
+struct Target {
+  const Kernels& (*kernels)();
+  bool (*supported)();
+};
+
+// Best first.
+constexpr Target kTargets[] = {
+#ifdef SPLITEE_WITH_AVX512
+    {avx512_target, has_avx512},
+#endif
+#ifdef SPLITEE_WITH_AVX2
+    {avx2_target, has_avx2},
+#endif
+#ifdef SPLITEE_WITH_SSE42
+    {sse42_target, has_sse42},
+#endif
+#ifdef SPLITEE_WITH_NEON
+    {neon_target, has_neon},
+#endif
+    {scalar_target, has_scalar},
+};
+
+}  // namespace
+
+std::span<const Kernels* const> compiled_targets() {
+  static const auto tables = [] {
+    std::array<const Kernels*, std::size(kTargets)> list{};
+    std::transform(std::begin(kTargets), std::end(kTargets), list.begin(),
+                   [](const Target& target) { return &target.kernels(); });
+    return list;
+  }();
+  return tables;
+}
+
+bool supported(const Kernels& kernels) {
+  return std::any_of(std::begin(kTargets), std::end(kTargets), [&](const Target& target) {
+    return &target.kernels() == &kernels && target.supported();
+  });
+}
+
+const Kernels* find_target(std::string_view name) {
+  for (const Kernels* kernels : compiled_targets()) {
+    if ((name.empty() || name == kernels->target) && supported(*kernels)) return kernels;
+  }
+  return nullptr;
+}
+
+std::string_view target_from_environment() {
+  const char* value = std::getenv("SPLITEE_TARGET");
+  return value == nullptr ? std::string_view() : std::string_view(value);
+}
+
+}  // namespace splitee::kernels

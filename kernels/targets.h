@@ -1,0 +1,18 @@
+// The entry point of every target. Internal to this folder: a program asks kernels.h.
+//
+// Each target is its own static library, compiled with its own machine flags, and this one
+// function is all that it exports, so that no code made for a newer CPU can be linked into callers
+// made for an older one. Only the targets that meson.build names for the host exist.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace splitee::kernels {
+
+const Kernels& scalar_target();
+const Kernels& sse42_target();
+const Kernels& avx2_target();
+const Kernels& avx512_target();
+const Kernels& neon_target();
+
+}  // namespace splitee::kernels
