@@ -164,6 +164,8 @@ def shared_code_points(tool):
         char = chr(code)
         if unicodedata.category(char) in ("Cn", "Cs"):
             continue
+        if category == "Co" and code % 64:  # private use: 137,000 of a kind
+            continue
         # The one character whose lower case is longer, and the one whose lower case depends.
         same_lower = code in (0x130, 0x3A3) or char.lower() == chr(int(lower))
         decomposed = "".join(chr(int(part)) for part in parts)
@@ -174,7 +176,7 @@ def shared_code_points(tool):
             different += 1
     print(f"Python: Unicode {unicodedata.unidata_version}; {len(shared)} code points compared, "
           f"{different} known differently")  # fmt: skip
-    assert len(shared) > 270000 and different < 100, (len(shared), different)
+    assert len(shared) > 140000 and different < 100, (len(shared), different)
     return shared
 
 
