@@ -420,6 +420,10 @@ def test_metadata(root):
         assert pairs[key] == value, (key, pairs[key])
     epsilon = struct.unpack("<f", struct.pack("<f", 1e-12))[0]
     assert pairs["bert.attention.layer_norm_epsilon"] == epsilon
+    for text in ('{"temperatures": [1, 0.5, 2.25]}',
+                 '{"dev": 1, "calibration": {"rows": 9, "temperatures": [1, 0.5, 2.25]}}'):  # fmt: skip
+        folder.write("t.json", text)
+        assert folder.convert(*flags)[0]["splitee.exit_temperatures"] == [1, 0.5, 2.25]
     folder.remove("tokenizer_config.json")
     pairs, _, _, _ = folder.convert("--labels", "no,maybe,yes")
     assert pairs["splitee.labels"] == ["no", "maybe", "yes"]
@@ -589,7 +593,7 @@ def test_usage(root):
     folder.refused("--labels", flags=("--labels", "a,,b"), status=2)
     folder.refused("--labels", flags=("--labels", "a,b"))
     folder.refused("unrecognized", flags=("--what",), status=2)
-    for text in ("{}", "[1, 2]", "[0]", "[-1]", '["1"]', "[true]", "[NaN]", "x"):
+    for text in ("{}", '{"temperatures": 1}', '{"calibration": []}', "[1, 2]", "[0]", "[-1]", '["1"]', "[true]", "[NaN]", "x"):
         folder.write("t.json", text)
         folder.refused("t.json", flags=("--temperatures", os.path.join(folder.path, "t.json")))
     folder.refused("no.json", flags=("--temperatures", os.path.join(folder.path, "no.json")))
