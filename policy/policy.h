@@ -123,8 +123,9 @@ class Policy {
 
 struct PolicyInfo {
   std::string_view name;
-  std::string_view summary;  // one line, for --help
-  bool every_exit = false;   // evaluates every exit up to the split
+  std::string_view summary;        // one line, for --help
+  bool every_exit = false;         // evaluates every exit up to the split
+  bool reads_predictions = false;  // looks at ExitReading::prediction
 };
 
 // Policies known to make_policy(), for --help and messages.

@@ -34,7 +34,7 @@ constexpr Entry kPolicies[] = {
     {{"threshold", "every exit in turn until the confidence is alpha (ElasticBERT)", true},
      make_threshold},
     {{"entropy", "every exit in turn until the entropy is low (DeeBERT)", true}, make_entropy},
-    {{"patience", "every exit in turn until the prediction stays the same (PABEE)", true},
+    {{"patience", "every exit in turn until the prediction stays the same (PABEE)", true, true},
      make_patience},
 };
 constexpr std::size_t kCount = std::size(kPolicies);
