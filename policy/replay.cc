@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "policy/paper_replay.h"
 #include "policy/replay_recorder.h"
 #include "policy/rng.h"
 #include "policy/session.h"
@@ -19,6 +20,10 @@ constexpr std::size_t kPrefetchAhead = 8;  // samples; hides the memory's latenc
 std::string_view policy_name(const ReplayOptions& options) {
   if (options.policy == "oracle") return "fixed";
   return options.policy;
+}
+
+std::uint64_t run_seed(const ReplayOptions& options, std::size_t run) {
+  return mix_seed(options.seed) + run;
 }
 
 // Every exit's confidence, and whether it was right, sample by sample. A row of up to 12 exits is
@@ -126,13 +131,8 @@ class Replayer {
     std::vector<std::uint32_t> order(trace_.samples());
     std::uint64_t rejected = 0;
     for (std::size_t run = 0; run < options_.runs; ++run) {
-      const std::uint64_t run_seed = mix_seed(options_.seed) + run;
-      std::iota(order.begin(), order.end(), 0u);
-      if (options_.order == Order::kShuffled) {
-        Rng rng(run_seed);
-        shuffle(std::span(order), rng);
-      }
-      policy_options_.seed = mix_seed(run_seed);
+      fill_order(options_, run, order);
+      policy_options_.seed = mix_seed(run_seed(options_, run));
       const Result<std::unique_ptr<Policy>> policy =
           make_policy(policy_name(options_), policy_options_);
       if (!policy.ok()) return policy.status();
@@ -204,10 +204,20 @@ Status check(const Trace& trace, const ReplayOptions& options) {
                   std::to_string(options.policy_options.arms()));
   }
   // The policy's own checks, before any work.
+  if (options.semantics == Semantics::kPaper) {
+    return make_policy("splitee", options.policy_options).status();
+  }
   return make_policy(policy_name(options), options.policy_options).status();
 }
 
 }  // namespace
+
+void fill_order(const ReplayOptions& options, std::size_t run, std::span<std::uint32_t> order) {
+  std::iota(order.begin(), order.end(), 0u);
+  if (options.order == Order::kFile) return;
+  Rng rng(run_seed(options, run));
+  shuffle(order, rng);
+}
 
 Result<ReplayResult> replay(const Trace& trace, const ReplayOptions& options) {
   ReplayOptions complete = options;
@@ -217,6 +227,7 @@ Result<ReplayResult> replay(const Trace& trace, const ReplayOptions& options) {
     std::iota(layers.begin(), layers.end(), std::size_t{1});
   }
   if (Status status = check(trace, complete); !status.ok()) return status;
+  if (options.semantics == Semantics::kPaper) return replay_paper(trace, complete);
   return Replayer(trace, complete).replay();
 }
 

@@ -172,7 +172,9 @@ TEST_CASE("poisoned outcomes are counted and change nothing") {
       observe_with([](Outcome& o, auto&) { o.plan.arm = 77; });
     }
     // Still sound: the state can be saved and taken back, which refuses what is not finite.
-    CHECK(policy->load_state(policy->save_state()).ok());
+    const auto restored = make(name, options);
+    CHECK(restored->load_state(policy->save_state()).ok());
+    CHECK(restored->rejected() == policy->rejected());
   }
 }
 
