@@ -84,7 +84,10 @@ struct PolicyOptions {
   // For "entropy": exit below this normalised entropy (0 .. 1). Without it: the entropy of a
   // distribution whose largest probability is alpha and whose others are equal.
   std::optional<double> entropy_threshold;
-  std::size_t patience = 3;  // for "patience": equal predictions in a row before an exit
+  std::size_t patience = 3;       // for "patience": equal predictions in a row before an exit
+  double discount = 0.999;        // for "discounted": weight of a sample one sample later
+  std::size_t window = 2000;      // for "window": samples remembered
+  double change_threshold = 5.0;  // for "restart": reward summed beyond its mean, then an alarm
   std::uint64_t seed = 0;
   CostModel costs;
 

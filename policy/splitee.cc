@@ -1,5 +1,6 @@
 #include "policy/splitee.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace splitee::policy {
@@ -58,6 +59,13 @@ void Ucb1::add(std::size_t arm, double reward) {
   count_[arm] += 1.0;
   mean_[arm] = sum_[arm] / count_[arm];
   width_[arm] = exploration_ / std::sqrt(count_[arm]);
+}
+
+void Ucb1::restart() {
+  rounds_ = 0;
+  std::ranges::fill(sum_, 0.0);
+  std::ranges::fill(count_, 0.0);
+  first_pulls_ = FirstPulls();
 }
 
 void Ucb1::archive(StateArchive& archive) {

@@ -40,6 +40,7 @@ std::unique_ptr<Policy> make(std::string_view name, const PolicyOptions& options
 
 TEST_CASE("a restored policy goes on bit for bit") {
   PolicyOptions options = options_for(7);
+  options.window = 50;
   for (const std::string_view name : policy_names()) {
     CAPTURE(std::string(name));
     for (const std::size_t learned : {0u, 3u, 400u}) {
@@ -60,7 +61,8 @@ TEST_CASE("a restored policy goes on bit for bit") {
 }
 
 TEST_CASE("damaged states are refused and leave the policy alone") {
-  const PolicyOptions options = options_for(5);
+  PolicyOptions options = options_for(5);
+  options.window = 10;
   for (const std::string_view name : policy_names()) {
     CAPTURE(std::string(name));
     Rng rng(kTestSeed);
@@ -138,6 +140,9 @@ TEST_CASE("states of other settings are refused with the reason") {
        }},
       {"alpha", [](PolicyOptions& o) { o.alpha = 0.81; }},
       {"exploration", [](PolicyOptions& o) { o.exploration = 0.5; }},
+      {"discount", [](PolicyOptions& o) { o.discount = 0.9; }},
+      {"window", [](PolicyOptions& o) { o.window = 7; }},
+      {"change threshold", [](PolicyOptions& o) { o.change_threshold = 7; }},
       {"mu", [](PolicyOptions& o) { o.costs.mu = 0.5; }},
       {"lambda1", [](PolicyOptions& o) { o.costs.lambda1 = 0.2; }},
       {"lambda2", [](PolicyOptions& o) { o.costs.lambda2 = 0.2; }},
@@ -178,7 +183,7 @@ TEST_CASE("the header's bytes are as documented") {
   PolicyOptions options = options_for(2);
   options.alpha = 0.75;
   const std::string header = state_header("fixed", options);
-  CHECK(header.size() == 8 + 4 + 4 + 5 + 4 + 2 * 8 + 7 * 8 + 2 * 8);
+  CHECK(header.size() == 8 + 4 + 4 + 5 + 4 + 2 * 8 + 9 * 8 + 3 * 8);
   CHECK(header.substr(0, 8) == std::string("SPLITEE\0", 8));
   CHECK(header.substr(8, 8) == std::string("\1\0\0\0\5\0\0\0", 8));
   CHECK(header.substr(16, 5) == "fixed");
