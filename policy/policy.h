@@ -115,6 +115,11 @@ class Policy {
   virtual void observe(const Outcome& outcome) = 0;
   virtual std::uint64_t rejected() const = 0;
 
+  // The costs from now on, as measured. "factored" re-computes every arm's reward under them;
+  // policies that keep sums of rewards go on from the old ones. Not part of the saved state.
+  // Fails on costs out of range, and then keeps the old ones.
+  virtual runtime::Status set_costs(const CostModel& costs) = 0;
+
   // Learned state, complete: a policy restored from it goes on as if never stopped; samples in
   // flight at that moment are forgotten (their outcomes are refused). Format: state.h.
   // load_state() refuses other algorithms, arms, thresholds or costs, and damaged bytes, and then
@@ -130,6 +135,9 @@ struct PolicyInfo {
   bool every_exit = false;         // evaluates every exit up to the split
   bool reads_predictions = false;  // looks at ExitReading::prediction
 };
+
+// Refuses costs that are not finite or negative, and lambda1 + lambda2 = 0.
+runtime::Status check_costs(const CostModel& costs);
 
 // Policies known to make_policy(), for --help and messages.
 std::span<const PolicyInfo> policy_list();

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "policy/cascade.h"
+#include "policy/factored.h"
 #include "policy/fixed_arm.h"
 #include "policy/learners.h"
 #include "policy/policy.h"
@@ -27,6 +28,8 @@ constexpr Entry kPolicies[] = {
     {{"splitee-s", "as splitee, learning from every exit on the way", true}, make_splitee_s},
     {{"splitee-s-known", "as splitee-s, with the known side rewards only (biased)", true},
      make_splitee_s_known},
+    {{"factored", "confidences learned apart from costs, from every exit on the way", true},
+     make_factored},
     {{"ucb1-range", "as splitee, UCB1 on the reward scaled to its range"}, make_ucb1_range},
     {{"ucb-v", "as splitee, UCB-V (variance)"}, make_ucb_v},
     {{"ucb-tuned", "as splitee, UCB-Tuned (variance)"}, make_ucb_tuned},
@@ -100,7 +103,13 @@ Status check(const PolicyOptions& options) {
   if (!is_cost(options.change_threshold)) {
     return refuse("change threshold must be finite and not negative");
   }
-  const CostModel& costs = options.costs;
+  return check_costs(options.costs);
+}
+
+}  // namespace
+
+Status check_costs(const CostModel& costs) {
+  const auto refuse = [](const std::string& why) { return Status(Code::kInvalidArgument, why); };
   if (!is_cost(costs.lambda1) || !is_cost(costs.lambda2) || !(costs.lambda() > 0.0) ||
       !std::isfinite(costs.lambda())) {
     return refuse("lambda1 and lambda2 must be finite and not negative, one of them above 0");
@@ -109,8 +118,6 @@ Status check(const PolicyOptions& options) {
   if (!is_cost(costs.mu)) return refuse("mu must be finite and not negative");
   return {};
 }
-
-}  // namespace
 
 std::span<const PolicyInfo> policy_list() {
   return kInfos;

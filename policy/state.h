@@ -12,7 +12,8 @@
 //   u64      content_hash (runtime/hash.h) of everything before
 //
 // Everything up to the counter must equal the loading policy's own options, so that numbers
-// learned under other costs or thresholds are never taken for its own.
+// learned under other costs or thresholds are never taken for its own. A policy that learns nothing
+// of costs ("factored") writes CostModel's defaults for the last four.
 // Thread rule: plain values.
 #pragma once
 

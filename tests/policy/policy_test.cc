@@ -126,7 +126,7 @@ TEST_CASE("probabilities that are no numbers never lead to an early exit") {
 // A saved state without the count of rejected outcomes and the checksum.
 std::string learned_part(const Policy& policy, const PolicyOptions& options) {
   const std::string state = policy.save_state();
-  const std::size_t header = state_header(policy.name(), options).size();
+  const std::size_t header = state_header(policy.name(), options).size();  // the same for any costs
   return state.substr(header + 8, state.size() - header - 16);
 }
 
@@ -165,7 +165,7 @@ TEST_CASE("poisoned outcomes are counted and change nothing") {
     observe_with([](Outcome& o, auto&) { o.exit_arm = 4; });
     observe_with([](Outcome& o, auto&) { o.plan.ticket += 1; });
     observe_with([](Outcome& o, auto&) { o.plan.ticket = 0; });
-    if (name == "splitee" || name.starts_with("splitee-s")) {
+    if (name.starts_with("splitee") || name == "factored") {
       for (const float bad : {kNan, kInfinity, 1.5f}) {
         observe_with([bad](Outcome& o, std::vector<float>& c) { c[o.plan.arm] = bad; });
       }
@@ -238,7 +238,7 @@ TEST_CASE("nothing is learned while the link is down") {
     const std::string before = policy->save_state();
     learn(Link::kDown, 40);
     CHECK(policy->save_state() == before);
-    if (name.starts_with("splitee")) {
+    if (name.starts_with("splitee") || name == "factored") {
       learn(Link::kNone, 40);
       CHECK(policy->save_state() != before);
     }
@@ -286,6 +286,14 @@ TEST_CASE("options out of range are refused by name") {
   const auto unknown = make_policy("split", options_for(4));
   REQUIRE(!unknown.ok());
   CHECK(unknown.status().message().find("splitee-s") != std::string::npos);
+}
+
+TEST_CASE("costs out of range are refused and the old ones kept") {
+  const auto policy = make("splitee", options_for(3));
+  CHECK(policy->set_costs({.lambda1 = 0.2, .lambda2 = 0.0, .offload = 0.1}).ok());
+  CHECK(!policy->set_costs({.lambda1 = -0.2, .lambda2 = 0.4, .offload = 0.1}).ok());
+  CHECK(!policy->set_costs({.lambda1 = 0.2, .lambda2 = 0.0, .offload = std::nan("")}).ok());
+  CHECK(!policy->set_costs({.lambda1 = 0.0, .lambda2 = 0.0, .offload = 0.1}).ok());
 }
 
 TEST_CASE("cascades exit where their test first holds") {

@@ -27,7 +27,8 @@ std::string run(Policy& policy, const PolicyOptions& options, std::size_t sample
   Session session(policy, options);
   std::string text;
   for (std::size_t i = 0; i < samples; ++i) {
-    text += std::to_string(session.run(Link::kUp, Network{rng}).plan.arm) + " ";
+    constexpr Link kLinks[] = {Link::kUp, Link::kUp, Link::kNone, Link::kDown};
+    text += std::to_string(session.run(kLinks[rng.below(4)], Network{rng}).plan.arm) + " ";
   }
   return text;
 }
@@ -43,7 +44,7 @@ TEST_CASE("a restored policy goes on bit for bit") {
   options.window = 50;
   for (const std::string_view name : policy_names()) {
     CAPTURE(std::string(name));
-    for (const std::size_t learned : {0u, 3u, 400u}) {
+    for (const std::size_t learned : {0u, 1u, 2u, 3u, 4u, 5u, 400u}) {
       Rng rng(kTestSeed);
       const auto first = make(name, options);
       (void)run(*first, options, learned, rng);
@@ -106,6 +107,10 @@ TEST_CASE("numbers out of range are refused even under a true checksum") {
     }
     return forged(*policy, options, changed);
   };
+  const auto refuses = [&](const std::string& state) {
+    CHECK(!policy->load_state(state).ok());
+    CHECK(policy->save_state() == now);
+  };
   // Fields: rejected, 5 sums, 5 counts, rounds, next arm.
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double infinity = std::numeric_limits<double>::infinity();
@@ -113,15 +118,14 @@ TEST_CASE("numbers out of range are refused even under a true checksum") {
   REQUIRE(policy->load_state(now).ok());
   for (const std::size_t field : {1u, 5u, 6u, 10u, 11u}) {
     CAPTURE(field);
-    CHECK(!policy->load_state(with(field, nan)).ok());
-    CHECK(!policy->load_state(with(field, infinity)).ok());
+    refuses(with(field, nan));
+    refuses(with(field, infinity));
   }
-  CHECK(!policy->load_state(with(6, -1.0)).ok());
-  CHECK(!policy->load_state(with(11, -1.0)).ok());
-  CHECK(!policy->load_state(with(12, 5.0)).ok());  // an arm that is none
-  CHECK(!policy->load_state(forged(*policy, options, body.substr(0, body.size() - 8))).ok());
-  CHECK(!policy->load_state(forged(*policy, options, body + std::string(8, '\0'))).ok());
-  CHECK(policy->save_state() == now);
+  refuses(with(6, -1.0));
+  refuses(with(11, -1.0));
+  refuses(with(12, 5.0));  // an arm that is none
+  refuses(forged(*policy, options, body.substr(0, body.size() - 8)));
+  refuses(forged(*policy, options, body + std::string(8, '\0')));
 }
 
 TEST_CASE("states of other settings are refused with the reason") {
@@ -164,6 +168,18 @@ TEST_CASE("states of other settings are refused with the reason") {
   const runtime::Status other = make("splitee-s", options_for(5))->load_state(source->save_state());
   CHECK(other.message().find("policy") != std::string::npos);
   CHECK(!other.ok());
+}
+
+TEST_CASE("what was learned apart from costs is good under others") {
+  PolicyOptions options = options_for(5);
+  Rng rng(kTestSeed);
+  const auto source = make("factored", options);
+  (void)run(*source, options, 100, rng);
+  options.costs = {.lambda1 = 0.2, .lambda2 = 0.1, .offload = 0.05, .mu = 0.5};
+  const auto target = make("factored", options);
+  CHECK(target->load_state(source->save_state()).ok());
+  options.alpha = 0.5;
+  CHECK(!make("factored", options)->load_state(source->save_state()).ok());
 }
 
 TEST_CASE("outcomes of samples planned before a restore are refused") {
