@@ -48,8 +48,14 @@ LAYER_TENSORS = (
 IGNORED = re.compile(r"(.*\.)?(position_ids|token_type_ids|num_batches_tracked)")
 
 
+def say(message):
+    """One line on standard error, whatever names a hostile file brings into it."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    print(f"convert_hf.py: {line}", file=sys.stderr)
+
+
 def warn(message):
-    print(f"convert_hf.py: warning: {message}", file=sys.stderr)
+    say(f"warning: {message}")
 
 
 # --- config.json, tokenizer_config.json, vocab.txt ---
@@ -241,8 +247,9 @@ class Weights:
                 raise CheckpointError(
                     f"{self.path}: {name} does not belong to the model of config.json"
                 )
-        for name in extra:
-            warn(f"{self.path}: {name} is not used")
+        if extra:
+            more = f" and {len(extra) - 5} more" if len(extra) > 5 else ""
+            warn(f"{self.path}: not used: {', '.join(extra[:5])}{more}")
 
 
 def find_exits(weights, config):
@@ -468,7 +475,7 @@ def parse_labels(text):
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def parse_arguments():
+def parse_arguments(argv):
     summary, _, details = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -487,18 +494,18 @@ def parse_arguments():
     parser.add_argument("--temperatures", metavar="FILE.json", help="JSON list with one number "
                         "per exit, from the first to the last: the logits are divided by it "
                         "(default: 1)")  # fmt: skip
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main():
-    arguments = parse_arguments()
+def main(argv=None):
+    arguments = parse_arguments(argv)
     try:
         convert(arguments)
     except CheckpointError as error:
-        print(f"convert_hf.py: {error}", file=sys.stderr)
+        say(str(error))
         return 1
     except OSError as error:
-        print(f"convert_hf.py: {arguments.output}: {error.strerror or error}", file=sys.stderr)
+        say(f"{arguments.output}: {error.strerror or error}")
         return 1
     return 0
 

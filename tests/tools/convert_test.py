@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Tests of tools/convert_hf.py on tiny random checkpoints, through its command line.
+"""Tests of tools/convert_hf.py (the first argument) on tiny random checkpoints.
 
-The GGUF file is read back by the small reader below, which shares nothing with the converter.
-Exit 77 (skipped) where numpy is missing.
+Most runs call its main() in this process, some start it. The GGUF file is read back by the small
+reader below, which shares nothing with the converter. Exit 77 (skipped) where numpy is missing.
 """
 
+import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -21,7 +23,12 @@ except ImportError:
     print("skipped: no numpy")
     sys.exit(77)
 
-CONVERTER = sys.argv[1]
+CONVERTER = os.path.abspath(sys.argv[1])
+sys.path.insert(0, os.path.dirname(CONVERTER))
+_spec = importlib.util.spec_from_file_location("convert_hf", CONVERTER)
+converter = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(converter)
+import gguf_writer  # noqa: E402
 SEED = 20230919
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "##ing", "bad", "é", "##\u2581x", "##"]
 LAYERS, HIDDEN, HEADS, FFN, POSITIONS, TYPES, CLASSES = 3, 6, 2, 10, 7, 2, 3
@@ -189,6 +196,15 @@ class Folder:
         return self
 
     def run(self, *flags):
+        out, err, status = io.StringIO(), io.StringIO(), None
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                status = converter.main([self.path, "--output", self.output, *flags])
+            except SystemExit as error:
+                status = error.code
+        return subprocess.CompletedProcess(flags, status, out.getvalue(), err.getvalue())
+
+    def start(self, *flags):
         command = [sys.executable, CONVERTER, self.path, "--output", self.output, *flags]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
@@ -444,8 +460,12 @@ def test_old_names_and_extras(root):
     for file in WRITERS:
         folder = Folder(root, old, file)
         compare(folder.convert(), tensors, "bert", [LAYERS])
-        assert "cls.predictions.bias is not used" in folder.stderr, folder.stderr
+        assert "not used: cls.predictions.bias\n" in folder.stderr, folder.stderr
         assert folder.stderr.count("\n") == 1, folder.stderr
+    many = dict(tensors) | {f"cls.{i}": np.zeros(1, np.float32) for i in range(9)}
+    folder = Folder(root, many)
+    folder.convert()
+    assert folder.stderr.endswith("not used: cls.0, cls.1, cls.2, cls.3, cls.4 and 4 more\n")
     both = dict(tensors) | {"bert.embeddings.LayerNorm.beta": np.zeros(HIDDEN, np.float32)}
     Folder(root, both).refused("model.safetensors", "bert.embeddings.LayerNorm.bias", "twice")
 
@@ -470,6 +490,26 @@ def test_i8_special_rows(root):
     got, scale = written["blk.0.ffn_down.weight"], written["blk.0.ffn_down.weight.scale"]
     assert (got[0] == 0).all() and scale[0] == 0
     assert list(got[1]) == [-127, 64, 0, 32, -64, 0, 0, 0, 0, 127], got[1]
+
+
+def test_bf16_ties(root):
+    tensors = random_tensors("bert")
+    row = np.array([1 + 1 / 256, 1 + 3 / 256, 1 + 1 / 256 + 2**-20, -1 - 1 / 256, 2**-133, 0])
+    tensors["bert.pooler.dense.weight"][0] = row
+    gguf = Folder(root, tensors).convert("--dtype", "bf16")
+    got = gguf[1]["splitee.exit.3.pooler.weight"][0]
+    assert list(got[:4]) == [1, 1 + 4 / 256, 1 + 2 / 256, -1], got
+    compare(gguf, tensors, "bert", [LAYERS], "bf16")
+
+
+def test_hash_in_parts(_):
+    data = bytes(np.random.default_rng(SEED).integers(0, 256, 1003, np.uint8))
+    gguf_writer._HASH_CHUNK_WORDS, before = 8, gguf_writer._HASH_CHUNK_WORDS
+    try:
+        for size in (0, 1, 8, 63, 64, 65, 128, 1000, 1003):
+            assert gguf_writer.content_hash(io.BytesIO(data[:size])) == slow_hash(data[:size])
+    finally:
+        gguf_writer._HASH_CHUNK_WORDS = before
 
 
 def test_values_refused(root):
@@ -557,11 +597,21 @@ def test_usage(root):
     folder.refused("out.gguf")
     folder.remove("model.safetensors").refused("model.safetensors", "pytorch_model.bin")
     folder.write("model.safetensors.index.json", "{}").refused("several files")
-    result = subprocess.run([sys.executable, CONVERTER, "--help"], capture_output=True, text=True,
-                            check=False)  # fmt: skip
+    result = folder.start("--help")
     assert result.returncode == 0
     for flag in ("--output", "--dtype", "--alpha", "--labels", "--temperatures"):
         assert flag in result.stdout
+
+
+def test_processes(root):
+    folder = Folder(root, random_tensors("bert"))
+    result = folder.start()
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    compare(read_gguf(folder.output), random_tensors("bert"), "bert", [LAYERS])
+    folder.write("config.json", "{")
+    result = folder.start()
+    assert result.returncode == 1 and "config.json: not JSON" in result.stderr, result.stderr
+    assert folder.start("--alpha", "2").returncode == 2
 
 
 def test_atomic(root):
@@ -585,6 +635,7 @@ def test_bad_safetensors(root):
     header, data = json.loads(good[8 : 8 + length]), good[8 + length :]
     for cut in (0, 1, 7, 8, 9, length // 2, 8 + length, 8 + length + 1, len(good) - 1):
         folder.write(name, good[:cut]).refused(name)
+    folder.write(name, good[:-1]).refused("truncated")
     for size in (2**63, 2**64 - 1, len(good) - 7, 0):
         folder.write(name, struct.pack("<Q", size) + good[8:]).refused(name)
     folder.write(name, good + b"\0").refused(name, "after the last tensor")
@@ -607,6 +658,7 @@ def test_bad_safetensors(root):
     ):  # fmt: skip
         with_header(header | {key: header[key] | change}).refused(name, key)
     with_header(header | {key: 7}).refused(name, key)
+    with_header(header | {"a\n\x1b[31mb": 7}).refused(name, "a\\n\\x1b[31mb")
 
 
 class Evil:
@@ -629,7 +681,7 @@ def test_bad_pytorch(root):
         for evil in (Evil(os.system, f"touch {trap}"), Evil(eval, f"open({trap!r}, 'w')"),
                      Evil(getattr, "a", "b"), {"a": Evil(os.mkdir, trap)}):  # fmt: skip
             stream = pickle.dumps(evil, protocol)
-            folder.write(name, torch_zip(stream, {})).refused(name, "data.pkl")
+            folder.write(name, torch_zip(stream, {})).refused(name, "data.pkl", "not allowed")
     assert not os.path.exists(trap)
     for stream in (b"", b".", b"garbage", b"\x80\x02]q\x00.", b"\x80\x02K\x01.", b"\x80\x02",
                    b"\x80\x02}q\x00(K\x01K\x02u.", b"\x80\x02}(K\x01u.", b"\x80\x02h\x05.",
