@@ -113,7 +113,7 @@ bool is_plain_text(std::string_view text) {
     }
     const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
     const bool surrogate = code >= 0xd800 && code < 0xe000;
-    const bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
+    const bool control = code < 0x20 || code == 0x7f;
     if (overlong || surrogate || control || code > 0x10ffff) return false;
     i += length;
   }

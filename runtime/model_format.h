@@ -40,8 +40,9 @@
 //                                         Checked at load; the model's identity on the wire
 //   splitee.exit_layers                   array of u32: layers with an exit, 1-based, ascending,
 //                                         the last one is L
-//   splitee.labels                        array of string, one per class: valid UTF-8, no control
-//                                         characters, unique; at least two, at most 65536
+//   splitee.labels                        array of string, one per class: not empty, valid UTF-8
+//                                         without U+0000 .. U+001F and U+007F, unique; at least
+//                                         two, at most 65536
 //   splitee.exit_temperatures             array of f32, optional (1): one per exit, finite, > 0
 //   splitee.alpha                         f32     optional: suggested exit threshold, in (0, 1]
 //   splitee.lower_case                    bool    optional (true): tokenizer lower-cases and strips

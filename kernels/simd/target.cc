@@ -1,0 +1,54 @@
+// The SIMD kernels of one target. Compiled once per target, with that target's machine flags and
+// SPLITEE_TARGET_<NAME>; everything here and in the bodies is in an anonymous namespace, so that
+// one function is all that the library exports.
+#include "kernels/simd/attention-inl.h"
+#include "kernels/simd/elements-inl.h"
+#include "kernels/simd/matmul-inl.h"
+#include "kernels/simd/rows-inl.h"
+#include "kernels/targets.h"
+
+namespace splitee::kernels {
+namespace {
+
+#if defined(SPLITEE_TARGET_AVX512)
+#define SPLITEE_TARGET_FUNCTION avx512_target
+constexpr char kName[] = "avx512";
+using MatmulTile = Tile<xsimd::avx512bw, 14, 2>;
+#elif defined(SPLITEE_TARGET_AVX2)
+#define SPLITEE_TARGET_FUNCTION avx2_target
+constexpr char kName[] = "avx2";
+using MatmulTile = Tile<xsimd::fma3<xsimd::avx2>, 6, 2>;
+#elif defined(SPLITEE_TARGET_SSE42)
+#define SPLITEE_TARGET_FUNCTION sse42_target
+constexpr char kName[] = "sse4.2";
+using MatmulTile = Tile<xsimd::sse4_2, 4, 2>;
+#elif defined(SPLITEE_TARGET_NEON)
+#define SPLITEE_TARGET_FUNCTION neon_target
+constexpr char kName[] = "neon";
+using MatmulTile = Tile<xsimd::neon64, 8, 2>;
+#endif
+
+using V = MatmulTile::V;
+
+constexpr Kernels kKernels = {
+    .target = kName,
+    .packed_size = packed_size<MatmulTile>,
+    .pack_rows = pack_rows<MatmulTile>,
+    .matmul = matmul<MatmulTile>,
+    .matmul_columns = MatmulTile::kColumns,
+    .attention_scratch = attention_scratch<MatmulTile>,
+    .attention = attention<MatmulTile>,
+    .softmax = softmax<V>,
+    .layer_norm = layer_norm<V>,
+    .gelu = for_each<V, gelu_vector<V>>,
+    .tanh = for_each<V, tanh_vector<V>>,
+    .embed = embed<V>,
+};
+
+}  // namespace
+
+const Kernels& SPLITEE_TARGET_FUNCTION() {
+  return kKernels;
+}
+
+}  // namespace splitee::kernels

@@ -1,0 +1,42 @@
+#include <cstdlib>
+#include <set>
+
+#include "tests/kernels/support.h"
+
+namespace splitee::kernels::testing {
+namespace {
+
+TEST_CASE("targets: known words, each once, scalar last and always there") {
+  const auto targets = compiled_targets();
+  REQUIRE(!targets.empty());
+  CHECK(std::string(targets.back()->target) == "scalar");
+  CHECK(supported(*targets.back()));
+  std::set<std::string> names;
+  const std::set<std::string> known = {"scalar", "sse4.2", "avx2", "avx512", "neon"};
+  for (const Kernels* kernels : targets) {
+    CHECK(names.insert(kernels->target).second);
+    CHECK(known.count(kernels->target) == 1);
+    MESSAGE(std::string(kernels->target) << ": " << std::string(supported(*kernels) ? "here" : "not here"));
+  }
+}
+
+TEST_CASE("targets: by name where the CPU has it, the best one without a name") {
+  const Kernels* best = nullptr;
+  for (const Kernels* kernels : compiled_targets()) {
+    if (best == nullptr && supported(*kernels)) best = kernels;
+    CHECK(find_target(kernels->target) == (supported(*kernels) ? kernels : nullptr));
+  }
+  CHECK(find_target("") == best);
+  CHECK(find_target("avx1024") == nullptr);
+  CHECK(find_target("Scalar") == nullptr);
+}
+
+TEST_CASE("targets: the environment's word") {
+  REQUIRE(setenv("SPLITEE_TARGET", "sse4.2", 1) == 0);
+  CHECK(std::string(target_from_environment()) == "sse4.2");
+  REQUIRE(unsetenv("SPLITEE_TARGET") == 0);
+  CHECK(target_from_environment().empty());
+}
+
+}  // namespace
+}  // namespace splitee::kernels::testing
