@@ -1,10 +1,17 @@
 #include "transport/endpoint.h"
 
+#include <charconv>
+#include <cstdint>
 #include <string>
 
 #include <arpa/inet.h>
 
 namespace splitee::transport {
+namespace {
+
+constexpr std::string_view kTcp = "tcp://";
+
+}  // namespace
 
 bool is_loopback_endpoint(std::string_view endpoint) {
   if (endpoint.starts_with("ipc://") || endpoint.starts_with("inproc://")) return true;
