@@ -84,7 +84,10 @@ struct PolicyOptions {
   // For "entropy": exit below this normalised entropy (0 .. 1). Without it: the entropy of a
   // distribution whose largest probability is alpha and whose others are equal.
   std::optional<double> entropy_threshold;
-  std::size_t patience = 3;  // for "patience": equal predictions in a row before an exit
+  std::size_t patience = 3;       // for "patience": equal predictions in a row before an exit
+  double discount = 0.999;        // for "discounted": weight of a sample one sample later
+  std::size_t window = 2000;      // for "window": samples remembered
+  double change_threshold = 5.0;  // for "restart": reward summed beyond its mean, then an alarm
   std::uint64_t seed = 0;
   CostModel costs;
 
@@ -112,6 +115,11 @@ class Policy {
   virtual void observe(const Outcome& outcome) = 0;
   virtual std::uint64_t rejected() const = 0;
 
+  // The costs from now on, as measured. "factored" re-computes every arm's reward under them;
+  // policies that keep sums of rewards go on from the old ones. Not part of the saved state.
+  // Fails on costs out of range, and then keeps the old ones.
+  virtual runtime::Status set_costs(const CostModel& costs) = 0;
+
   // Learned state, complete: a policy restored from it goes on as if never stopped; samples in
   // flight at that moment are forgotten (their outcomes are refused). Format: state.h.
   // load_state() refuses other algorithms, arms, thresholds or costs, and damaged bytes, and then
@@ -123,9 +131,13 @@ class Policy {
 
 struct PolicyInfo {
   std::string_view name;
-  std::string_view summary;  // one line, for --help
-  bool every_exit = false;   // evaluates every exit up to the split
+  std::string_view summary;        // one line, for --help
+  bool every_exit = false;         // evaluates every exit up to the split
+  bool reads_predictions = false;  // looks at ExitReading::prediction
 };
+
+// Refuses costs that are not finite or negative, and lambda1 + lambda2 = 0.
+runtime::Status check_costs(const CostModel& costs);
 
 // Policies known to make_policy(), for --help and messages.
 std::span<const PolicyInfo> policy_list();

@@ -46,6 +46,12 @@ void PolicyBase::observe(const Outcome& outcome) {
   }
 }
 
+runtime::Status PolicyBase::set_costs(const CostModel& costs) {
+  if (runtime::Status status = check_costs(costs); !status.ok()) return status;
+  costs_ = costs;
+  return {};
+}
+
 bool PolicyBase::is_sound(const Outcome& outcome) const {
   const std::size_t arms = options_.arms();
   const Plan& plan = outcome.plan;
@@ -71,12 +77,18 @@ std::string PolicyBase::body() const {
   return archive.output();
 }
 
+PolicyOptions PolicyBase::state_options() const {
+  PolicyOptions options = options_;
+  if (!keeps_rewards()) options.costs = CostModel();
+  return options;
+}
+
 std::string PolicyBase::save_state() const {
-  return seal_state(state_header(name_, options_), body());
+  return seal_state(state_header(name_, state_options()), body());
 }
 
 runtime::Status PolicyBase::load_state(std::string_view bytes) {
-  const runtime::Result<std::string_view> opened = open_state(bytes, name_, options_);
+  const runtime::Result<std::string_view> opened = open_state(bytes, name_, state_options());
   if (!opened.ok()) return opened.status();
   const std::string before = body();
   const auto restore = [this](std::string_view state) {

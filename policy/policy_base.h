@@ -53,6 +53,7 @@ class PolicyBase : public Policy {
   }
 
   void observe(const Outcome& outcome) final;
+  runtime::Status set_costs(const CostModel& costs) final;
   std::uint64_t rejected() const final { return rejected_; }
   std::string save_state() const final;
   runtime::Status load_state(std::string_view bytes) final;
@@ -60,7 +61,10 @@ class PolicyBase : public Policy {
 
  protected:
   PolicyBase(std::string_view name, const PolicyOptions& options)
-      : options_(options), name_(name), alpha_(static_cast<float>(options.alpha)) {}
+      : options_(options),
+        name_(name),
+        alpha_(static_cast<float>(options.alpha)),
+        costs_(options.costs) {}
 
   virtual Plan choose(Link link) = 0;
   // Called with checked outcomes of plans whose link was not kDown.
@@ -68,21 +72,29 @@ class PolicyBase : public Policy {
   // Reads or writes everything that choose() and learn() change. Sizes are those of construction.
   virtual void archive(StateArchive&) {}
 
+  // False if what archive() keeps does not depend on the costs; a state then fits any costs.
+  virtual bool keeps_rewards() const { return true; }
+
   // In float, as the confidences are: 0.7 read from a trace is not below an alpha of 0.7.
   // False for NaN.
   bool is_sure(float confidence) const { return confidence >= alpha_; }
   double reward(const Outcome& outcome) const {
-    return options_.costs.reward(static_cast<double>(outcome.answer_confidence), outcome.cost);
+    return costs_.reward(static_cast<double>(outcome.answer_confidence), outcome.cost);
   }
+
+  // The costs of now; options_.costs are those of the start.
+  const CostModel& costs() const { return costs_; }
 
   const PolicyOptions options_;
 
  private:
   bool is_sound(const Outcome& outcome) const;
   std::string body() const;
+  PolicyOptions state_options() const;
 
   const std::string name_;
   const float alpha_;
+  CostModel costs_;
   Tickets tickets_;
   std::uint64_t rejected_ = 0;
 };

@@ -3,7 +3,9 @@
 #include <cmath>
 
 #include "policy/cascade.h"
+#include "policy/factored.h"
 #include "policy/fixed_arm.h"
+#include "policy/learners.h"
 #include "policy/policy.h"
 #include "policy/splitee.h"
 #include "policy/splitee_s.h"
@@ -26,6 +28,17 @@ constexpr Entry kPolicies[] = {
     {{"splitee-s", "as splitee, learning from every exit on the way", true}, make_splitee_s},
     {{"splitee-s-known", "as splitee-s, with the known side rewards only (biased)", true},
      make_splitee_s_known},
+    {{"factored", "confidences learned apart from costs, from every exit on the way", true},
+     make_factored},
+    {{"ucb1-range", "as splitee, UCB1 on the reward scaled to its range"}, make_ucb1_range},
+    {{"ucb-v", "as splitee, UCB-V (variance)"}, make_ucb_v},
+    {{"ucb-tuned", "as splitee, UCB-Tuned (variance)"}, make_ucb_tuned},
+    {{"kl-ucb", "as splitee, KL-UCB"}, make_kl_ucb},
+    {{"bayes-ucb", "as splitee, Bayes-UCB"}, make_bayes_ucb},
+    {{"thompson", "as splitee, Thompson sampling"}, make_thompson},
+    {{"discounted", "as splitee, forgetting at a rate (changing streams)"}, make_discounted},
+    {{"window", "as splitee, on the last samples only (changing streams)"}, make_window},
+    {{"restart", "as splitee, starting anew when it detects a change"}, make_restart},
     {{"final", "all layers on the edge"}, make_final},
     {{"offload", "the input to the server at once, no layer on the edge"}, make_offload},
     {{"fixed", "one given split (--split)"}, make_fixed},
@@ -34,9 +47,10 @@ constexpr Entry kPolicies[] = {
     {{"threshold", "every exit in turn until the confidence is alpha (ElasticBERT)", true},
      make_threshold},
     {{"entropy", "every exit in turn until the entropy is low (DeeBERT)", true}, make_entropy},
-    {{"patience", "every exit in turn until the prediction stays the same (PABEE)", true},
+    {{"patience", "every exit in turn until the prediction stays the same (PABEE)", true, true},
      make_patience},
 };
+constexpr std::size_t kMaxWindow = 10'000'000;
 constexpr std::size_t kCount = std::size(kPolicies);
 
 constexpr auto kInfos = [] {
@@ -80,7 +94,22 @@ Status check(const PolicyOptions& options) {
   if (options.entropy_threshold && !within(*options.entropy_threshold, 0.0, 1.0)) {
     return refuse("entropy threshold must be between 0 and 1");
   }
-  const CostModel& costs = options.costs;
+  if (!(options.discount > 0.0 && options.discount <= 1.0)) {
+    return refuse("discount must be above 0 and at most 1");
+  }
+  if (options.window == 0 || options.window > kMaxWindow) {
+    return refuse("window must be between 1 and " + std::to_string(kMaxWindow));
+  }
+  if (!is_cost(options.change_threshold)) {
+    return refuse("change threshold must be finite and not negative");
+  }
+  return check_costs(options.costs);
+}
+
+}  // namespace
+
+Status check_costs(const CostModel& costs) {
+  const auto refuse = [](const std::string& why) { return Status(Code::kInvalidArgument, why); };
   if (!is_cost(costs.lambda1) || !is_cost(costs.lambda2) || !(costs.lambda() > 0.0) ||
       !std::isfinite(costs.lambda())) {
     return refuse("lambda1 and lambda2 must be finite and not negative, one of them above 0");
@@ -89,8 +118,6 @@ Status check(const PolicyOptions& options) {
   if (!is_cost(costs.mu)) return refuse("mu must be finite and not negative");
   return {};
 }
-
-}  // namespace
 
 std::span<const PolicyInfo> policy_list() {
   return kInfos;

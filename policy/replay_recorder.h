@@ -14,6 +14,7 @@ struct SampleRecord {
   std::size_t arm = 0;
   Route route = Route::kFinal;
   std::size_t exit_arm = 0;
+  bool correct = false;  // false where the label is not known
   double reward = 0;
   double best_reward = 0;  // of the best arm, on the same sample
   double cost = 0;         // in lambda
@@ -25,9 +26,7 @@ class Recorder {
 
   void begin_run();
   void add(const SampleRecord& record) {
-    const std::size_t label_class = record.sample * exits_ + record.exit_arm;
-    const ClassNumber label = trace_.label[record.sample];
-    correct_ += label == trace_.prediction[label_class] ? 1 : 0;
+    correct_ += record.correct ? 1 : 0;
     offloads_ += record.route == Route::kOffload ? 1 : 0;
     answered_[record.exit_arm] += record.route == Route::kOffload ? 0 : 1;
     cost_ += record.cost;

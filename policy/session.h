@@ -35,6 +35,9 @@ class Session {
     confidence_.assign(layer_of_.size(), std::numeric_limits<float>::quiet_NaN());
   }
 
+  // What samples cost from now on; to be told to the policy too.
+  void set_costs(const CostModel& costs) { costs_ = costs; }
+
   // Runs one sample and lets the policy learn from it. The outcome is valid until the next call.
   template <class Network>
   const Outcome& run(Link link, Network&& network) {

@@ -1,19 +1,39 @@
 #include "policy/splitee.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace splitee::policy {
 
+namespace {
+
+struct Leader {
+  std::size_t arm;
+  double index;
+
+  void challenge(std::size_t other, double other_index) {
+    arm = other_index > index ? other : arm;
+    index = other_index > index ? other_index : index;
+  }
+};
+
+}  // namespace
+
+// Two halves side by side: the comparisons of one half are a chain that the other need not wait
+// for.
 std::size_t largest_index(std::span<const double> mean, std::span<const double> width,
                           double scale) {
-  std::size_t best = 0;
-  double best_index = mean[0] + scale * width[0];
-  for (std::size_t arm = 1; arm < mean.size(); ++arm) {
-    const double index = mean[arm] + scale * width[arm];
-    best = index > best_index ? arm : best;
-    best_index = index > best_index ? index : best_index;
+  const std::size_t half = mean.size() / 2;
+  const auto index = [&](std::size_t arm) { return mean[arm] + scale * width[arm]; };
+  Leader low{0, index(0)};
+  Leader high{half, index(half)};
+  for (std::size_t step = 1; step < half; ++step) {
+    low.challenge(step, index(step));
+    high.challenge(half + step, index(half + step));
   }
-  return best;
+  high.challenge(mean.size() - 1, index(mean.size() - 1));
+  low.challenge(high.arm, high.index);
+  return low.arm;
 }
 
 Ucb1::Ucb1(const PolicyOptions& options)
@@ -39,6 +59,13 @@ void Ucb1::add(std::size_t arm, double reward) {
   count_[arm] += 1.0;
   mean_[arm] = sum_[arm] / count_[arm];
   width_[arm] = exploration_ / std::sqrt(count_[arm]);
+}
+
+void Ucb1::restart() {
+  rounds_ = 0;
+  std::ranges::fill(sum_, 0.0);
+  std::ranges::fill(count_, 0.0);
+  first_pulls_ = FirstPulls();
 }
 
 void Ucb1::archive(StateArchive& archive) {

@@ -18,6 +18,7 @@ class Ucb1 {
   std::size_t best();
   void update(std::size_t arm, double reward);  // one sample: t grows
   void add(std::size_t arm, double reward);     // a side observation: t stays
+  void restart();                               // as newly made
   void archive(StateArchive& archive);
 
  private:

@@ -12,9 +12,8 @@ constexpr double kLargestVariance = 0.25;  // of a value in [0, 1]
 constexpr double kPriorWeight = 4.0;
 
 // Arm j's own outcome of a sample that went past it: exits evaluated so far are j + 1.
-double exit_reward(const PolicyOptions& options, std::size_t arm, float confidence) {
-  const double cost = options.costs.cost(options.layer_of[arm], arm + 1, false);
-  return options.costs.reward(static_cast<double>(confidence), cost);
+double exit_reward(const CostModel& costs, std::size_t layer, std::size_t arm, float confidence) {
+  return costs.reward(static_cast<double>(confidence), costs.cost(layer, arm + 1, false));
 }
 
 bool ended_at_split(const Outcome& outcome) {
@@ -48,7 +47,8 @@ class SplitEeS final : public PolicyBase {
     for (std::size_t arm = 0; arm < split; ++arm) {
       seen_[arm] += 1.0;
       const float confidence = outcome.confidence[arm];
-      if (is_sure(confidence)) add_exit(arm, exit_reward(options_, arm, confidence));
+      if (is_sure(confidence))
+        add_exit(arm, exit_reward(costs(), options_.layer_of[arm], arm, confidence));
     }
     seen_[split] += 1.0;
     if (ended_at_split(outcome)) {
@@ -95,7 +95,7 @@ class SplitEeS final : public PolicyBase {
 
   // An answer of confidence 1, at the least that a sample can cost beyond this arm.
   double best_miss(std::size_t arm) const {
-    return options_.costs.reward(1.0, options_.costs.cost(options_.layer_of[arm], arm + 1, false));
+    return costs().reward(1.0, costs().cost(options_.layer_of[arm], arm + 1, false));
   }
 
   void archive(StateArchive& archive) override {
@@ -136,7 +136,7 @@ class SplitEeSKnown final : public PolicyBase {
     for (std::size_t arm = 0; arm < split; ++arm) {
       const float confidence = outcome.confidence[arm];
       if (is_sure(confidence)) {
-        ucb_.add(arm, exit_reward(options_, arm, confidence));
+        ucb_.add(arm, exit_reward(costs(), options_.layer_of[arm], arm, confidence));
       } else if (final_known) {
         ucb_.add(arm, missed_reward(outcome, arm));
       }
@@ -150,8 +150,8 @@ class SplitEeSKnown final : public PolicyBase {
     const bool sent = outcome.plan.link == Link::kUp;
     const std::size_t layers = local ? options_.layer_of.back() : options_.layer_of[arm];
     const std::size_t exits = arm + 1 + (local ? 1 : 0);
-    return options_.costs.reward(static_cast<double>(outcome.answer_confidence),
-                                 options_.costs.cost(layers, exits, sent));
+    return costs().reward(static_cast<double>(outcome.answer_confidence),
+                          costs().cost(layers, exits, sent));
   }
 
   void archive(StateArchive& archive) override { ucb_.archive(archive); }

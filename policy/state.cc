@@ -58,12 +58,15 @@ std::vector<HeaderPart> header_parts(std::string_view name, const PolicyOptions&
   append(add("alpha"), options.alpha);
   append(add("exploration"), options.exploration);
   append(add("entropy threshold"), options.entropy_threshold.value_or(-1.0));
+  append(add("discount"), options.discount);
+  append(add("change threshold"), options.change_threshold);
   append(add("mu"), options.costs.mu);
   append(add("lambda1"), options.costs.lambda1);
   append(add("lambda2"), options.costs.lambda2);
   append(add("offload cost"), options.costs.offload);
   append(add("fixed arm"), options.fixed_arm, 8);
   append(add("patience"), options.patience, 8);
+  append(add("window"), options.window, 8);
   return parts;
 }
 

@@ -4,14 +4,16 @@
 //   u32      version (1)
 //   u32      length of the policy's name, then the name
 //   u32      arms, then per arm u64 its layer
-//   f64 x 7  alpha, exploration, entropy threshold (-1: none), mu, lambda1, lambda2, o
-//   u64 x 2  fixed arm, patience
+//   f64 x 9  alpha, exploration, entropy threshold (-1: none), discount, change threshold, mu,
+//            lambda1, lambda2, o
+//   u64 x 3  fixed arm, patience, window
 //   u64      outcomes rejected so far
 //   ...      what the algorithm learned, in the order of its archive() function
 //   u64      content_hash (runtime/hash.h) of everything before
 //
 // Everything up to the counter must equal the loading policy's own options, so that numbers
-// learned under other costs or thresholds are never taken for its own.
+// learned under other costs or thresholds are never taken for its own. A policy that learns nothing
+// of costs ("factored") writes CostModel's defaults for the last four.
 // Thread rule: plain values.
 #pragma once
 

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "transport/client_core.h"
+#include "transport/endpoint.h"
 #include "transport/socket.h"
 
 namespace splitee::transport {
@@ -14,7 +15,8 @@ using runtime::Result;
 using runtime::Status;
 
 constexpr std::size_t kRoutingIdBytes = 16;
-// Answers are small and in-flight requests few: what waits beyond this is an attack or a bug.
+// Messages that ZeroMQ keeps in each direction, beyond twice the window (it frees places in batches
+// of half). What would wait beyond that is an attack or a bug.
 constexpr int kHighWater = 8;
 
 // The libzmq peers know a connection by this; never reused, so that a message for an old
@@ -29,6 +31,9 @@ std::string random_routing_id(std::random_device& random) {
 Status check_options(const ClientOptions& options) {
   const auto bad = [](const std::string& what) { return Status{Code::kInvalidArgument, what}; };
   if (options.endpoints.empty()) return bad("no server endpoint");
+  for (const std::string& endpoint : options.endpoints) {
+    if (Status status = check_port(endpoint); !status.ok()) return status;
+  }
   const Dtype dtype = options.activation_dtype;
   if (dtype != Dtype::kF32 && dtype != Dtype::kF16 && dtype != Dtype::kI8) {
     return bad("activation type is none of f32, f16, i8");
@@ -72,7 +77,7 @@ void Client::Impl::open(std::size_t link) {
   try {
     using namespace zmq::sockopt;
     zmq::socket_t socket(context, zmq::socket_type::dealer);
-    configure(socket, kMaxAnswerBytes, kHighWater);
+    configure(socket, kMaxAnswerBytes, kHighWater + 2 * static_cast<int>(options.window));
     socket.set(routing_id, random_routing_id(random));
     // Without it messages queue up for a server that is not there.
     socket.set(immediate, 1);

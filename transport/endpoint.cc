@@ -1,14 +1,20 @@
 #include "transport/endpoint.h"
 
+#include <charconv>
+#include <cstdint>
 #include <string>
 
 #include <arpa/inet.h>
 
 namespace splitee::transport {
+namespace {
+
+constexpr std::string_view kTcp = "tcp://";
+
+}  // namespace
 
 bool is_loopback_endpoint(std::string_view endpoint) {
   if (endpoint.starts_with("ipc://") || endpoint.starts_with("inproc://")) return true;
-  constexpr std::string_view kTcp = "tcp://";
   if (!endpoint.starts_with(kTcp)) return false;
   endpoint.remove_prefix(kTcp.size());
   const std::size_t colon = endpoint.rfind(':');
@@ -18,6 +24,16 @@ bool is_loopback_endpoint(std::string_view endpoint) {
   in_addr address;
   if (inet_pton(AF_INET, host.c_str(), &address) != 1) return false;
   return (ntohl(address.s_addr) >> 24) == 127;
+}
+
+runtime::Status check_port(std::string_view endpoint) {
+  const std::size_t colon = endpoint.rfind(':');
+  if (!endpoint.starts_with(kTcp) || colon < kTcp.size()) return {};
+  const std::string_view port = endpoint.substr(colon + 1);
+  std::uint16_t number;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  if (port == "*" || (error == std::errc() && end == port.data() + port.size())) return {};
+  return {runtime::Code::kInvalidArgument, std::string(endpoint) + ": no such port"};
 }
 
 }  // namespace splitee::transport

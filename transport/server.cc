@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "transport/endpoint.h"
 #include "transport/event.h"
 #include "transport/server_core.h"
 #include "transport/socket.h"
@@ -18,8 +19,9 @@ using runtime::Code;
 using runtime::Result;
 using runtime::Status;
 
-// Messages that ZeroMQ keeps per peer and direction; requests are read at once, answers are small.
-constexpr int kHighWater = 32;
+// Messages that ZeroMQ keeps per peer and direction, beyond twice the window (it frees places in
+// batches of half); requests are read at once, answers are small.
+constexpr int kHighWater = 16;
 // Connections not accepted yet: enough for edges that come back together.
 constexpr int kBacklog = 512;
 constexpr int kFlushMs = 500;
@@ -40,6 +42,7 @@ Status check_options(const ModelShape& shape, const ServerOptions& options) {
       infer_payload_bytes(Dtype::kF32, shape.max_tokens, shape.hidden) == 0) {
     return {Code::kUnsupported, "the model is too large for the protocol"};
   }
+  if (Status status = check_port(options.endpoint); !status.ok()) return status;
   if (options.threads == 0) return bad("no worker threads");
   if (options.max_batch == 0) return bad("batch of no requests");
   if (options.max_queue == 0 || options.max_queue_bytes == 0) return bad("queue of no requests");
@@ -74,7 +77,6 @@ struct Server::Impl {
   void worker(Backend& backend);
   void hand_back(Answer answer);
 
-  void begin_shutdown();
   void deliver_answers();
   void receive_messages();
   void handle(const std::shared_ptr<Received>& message);
@@ -113,7 +115,7 @@ void Server::Impl::bind() {
   if (options.curve)
     zap.emplace(context, decode_keys(options.curve->authorized_keys), counters.denied);
   socket = zmq::socket_t(context, zmq::socket_type::router);
-  configure(socket, longest_frame(shape), kHighWater);
+  configure(socket, longest_frame(shape), kHighWater + 2 * static_cast<int>(options.max_window));
   // Without it an answer to a peer that is gone or does not read vanishes silently.
   socket.set(router_mandatory, 1);
   // A second connection with a routing id in use is turned away, not given the first one's answers.
@@ -145,12 +147,6 @@ void Server::Impl::hand_back(Answer answer) {
     answers.push_back(std::move(answer));
   }
   wake.signal();
-}
-
-void Server::Impl::begin_shutdown() {
-  core.shut_down();
-  // New connections fail at once and go elsewhere; those that exist keep theirs.
-  zmq_unbind(socket.handle(), endpoint.c_str());
 }
 
 void Server::Impl::send_frames(std::string_view peer, Frames frames) {
@@ -255,7 +251,8 @@ void Server::run() {
   }
   for (;;) {
     impl_->deliver_answers();
-    if (impl_->stopping && !impl_->core.shutting_down()) impl_->begin_shutdown();
+    // The socket stays bound: unbinding would cut the connections that answers are due on.
+    if (impl_->stopping) impl_->core.shut_down();
     impl_->receive_messages();
     if (impl_->core.shutting_down() && impl_->core.outstanding() == 0) break;
     zmq_pollitem_t items[] = {{impl_->socket.handle(), 0, ZMQ_POLLIN, 0},

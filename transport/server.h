@@ -65,8 +65,8 @@ class Server {
   ~Server();
   // Address really bound (a wildcard port resolved).
   const std::string& endpoint() const;
-  // Serves until stop(); then takes no more connections, refuses new requests as shutting down,
-  // answers those accepted, and returns. Once per server.
+  // Serves until stop(); then refuses new edges and requests as shutting down, answers those
+  // accepted, and returns. Once per server.
   void run();
   void stop() noexcept;
   const ServerCounters& counters() const;

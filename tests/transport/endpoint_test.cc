@@ -24,4 +24,17 @@ TEST_CASE("loopback endpoints are told from those that others can reach") {
   }
 }
 
+TEST_CASE("ports out of range are found") {
+  for (const std::string endpoint : {"tcp://127.0.0.1:65535", "tcp://[::1]:0", "tcp://*:*",
+                                     "tcp://host:5555", "ipc:///a:99999", "nonsense"}) {
+    CAPTURE(endpoint);
+    CHECK(check_port(endpoint).ok());
+  }
+  for (const std::string endpoint : {"tcp://127.0.0.1:65536", "tcp://127.0.0.1:99999",
+                                     "tcp://host:-1", "tcp://host:", "tcp://host:12x"}) {
+    CAPTURE(endpoint);
+    CHECK_FALSE(check_port(endpoint).ok());
+  }
+}
+
 }  // namespace splitee::transport
