@@ -2,6 +2,8 @@
 // gamma = lambda1 * layers + lambda2 * exits evaluated; an offload adds o.
 // reward = confidence of the answer - mu * cost.
 // Unit: whatever lambda is given in; records and reports divide by lambda = lambda1 + lambda2.
+// With lambda2 = 0 a plain "cost of a layer" is meant, and gamma = lambda * layers in every policy.
+// The costs of the four routes are those of session.h, which alone turns a route into a cost.
 // Thread rule: plain values.
 #pragma once
 

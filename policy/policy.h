@@ -3,10 +3,14 @@
 // Life of a sample:  plan() -> [run layers; at_exit() at each exit that the plan wants] ->
 // observe(). Samples may overlap (an offload in flight while the next is planned): everything
 // about one sample is in its Plan and its Outcome, so observe() may come late and in any order,
-// exactly once per sample.
+// once per sample; a second outcome for the same plan is refused and counted. Only the at_exit()
+// calls of one sample must not be mixed with those of another. session.h drives one sample.
 // Pure: no I/O, no clock; the random generator is seeded by the caller. No allocation after
 // construction in plan(), at_exit() and observe().
 // Thread rule: one thread at a time.
+//
+// A policy learns only from what the edge saw of a sample at that moment: the confidences of the
+// exits that it evaluated, the confidence of the answer, and the cost paid. Labels are never used.
 //
 // An arm is an exit of the network, 0-based here (arm a = exit a at layer_of(a)); the printed
 // forms are 1-based layers.
@@ -38,9 +42,20 @@ struct Plan {
   std::size_t arm = 0;      // splitting arm; kOffloadAtOnce sends the input, no layer is run
   bool every_exit = false;  // evaluate each exit up to the arm, not only the arm's own
   Link link = Link::kNone;
+  std::uint64_t ticket = 0;  // set by plan(); lets observe() count every sample once
 };
 
 enum class Action { kContinue, kExit, kOffload };
+
+// What one exit said. `confidence` is the largest probability, NaN if any of them is not a number
+// in [0, 1]. `probabilities` may be empty (a replayed trace keeps none).
+struct ExitReading {
+  float confidence = 0;
+  std::size_t prediction = 0;  // class with the largest probability, the lowest on a tie
+  std::size_t classes = 0;
+  std::span<const float> probabilities;
+};
+ExitReading read_exit(std::span<const float> probabilities);
 
 enum class Route {
   kExit,      // answered by an exit at or before the split
@@ -66,22 +81,47 @@ struct PolicyOptions {
   double alpha = 0.9;                 // exit threshold on confidence
   std::size_t fixed_arm = 0;          // for "fixed"
   double exploration = 1.0;           // c of UCB1
+  // For "entropy": exit below this normalised entropy (0 .. 1). Without it: the entropy of a
+  // distribution whose largest probability is alpha and whose others are equal.
+  std::optional<double> entropy_threshold;
+  std::size_t patience = 3;       // for "patience": equal predictions in a row before an exit
+  double discount = 0.999;        // for "discounted": weight of a sample one sample later
+  std::size_t window = 2000;      // for "window": samples remembered
+  double change_threshold = 5.0;  // for "restart": reward summed beyond its mean, then an alarm
   std::uint64_t seed = 0;
   CostModel costs;
+
+  std::size_t arms() const { return layer_of.size(); }
+  std::size_t last_arm() const { return layer_of.size() - 1; }
 };
 
 class Policy {
  public:
   virtual ~Policy() = default;
   virtual Plan plan(Link link) = 0;
+
   // Called at each exit that the plan wants, in order, with its probabilities. The last call of a
   // sample (at the planned arm) never answers kContinue unless the plan's link is not up and the
-  // arm is not the last: then the sample runs on to the last exit.
-  virtual Action at_exit(const Plan& plan, std::size_t arm,
-                         std::span<const float> probabilities) = 0;
-  virtual void observe(const Outcome& outcome) = 0;
+  // arm is not the last: then the sample runs on to the last exit. Probabilities that are not
+  // numbers in [0, 1] never lead to an exit before the last one.
+  Action at_exit(const Plan& plan, std::size_t arm, std::span<const float> probabilities) {
+    return decide(plan, arm, read_exit(probabilities));
+  }
+  // The same for a caller that has read the exit already.
+  virtual Action decide(const Plan& plan, std::size_t arm, const ExitReading& reading) = 0;
 
-  // Learned state, complete: a policy restored from it goes on as if never stopped.
+  // Takes any outcome: one that is malformed, was seen already, or holds a confidence outside
+  // [0, 1] or a cost that is not finite changes nothing but rejected().
+  virtual void observe(const Outcome& outcome) = 0;
+  virtual std::uint64_t rejected() const = 0;
+
+  // The costs from now on, as measured. "factored" re-computes every arm's reward under them;
+  // policies that keep sums of rewards go on from the old ones. Not part of the saved state.
+  // Fails on costs out of range, and then keeps the old ones.
+  virtual runtime::Status set_costs(const CostModel& costs) = 0;
+
+  // Learned state, complete: a policy restored from it goes on as if never stopped; samples in
+  // flight at that moment are forgotten (their outcomes are refused). Format: state.h.
   // load_state() refuses other algorithms, arms, thresholds or costs, and damaged bytes, and then
   // leaves the policy as it was.
   virtual std::string save_state() const = 0;
@@ -89,8 +129,22 @@ class Policy {
   virtual std::string_view name() const = 0;
 };
 
-// Names known to make_policy(), for --help and messages.
+struct PolicyInfo {
+  std::string_view name;
+  std::string_view summary;        // one line, for --help
+  bool every_exit = false;         // evaluates every exit up to the split
+  bool reads_predictions = false;  // looks at ExitReading::prediction
+};
+
+// Refuses costs that are not finite or negative, and lambda1 + lambda2 = 0.
+runtime::Status check_costs(const CostModel& costs);
+
+// Policies known to make_policy(), for --help and messages.
+std::span<const PolicyInfo> policy_list();
 std::span<const std::string_view> policy_names();
+
+// Fails on an unknown name (the message lists the known ones) and on options out of range (the
+// message names the option).
 runtime::Result<std::unique_ptr<Policy>> make_policy(std::string_view name,
                                                      const PolicyOptions& options);
 

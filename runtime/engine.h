@@ -4,6 +4,8 @@
 // engine use helper threads of its own for single products.
 // Ownership: the workspace is allocated once, for the model's longest sample; views returned are
 // valid until the next call that runs a layer or starts a sample.
+// Determinism: with one kernel target, results are bit-identical for every number of threads and
+// every way of splitting a sample with activation() and resume().
 #pragma once
 
 #include <cstdint>
@@ -35,7 +37,7 @@ class Engine {
   void run_to(std::size_t layer);
 
   // Probabilities (classes) of exit `exit_index` (0-based into config().exit_layers), whose layer
-  // must be the layer reached.
+  // must be the layer reached. NaN where finite but huge weights or activations overflowed.
   std::span<const float> evaluate_exit(std::size_t exit_index);
 
   // Output of the layer reached, (tokens, hidden) row major, contiguous.
@@ -45,9 +47,14 @@ class Engine {
   const Model& model() const { return *model_; }
 
  private:
+  Status check_tokens(std::size_t tokens) const;
   void run_layer(const EncoderLayer& layer);
+  void attend();
+  void add_and_norm(const float* addend, const LayerNorm& norm);
   void matmul(const Linear& linear, const float* a, std::size_t a_stride, float* c,
               std::size_t rows);
+  template <class Body>
+  void for_parts(std::size_t count, const Body& body);
 
   std::shared_ptr<const Model> model_;
   std::unique_ptr<ThreadPool> pool_;

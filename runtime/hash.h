@@ -18,6 +18,10 @@ namespace splitee::runtime {
 
 std::uint64_t content_hash(std::span<const std::byte> bytes);
 
+// The same of `bytes` with the 8 bytes from `offset` on taken as zero: the hash of a file that
+// holds its own hash there. Precondition: offset + 8 <= bytes.size().
+std::uint64_t content_hash_zeroing(std::span<const std::byte> bytes, std::size_t offset);
+
 // 16 lower-case hex digits.
 std::string hash_to_string(std::uint64_t hash);
 

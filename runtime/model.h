@@ -1,12 +1,13 @@
-// A multi-exit encoder: mapped model file, packed weights, tokenizer tables, labels.
+// A multi-exit encoder: packed weights, tokenizer tables, labels (file: runtime/model_format.h).
 // Thread rule: immutable after open(); share it between threads and engines.
-// Ownership: the Model owns its mapping and its packed weights; views live as long as it does.
+// Ownership: everything is copied out of the file, which is not needed any more after open().
 //
 // Layers are 1-based everywhere: layer 0 is the embedding output, exit i reads layer i.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct ModelConfig {
   std::vector<std::size_t> exit_layers;  // ascending, 1-based, the last one is `layers`
   std::vector<std::string> labels;       // classes names
   double alpha = 0;                      // suggested exit threshold; 0 where the file has none
+  std::string dtype;                     // of the first layer's weights: f32, f16, bf16 or i8
 };
 
 // Weights of one Linear, packed for the model's kernel target. (out, in).
@@ -59,14 +61,20 @@ struct ExitHead {
 
 class Model {
  public:
-  // Opens and checks the GGUF file at `path` and packs it for `kernels`.
+  // Opens and checks the GGUF file at `path` and packs it for `kernels`, which must outlive the
+  // Model. The message names the path and the key, tensor or byte that is wrong. A file that
+  // another process cuts off while it is being opened ends this process (SIGBUS).
   static Result<std::shared_ptr<const Model>> open(const std::string& path,
                                                    const kernels::Kernels& kernels);
+  // The same from bytes in memory; `path` is for messages only.
+  static Result<std::shared_ptr<const Model>> from_bytes(const std::string& path,
+                                                         std::span<const std::byte> bytes,
+                                                         const kernels::Kernels& kernels);
 
   const ModelConfig& config() const { return config_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const kernels::Kernels& kernels() const { return *kernels_; }
-  // Content hash of the file; what both ends of a link compare.
+  // Content hash of the file (key splitee.content_hash); what both ends of a link compare.
   std::uint64_t hash() const { return hash_; }
   const std::string& path() const { return path_; }
 

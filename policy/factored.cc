@@ -1,0 +1,157 @@
+#include "policy/factored.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "policy/policy_base.h"
+
+namespace splitee::policy {
+namespace {
+
+constexpr double kLargestVariance = 0.25;  // of a value in [0, 1]
+constexpr double kSharedWeight = 4.0;      // observations that the other arms' C_L count for
+constexpr double kBonus = 0.8;
+
+// Number, mean and scatter of values in [0, 1].
+struct Moments {
+  double count = 0, sum = 0, squares = 0;
+
+  void add(double value) {
+    count += 1.0;
+    sum += value;
+    squares += value * value;
+  }
+  double mean_or(double fallback) const { return count > 0.0 ? sum / count : fallback; }
+  // Of one value, with one observation of the largest variance added: never 0 on little evidence.
+  double careful_variance(double largest) const {
+    const double scatter = count > 0.0 ? std::max(0.0, squares - sum * sum / count) : 0.0;
+    return (scatter + largest) / (count + 1.0);
+  }
+  void archive(StateArchive& archive) {
+    archive.non_negative(count);
+    archive.non_negative(sum);
+    archive.non_negative(squares);
+  }
+};
+
+class Factored final : public PolicyBase {
+ public:
+  explicit Factored(const PolicyOptions& options)
+      : PolicyBase("factored", options),
+        seen_(options.arms()),
+        exit_(options.arms()),
+        answer_(options.arms()),
+        largest_exit_variance_(kLargestVariance * (1.0 - options.alpha) * (1.0 - options.alpha)) {}
+
+ private:
+  Plan choose(Link link) override {
+    const double log_t = std::log(rounds_ + 1.0);
+    std::size_t best_arm = 0;
+    double best_index = index(0, link, log_t);
+    for (std::size_t arm = 1; arm < options_.arms(); ++arm) {
+      const double candidate = index(arm, link, log_t);
+      if (candidate > best_index) {
+        best_arm = arm;
+        best_index = candidate;
+      }
+    }
+    return {.arm = best_arm, .every_exit = true};
+  }
+
+  double index(std::size_t arm, Link link, double log_t) const {
+    const double exit_cost = costs().mu * gamma(arm);
+    const double ceiling = 1.0 - exit_cost;  // no reward of this arm is higher
+    if (seen_[arm] == 0.0) return ceiling;
+    const double answers = answer_[arm].count + kSharedWeight;
+    const double answer = (answer_[arm].sum + kSharedWeight * all_answers_.mean_or(1.0)) / answers;
+    const double exit_reward = exit_[arm].mean_or(1.0) - exit_cost;
+    const double miss_reward = answer - costs().mu * miss_cost(arm, link);
+    const double sure = exit_[arm].count / seen_[arm];
+    const double mean = sure * exit_reward + (1.0 - sure) * miss_reward;
+
+    const double side = side_variance(arm, exit_reward - miss_reward) / seen_[arm];
+    const double unsure = 1.0 - sure;
+    const double rest = unsure * unsure * all_answers_.careful_variance(kLargestVariance) / answers;
+    const double bonus = options_.exploration * kBonus * std::sqrt(log_t * (side + rest));
+    return std::min(ceiling, mean + bonus);
+  }
+
+  // Of what one sample says about exit or not, and about the confidence of an exit.
+  double side_variance(std::size_t arm, double apart) const {
+    const double exits = exit_[arm].count;
+    const double careful_sure = (exits + 1.0) / (seen_[arm] + 2.0);
+    return careful_sure * (1.0 - careful_sure) * apart * apart +
+           exits / seen_[arm] * exit_[arm].careful_variance(largest_exit_variance_);
+  }
+
+  // Cost of a sample that does not exit at the arm.
+  double miss_cost(std::size_t arm, Link link) const {
+    const double local = costs().cost(options_.layer_of.back(), arm + 2, false);
+    if (link != Link::kUp) return local;
+    const double lost = lost_ / (sent_ + 1.0);
+    return costs().offload + (1.0 - lost) * gamma(arm) + lost * local;
+  }
+  double gamma(std::size_t arm) const {
+    return costs().cost(options_.layer_of[arm], arm + 1, false);
+  }
+
+  void learn(const Outcome& outcome) override {
+    const std::size_t split = outcome.plan.arm;
+    if (!outcome.plan.every_exit || split >= options_.arms()) return;
+    rounds_ += 1.0;
+    for (std::size_t arm = 0; arm <= split; ++arm) {
+      seen_[arm] += 1.0;
+      const float confidence = outcome.confidence[arm];
+      if (is_sure(confidence) || arm == options_.last_arm()) {
+        exit_[arm].add(static_cast<double>(confidence));
+      }
+    }
+    learn_answer(outcome, split);
+  }
+
+  void learn_answer(const Outcome& outcome, std::size_t split) {
+    if (outcome.route == Route::kExit) return;
+    const auto answer = static_cast<double>(outcome.answer_confidence);
+    if (split == options_.last_arm()) {
+      for (std::size_t arm = 0; arm < split; ++arm) {
+        if (!is_sure(outcome.confidence[arm])) add_answer(arm, answer);
+      }
+      return;
+    }
+    add_answer(split, answer);
+    if (outcome.plan.link != Link::kUp) return;
+    sent_ += 1.0;
+    lost_ += outcome.route == Route::kFallback ? 1.0 : 0.0;
+  }
+
+  void add_answer(std::size_t arm, double confidence) {
+    answer_[arm].add(confidence);
+    all_answers_.add(confidence);
+  }
+
+  bool keeps_rewards() const override { return false; }
+  void archive(StateArchive& archive) override {
+    archive.non_negative(seen_);
+    for (Moments& moments : exit_) moments.archive(archive);
+    for (Moments& moments : answer_) moments.archive(archive);
+    all_answers_.archive(archive);
+    archive.non_negative(rounds_);
+    archive.non_negative(sent_);
+    archive.non_negative(lost_);
+  }
+
+  std::vector<double> seen_;
+  std::vector<Moments> exit_;    // C_j where sure
+  std::vector<Moments> answer_;  // C_L where not sure, from samples that reveal it in any case
+  Moments all_answers_;
+  double largest_exit_variance_;  // sure means between alpha and 1
+  double rounds_ = 0, sent_ = 0, lost_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Policy> make_factored(const PolicyOptions& options) {
+  return std::make_unique<Factored>(options);
+}
+
+}  // namespace splitee::policy

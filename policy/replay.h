@@ -1,0 +1,93 @@
+// Replays a policy on a trace: the same Policy and Session as on the edge, with a trace for a
+// network. The replay knows every exit's answer to every sample; the policy is told only what its
+// route reveals.
+//
+// --- semantics ---
+// deployable (the default): as policy.h; confidences are floats, as a device has them.
+// paper: arm for arm what the scripts published with arXiv 2309.09195 do, in double precision;
+// only splitee, splitee-s, threshold and threshold-published have such a form. It differs from
+// deployable in this:
+//   1. Rewards take gamma_i = lambda * i in both policies (lambda = lambda1 + lambda2). The cost
+//      reported is lambda * i for splitee-s, but 0.8 * lambda * (i - 1) + lambda for splitee.
+//   2. 0.8 and 0.2 are constants there; lambda1 and lambda2 are not looked at one by one.
+//   3. The index is Q/N + c sqrt(ln(t + 1) / N), t = 0 at the first sample, and ln 1 = 0.
+//   4. Arm i is tried on sample i before the start; these samples cost nothing, count in no
+//      figure, and are met again at the start of the stream.
+//   5. splitee-s updates every arm below the split with C_L even where the sample exited.
+//   6. best_arm is the argmax of the summed reward (of the mean over runs), not of the mean.
+//   7. "threshold" is the corrected ElasticBERT baseline; "threshold-published" answers with the
+//      exit after the one that passed, and pays for it.
+//   8. The final exit costs lambda * L. (Deployable: lambda1 * L + lambda2.)
+//   Regret is measured against the arm with the best mean reward over the trace, in both.
+// Thread rule: pure functions; the trace is shared, read-only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "policy/policy.h"
+#include "policy/trace.h"
+#include "runtime/status.h"
+
+namespace splitee::policy {
+
+enum class Order { kShuffled, kFile };
+enum class Semantics { kDeployable, kPaper };
+
+struct Decision {
+  std::size_t run = 0;
+  std::size_t t = 0;  // 0-based position in the run's order
+  std::size_t sample = 0;
+  std::size_t arm = 0;  // kOffloadAtOnce: none
+  Route route = Route::kFinal;
+  double reward = 0;
+  double cost = 0;  // in lambda
+};
+
+struct ReplayOptions {
+  std::string policy;  // policy_names(), "oracle" (the best fixed arm in hindsight), and for
+                       // paper semantics "threshold-published"
+  // layer_of may be empty: exit i of the trace is then layer i. Its seed is not used.
+  PolicyOptions policy_options;
+  std::size_t runs = 1;
+  std::uint64_t seed = 0;  // orders and policies of all runs
+  Order order = Order::kShuffled;
+  Semantics semantics = Semantics::kDeployable;
+  std::function<void(const Decision&)> on_decision;  // may be empty
+};
+
+// Mean over runs and half the width of its 95 % interval (Student's t; 0 for one run).
+struct Estimate {
+  double mean = 0;
+  double ci95 = 0;
+};
+
+struct RegretPoint {
+  std::size_t t = 0;  // samples so far
+  Estimate regret;    // sum over them of (reward of the best arm - reward got)
+};
+
+struct ReplayResult {
+  std::string policy;
+  std::size_t samples = 0;
+  std::size_t runs = 0;
+  std::optional<Estimate> accuracy;  // over samples with a label; none: no label at all
+  Estimate cost;                     // lambda per sample
+  std::optional<double> final_accuracy;
+  double final_cost = 0;      // lambda per sample, all layers and the last exit
+  double cost_reduction = 0;  // 1 - cost / final_cost
+  Estimate offload_rate;
+  std::size_t best_arm = 0;         // 0-based; largest mean reward over the trace
+  std::vector<double> mean_reward;  // per arm, over the trace
+  std::vector<double> exit_share;   // per arm, of all samples answered there on the edge
+  std::vector<RegretPoint> regret;  // t = 1, 2, 5, 10, 20, 50, ..., and the last
+  std::uint64_t rejected = 0;       // outcomes that the policies refused
+};
+
+// Fails on an unknown policy, options out of range or not fitting the trace, and zero runs.
+runtime::Result<ReplayResult> replay(const Trace& trace, const ReplayOptions& options);
+
+}  // namespace splitee::policy

@@ -1,0 +1,69 @@
+// The bytes of a saved policy. All numbers little-endian; f64 is IEEE 754 binary64.
+//
+//   8 bytes  "SPLITEE\0"
+//   u32      version (1)
+//   u32      length of the policy's name, then the name
+//   u32      arms, then per arm u64 its layer
+//   f64 x 9  alpha, exploration, entropy threshold (-1: none), discount, change threshold, mu,
+//            lambda1, lambda2, o
+//   u64 x 3  fixed arm, patience, window
+//   u64      outcomes rejected so far
+//   ...      what the algorithm learned, in the order of its archive() function
+//   u64      content_hash (runtime/hash.h) of everything before
+//
+// Everything up to the counter must equal the loading policy's own options, so that numbers
+// learned under other costs or thresholds are never taken for its own. A policy that learns nothing
+// of costs ("factored") writes CostModel's defaults for the last four.
+// Thread rule: plain values.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "policy/policy.h"
+#include "policy/rng.h"
+#include "runtime/status.h"
+
+namespace splitee::policy {
+
+// Writes to a string, or reads from bytes, by the same calls, so that an algorithm names its
+// fields once. A failed read leaves the fields as they are and makes failed() true.
+class StateArchive {
+ public:
+  StateArchive() = default;                                         // writes
+  explicit StateArchive(std::string_view bytes) : input_(bytes) {}  // reads
+
+  bool reading() const { return input_.data() != nullptr; }
+  bool failed() const { return failed_; }
+  bool at_end() const { return position_ == input_.size(); }
+  const std::string& output() const { return output_; }
+
+  void word(std::uint64_t& value) { exchange(value, 8); }
+  void number(double& value);        // finite, or the read fails
+  void non_negative(double& value);  // finite and >= 0, or the read fails
+  void number(std::span<double> values);
+  void non_negative(std::span<double> values);
+  void index(std::size_t& value, std::size_t bound);  // < bound, or the read fails
+  void rng(Rng& rng);
+
+ private:
+  void exchange(std::uint64_t& value, std::size_t bytes);
+
+  std::string_view input_;
+  std::size_t position_ = 0;
+  std::string output_;
+  bool failed_ = false;
+};
+
+// The part before the counter.
+std::string state_header(std::string_view name, const PolicyOptions& options);
+
+// Checks magic, version, checksum and header; the view is what lies between header and checksum.
+runtime::Result<std::string_view> open_state(std::string_view bytes, std::string_view name,
+                                             const PolicyOptions& options);
+// header + body + checksum.
+std::string seal_state(std::string header, std::string_view body);
+
+}  // namespace splitee::policy

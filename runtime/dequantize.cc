@@ -1,0 +1,74 @@
+#include "runtime/dequantize.h"
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "runtime/status.h"
+
+namespace splitee::runtime {
+namespace {
+
+constexpr std::uint32_t kExponent = 0x7f800000u;
+
+template <class T>
+T load(const std::byte* from) {
+  T value;
+  std::memcpy(&value, from, sizeof(T));
+  return value;
+}
+
+// IEEE binary16: moving its exponent into place leaves it 112 (127 - 15) too small, also for
+// subnormals; infinity and NaN become the float of that kind.
+inline float from_half(std::uint16_t half) {
+  const auto magnitude = static_cast<std::uint32_t>(half & 0x7fffu) << 13;
+  const auto sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
+  const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f;
+  const std::uint32_t special = (half & 0x7c00u) == 0x7c00u ? kExponent : 0u;
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(scaled) | special | sign);
+}
+
+inline float from_bfloat(std::uint16_t bits) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
+
+}  // namespace
+
+void to_floats(TensorType type, std::span<const std::byte> data, std::size_t begin,
+               std::span<float> out) {
+  const std::size_t bytes = tensor_type_bytes(type);
+  SPLITEE_CHECK((begin + out.size()) * bytes <= data.size());
+  if (out.empty()) return;
+  const std::byte* from = data.data() + begin * bytes;
+  switch (type) {
+    case TensorType::kF32:
+      std::memcpy(out.data(), from, out.size_bytes());
+      return;
+    case TensorType::kF16:
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        out[i] = from_half(load<std::uint16_t>(from + 2 * i));
+      }
+      return;
+    case TensorType::kBf16:
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        out[i] = from_bfloat(load<std::uint16_t>(from + 2 * i));
+      }
+      return;
+    case TensorType::kI8:
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        out[i] = static_cast<float>(load<std::int8_t>(from + i));
+      }
+      return;
+  }
+}
+
+bool all_finite(std::span<const float> values) {
+  // A branch-free loop, which compilers vectorise.
+  std::uint32_t special = 0;
+  for (const float value : values) {
+    special |= (std::bit_cast<std::uint32_t>(value) & kExponent) == kExponent ? 1u : 0u;
+  }
+  return special == 0;
+}
+
+}  // namespace splitee::runtime

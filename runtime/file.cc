@@ -1,0 +1,158 @@
+#include "runtime/file.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace splitee::runtime {
+namespace {
+
+// A file descriptor, closed at destruction.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+  // Closes now; false where the system reports a failure.
+  bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
+
+ private:
+  int fd_;
+};
+
+Status system_error(const std::string& path, const char* action) {
+  const int error = errno;
+  return {error == ENOENT ? Code::kNotFound : Code::kIo,
+          path + ": cannot " + action + ": " + std::generic_category().message(error)};
+}
+
+Status not_regular(const std::string& path) {
+  return {Code::kInvalidArgument, path + ": not a regular file"};
+}
+
+struct RegularFile {
+  Descriptor descriptor;
+  std::size_t size;
+};
+
+Result<RegularFile> open_regular(const std::string& path) {
+  // Without O_NONBLOCK opening a FIFO would wait for a writer.
+  Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!descriptor.valid()) return system_error(path, "open");
+  struct stat info;
+  if (::fstat(descriptor.get(), &info) != 0) return system_error(path, "stat");
+  if (!S_ISREG(info.st_mode)) return not_regular(path);
+  if (!std::in_range<std::size_t>(info.st_size)) {
+    return Status(Code::kUnsupported, path + ": too large for this machine");
+  }
+  return RegularFile{std::move(descriptor), static_cast<std::size_t>(info.st_size)};
+}
+
+Status write_and_sync(Descriptor& descriptor, const std::string& path,
+                      std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor.get(), bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return system_error(path, "write");
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+  if (::fsync(descriptor.get()) != 0) return system_error(path, "sync");
+  if (!descriptor.close()) return system_error(path, "close");
+  return {};
+}
+
+Status sync_folder_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!descriptor.valid()) return system_error(folder, "open");
+  if (::fsync(descriptor.get()) != 0) return system_error(folder, "sync");
+  return {};
+}
+
+Status write_and_rename(const std::string& temporary, const std::string& path,
+                        std::span<const std::byte> bytes, unsigned mode) {
+  const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+  Descriptor descriptor(::open(temporary.c_str(), flags, mode));
+  if (!descriptor.valid()) return system_error(temporary, "create");
+  if (Status status = write_and_sync(descriptor, temporary, bytes); !status.ok()) return status;
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return system_error(path, "replace");
+  return {};
+}
+
+}  // namespace
+
+Result<MappedFile> MappedFile::open(const std::string& path) {
+  Result<RegularFile> file = open_regular(path);
+  if (!file.ok()) return file.status();
+  MappedFile mapped;
+  if (file->size == 0) return mapped;
+  void* data =
+      ::mmap(nullptr, file->size, PROT_READ, MAP_PRIVATE, file->descriptor.get(), /*offset=*/0);
+  if (data == MAP_FAILED) return system_error(path, "map");
+  mapped.data_ = static_cast<const std::byte*>(data);
+  mapped.size_ = file->size;
+  return mapped;
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+Result<std::string> read_file(const std::string& path, std::size_t max_bytes) {
+  Result<RegularFile> file = open_regular(path);
+  if (!file.ok()) return file.status();
+  const Status too_large(Code::kInvalidArgument,
+                         path + ": larger than " + std::to_string(max_bytes) + " bytes");
+  if (file->size > max_bytes) return too_large;
+  // The size is only a hint: the file may grow, and files of /proc say 0.
+  std::string content(file->size + 1, '\0');
+  std::size_t used = 0;
+  for (;;) {
+    if (used == content.size()) content.resize(2 * used);
+    const ssize_t got =
+        ::read(file->descriptor.get(), content.data() + used, content.size() - used);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error(path, "read");
+    if (got == 0) break;
+    used += static_cast<std::size_t>(got);
+    if (used > max_bytes) return too_large;
+  }
+  content.resize(used);
+  return content;
+}
+
+Status write_file_atomically(const std::string& path, std::span<const std::byte> bytes,
+                             unsigned mode) {
+  struct stat info;
+  if (::lstat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) return not_regular(path);
+  const std::string temporary = path + ".tmp" + std::to_string(::getpid());
+  ::unlink(temporary.c_str());  // left by a killed process that had the same id
+  if (Status status = write_and_rename(temporary, path, bytes, mode); !status.ok()) {
+    ::unlink(temporary.c_str());
+    return status;
+  }
+  return sync_folder_of(path);
+}
+
+}  // namespace splitee::runtime

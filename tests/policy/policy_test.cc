@@ -1,0 +1,351 @@
+// What holds for every policy: options, poison, tickets, determinism, no allocation.
+#include "policy/policy.h"
+
+#include <cmath>
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "policy/cascade.h"
+#include "policy/session.h"
+#include "policy/state.h"
+#include "tests/policy/allocations.h"
+#include "tests/policy/planted.h"
+
+namespace splitee::policy {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+struct RandomNetwork {
+  Rng& rng;
+  std::size_t arms;
+  ExitReading evaluate(std::size_t) const {
+    return {.confidence = static_cast<float>(0.5 + 0.5 * rng.uniform()),
+            .prediction = rng.below(3),
+            .classes = 3,
+            .probabilities = {}};
+  }
+  std::optional<float> offload(std::size_t) const {
+    if (rng.below(10) == 0) return std::nullopt;
+    return static_cast<float>(rng.uniform());
+  }
+};
+
+Link some_link(Rng& rng) {
+  constexpr Link kLinks[] = {Link::kUp, Link::kUp, Link::kUp, Link::kNone, Link::kDown};
+  return kLinks[rng.below(5)];
+}
+
+// Arm and route of `samples` samples, as text.
+std::string story(Policy& policy, const PolicyOptions& options, std::size_t samples, Rng& rng) {
+  Session session(policy, options);
+  std::string text;
+  for (std::size_t i = 0; i < samples; ++i) {
+    const Link link = some_link(rng);
+    const Outcome& outcome = session.run(link, RandomNetwork{rng, options.arms()});
+    text += std::to_string(outcome.plan.arm) + std::string(route_name(outcome.route)) + " ";
+  }
+  return text;
+}
+
+std::unique_ptr<Policy> make(std::string_view name, const PolicyOptions& options) {
+  auto policy = make_policy(name, options);
+  REQUIRE(policy.ok());
+  return std::move(*policy);
+}
+
+TEST_CASE("policies are deterministic by seed") {
+  const PolicyOptions options = options_for(6);
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(std::string(name));
+    std::string stories[2];
+    for (std::string& text : stories) {
+      Rng rng(kTestSeed);
+      const auto policy = make(name, options);
+      CHECK(policy->name() == name);
+      text = story(*policy, options, 500, rng);
+    }
+    CHECK(stories[0] == stories[1]);
+  }
+}
+
+TEST_CASE("random policies follow their seed") {
+  PolicyOptions options = options_for(12);
+  std::vector<std::size_t> seen(12);
+  for (options.seed = 0; options.seed < 200; ++options.seed) {
+    const auto policy = make("random-arm", options);
+    const std::size_t arm = policy->plan(Link::kUp).arm;
+    for (int i = 0; i < 5; ++i) CHECK(policy->plan(Link::kUp).arm == arm);
+    ++seen[arm];
+  }
+  for (const std::size_t count : seen) CHECK(count > 4);
+  const auto random = make("random", options);
+  std::vector<std::size_t> drawn(12);
+  for (int i = 0; i < 1200; ++i) ++drawn[random->plan(Link::kUp).arm];
+  for (const std::size_t count : drawn) CHECK(count > 50);
+}
+
+TEST_CASE("nothing is allocated per sample") {
+  const PolicyOptions options = options_for(12);
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(std::string(name));
+    const auto policy = make(name, options);
+    Session session(*policy, options);
+    Rng rng(kTestSeed);
+    const std::size_t before = allocations_so_far();
+    for (int i = 0; i < 2000; ++i) session.run(some_link(rng), RandomNetwork{rng, 12});
+    CHECK(allocations_so_far() == before);
+  }
+}
+
+TEST_CASE("probabilities that are no numbers never lead to an early exit") {
+  const PolicyOptions options = options_for(3);
+  const std::vector<std::vector<float>> poisons = {
+      {kNan, 0.9f}, {0.95f, kNan}, {kInfinity, 0.0f}, {1.5f, -0.5f}, {0.99f, -kInfinity}, {}};
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(std::string(name));
+    const auto policy = make(name, options);
+    for (const std::vector<float>& poison : poisons) {
+      for (const Link link : {Link::kUp, Link::kNone}) {
+        Plan plan = policy->plan(link);
+        if (plan.arm == kOffloadAtOnce) continue;
+        plan.arm = plan.every_exit && plan.arm == 2 ? 2 : 1;
+        for (std::size_t arm = plan.every_exit ? 0 : plan.arm;
+             arm <= std::min<std::size_t>(plan.arm, 1); ++arm) {
+          const Action action = policy->at_exit(plan, arm, poison);
+          const bool at_split = arm == plan.arm && link == Link::kUp;
+          CHECK((action == (at_split ? Action::kOffload : Action::kContinue)));
+        }
+      }
+    }
+  }
+}
+
+// A saved state without the count of rejected outcomes and the checksum.
+std::string learned_part(const Policy& policy, const PolicyOptions& options) {
+  const std::string state = policy.save_state();
+  const std::size_t header = state_header(policy.name(), options).size();  // the same for any costs
+  return state.substr(header + 8, state.size() - header - 16);
+}
+
+TEST_CASE("poisoned outcomes are counted and change nothing") {
+  const PolicyOptions options = options_for(4);
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(std::string(name));
+    const auto policy = make(name, options);
+    Rng rng(kTestSeed);
+    (void)story(*policy, options, 50, rng);
+    const std::uint64_t before = policy->rejected();
+    std::uint64_t poisoned = 0;
+    const auto observe_with = [&](auto&& spoil) {
+      std::vector<float> confidence(4, 0.5f);
+      Outcome outcome;
+      outcome.plan = policy->plan(Link::kUp);
+      outcome.answer_confidence = 0.9f;
+      outcome.exit_arm = 3;
+      outcome.route = Route::kOffload;
+      outcome.cost = 0.3;
+      outcome.confidence = confidence;
+      spoil(outcome, confidence);
+      const std::string planned = learned_part(*policy, options);
+      policy->observe(outcome);
+      ++poisoned;
+      CHECK(policy->rejected() == before + poisoned);
+      CHECK(learned_part(*policy, options) == planned);
+    };
+    for (const float bad : {kNan, kInfinity, -kInfinity, 1.001f, -0.001f}) {
+      observe_with([bad](Outcome& o, auto&) { o.answer_confidence = bad; });
+    }
+    for (const double bad : {static_cast<double>(kNan), static_cast<double>(kInfinity), -1.0}) {
+      observe_with([bad](Outcome& o, auto&) { o.cost = bad; });
+    }
+    observe_with([](Outcome& o, auto&) { o.confidence = o.confidence.first(2); });
+    observe_with([](Outcome& o, auto&) { o.exit_arm = 4; });
+    observe_with([](Outcome& o, auto&) { o.plan.ticket += 1; });
+    observe_with([](Outcome& o, auto&) { o.plan.ticket = 0; });
+    if (name.starts_with("splitee") || name == "factored") {
+      for (const float bad : {kNan, kInfinity, 1.5f}) {
+        observe_with([bad](Outcome& o, std::vector<float>& c) { c[o.plan.arm] = bad; });
+      }
+      observe_with([](Outcome& o, auto&) { o.plan.arm = 77; });
+    }
+    // Still sound: the state can be saved and taken back, which refuses what is not finite.
+    const auto restored = make(name, options);
+    CHECK(restored->load_state(policy->save_state()).ok());
+    CHECK(restored->rejected() == policy->rejected());
+  }
+}
+
+TEST_CASE("an outcome counts once, whenever it comes") {
+  const PolicyOptions options = options_for(3);
+  const auto policy = make("splitee", options);
+  std::vector<float> confidence(3, 0.9f);
+  std::vector<Outcome> flying;
+  for (int i = 0; i < 3; ++i) {  // three in flight at the start: three different arms
+    Outcome outcome;
+    outcome.plan = policy->plan(Link::kUp);
+    CHECK(outcome.plan.arm == static_cast<std::size_t>(i));
+    outcome.exit_arm = outcome.plan.arm;
+    outcome.route = i == 2 ? Route::kFinal : Route::kExit;
+    outcome.answer_confidence = 0.9f;
+    outcome.confidence = confidence;
+    outcome.cost = 0.1 * (i + 1);
+    flying.push_back(outcome);
+  }
+  for (const std::size_t i : {2u, 0u, 1u}) policy->observe(flying[i]);
+  CHECK(policy->rejected() == 0);
+  const std::string state = policy->save_state();
+
+  // In order instead: the same state, since nothing was lost or counted twice.
+  const auto ordered = make("splitee", options);
+  for (Outcome& outcome : flying) outcome.plan = ordered->plan(Link::kUp);
+  for (const Outcome& outcome : flying) ordered->observe(outcome);
+  CHECK(ordered->save_state() == state);
+
+  ordered->observe(flying[1]);
+  CHECK(ordered->rejected() == 1);
+  CHECK(ordered->plan(Link::kUp).arm == policy->plan(Link::kUp).arm);
+}
+
+TEST_CASE("outcomes later than the window of tickets are refused") {
+  const PolicyOptions options = options_for(3);
+  const auto policy = make("final", options);
+  std::vector<float> confidence(3, 0.9f);
+  Outcome outcome;
+  outcome.plan = policy->plan(Link::kUp);
+  outcome.exit_arm = 2;
+  outcome.answer_confidence = 0.9f;
+  outcome.confidence = confidence;
+  for (int i = 0; i < 5000; ++i) (void)policy->plan(Link::kUp);
+  policy->observe(outcome);
+  CHECK(policy->rejected() == 1);
+}
+
+TEST_CASE("nothing is learned while the link is down") {
+  const PolicyOptions options = options_for(4);
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(std::string(name));
+    if (name == "random" || name == "thompson") continue;  // their draws are their state
+    const auto policy = make(name, options);
+    const auto learn = [&](Link link, int samples) {
+      Session session(*policy, options);
+      Rng rng(kTestSeed);
+      for (int i = 0; i < samples; ++i) session.run(link, RandomNetwork{rng, 4});
+    };
+    learn(Link::kUp, 40);
+    const std::string before = policy->save_state();
+    learn(Link::kDown, 40);
+    CHECK(policy->save_state() == before);
+    if (name.starts_with("splitee") || name == "factored") {
+      learn(Link::kNone, 40);
+      CHECK(policy->save_state() != before);
+    }
+  }
+}
+
+TEST_CASE("options out of range are refused by name") {
+  struct Case {
+    std::string word;
+    void (*spoil)(PolicyOptions&);
+  };
+  const Case cases[] = {
+      {"layer_of", [](PolicyOptions& o) { o.layer_of.clear(); }},
+      {"layer_of",
+       [](PolicyOptions& o) {
+         o.layer_of = {0, 1};
+       }},
+      {"ascend",
+       [](PolicyOptions& o) {
+         o.layer_of = {1, 3, 3};
+       }},
+      {"alpha", [](PolicyOptions& o) { o.alpha = 1.01; }},
+      {"alpha", [](PolicyOptions& o) { o.alpha = std::nan(""); }},
+      {"split", [](PolicyOptions& o) { o.fixed_arm = 4; }},
+      {"exploration", [](PolicyOptions& o) { o.exploration = -1; }},
+      {"patience", [](PolicyOptions& o) { o.patience = 0; }},
+      {"discount", [](PolicyOptions& o) { o.discount = 0.0; }},
+      {"window", [](PolicyOptions& o) { o.window = 0; }},
+      {"change", [](PolicyOptions& o) { o.change_threshold = -1.0; }},
+      {"entropy", [](PolicyOptions& o) { o.entropy_threshold = 1.5; }},
+      {"lambda", [](PolicyOptions& o) { o.costs.lambda1 = 0; }},
+      {"lambda", [](PolicyOptions& o) { o.costs.lambda2 = std::nan(""); }},
+      {"offload", [](PolicyOptions& o) { o.costs.offload = -0.1; }},
+      {"mu", [](PolicyOptions& o) { o.costs.mu = HUGE_VAL; }},
+  };
+  for (const Case& c : cases) {
+    PolicyOptions options = options_for(4);
+    REQUIRE(make_policy("splitee", options).ok());
+    c.spoil(options);
+    const auto policy = make_policy("splitee", options);
+    REQUIRE(!policy.ok());
+    CAPTURE(policy.status().message());
+    CHECK(policy.status().message().find(c.word) != std::string::npos);
+  }
+  const auto unknown = make_policy("split", options_for(4));
+  REQUIRE(!unknown.ok());
+  CHECK(unknown.status().message().find("splitee-s") != std::string::npos);
+}
+
+TEST_CASE("costs out of range are refused and the old ones kept") {
+  const auto policy = make("splitee", options_for(3));
+  CHECK(policy->set_costs({.lambda1 = 0.2, .lambda2 = 0.0, .offload = 0.1}).ok());
+  CHECK(!policy->set_costs({.lambda1 = -0.2, .lambda2 = 0.4, .offload = 0.1}).ok());
+  CHECK(!policy->set_costs({.lambda1 = 0.2, .lambda2 = 0.0, .offload = std::nan("")}).ok());
+  CHECK(!policy->set_costs({.lambda1 = 0.0, .lambda2 = 0.0, .offload = 0.1}).ok());
+}
+
+TEST_CASE("cascades exit where their test first holds") {
+  PolicyOptions options = options_for(4);
+  options.patience = 2;
+  const std::vector<std::vector<float>> exits = {
+      {0.4f, 0.6f, 0.0f}, {0.7f, 0.3f, 0.0f}, {0.75f, 0.25f, 0.0f}, {0.9f, 0.1f, 0.0f}};
+  const auto first_exit = [&](std::string_view name, std::size_t skip = 0) {
+    const auto policy = make(name, options);
+    const Plan plan = policy->plan(Link::kUp);
+    CHECK(plan.every_exit);
+    std::size_t arm = 0;
+    for (std::size_t round = 0; round <= skip; ++round) {
+      for (arm = 0; policy->at_exit(plan, arm, exits[arm]) == Action::kContinue; ++arm) {
+      }
+    }
+    return arm;
+  };
+  options.alpha = 0.7;
+  CHECK(first_exit("threshold") == 1);
+  options.alpha = 0.71;
+  CHECK(first_exit("threshold") == 2);
+  options.alpha = 0.99;
+  CHECK(first_exit("threshold") == 3);
+  CHECK(first_exit("patience") == 3);  // predictions 1 0 0 0: same twice at the last
+  options.patience = 1;
+  CHECK(first_exit("patience") == 2);
+  CHECK(first_exit("patience", 1) == 2);  // a second sample starts afresh
+  // Entropy of (0.7, 0.3) over ln 3 is 0.556, of (0.75, 0.25) 0.512.
+  options.entropy_threshold = 0.55;
+  CHECK(first_exit("entropy") == 2);
+  options.entropy_threshold = 0.56;
+  CHECK(first_exit("entropy") == 1);
+}
+
+TEST_CASE("normalised entropy") {
+  const std::vector<float> even = {0.25f, 0.25f, 0.25f, 0.25f};
+  CHECK(normalised_entropy(even) == doctest::Approx(1.0));
+  const std::vector<float> certain = {0.0f, 1.0f};
+  CHECK(normalised_entropy(certain) == 0.0);
+  const std::vector<float> spread = {0.7f, 0.15f, 0.15f};
+  CHECK(normalised_entropy(spread) == doctest::Approx(normalised_entropy(0.7, 3)).epsilon(1e-6));
+  CHECK(normalised_entropy(0.7, 2) == doctest::Approx(0.8812909));
+}
+
+TEST_CASE("read_exit takes the lowest of equal classes") {
+  const std::vector<float> tie = {0.2f, 0.4f, 0.4f};
+  const ExitReading reading = read_exit(tie);
+  CHECK(reading.prediction == 1);
+  CHECK(reading.confidence == 0.4f);
+  CHECK(reading.classes == 3);
+}
+
+}  // namespace
+}  // namespace splitee::policy

@@ -1,0 +1,178 @@
+#include "policy/replay.h"
+
+#include <cmath>
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "policy/replay_recorder.h"
+#include "tests/policy/planted.h"
+
+namespace splitee::policy {
+namespace {
+
+ReplayOptions file_order(std::string policy, std::size_t arms) {
+  ReplayOptions options;
+  options.policy = std::move(policy);
+  options.policy_options = options_for(arms);
+  options.order = Order::kFile;
+  return options;
+}
+
+ReplayResult replayed(const Trace& trace, const ReplayOptions& options) {
+  auto result = replay(trace, options);
+  REQUIRE(result.ok());
+  return std::move(*result);
+}
+
+// Three exits, four samples, worked out by hand. alpha 0.8, lambda 0.1, o 0.5.
+Trace small_trace() {
+  const auto trace = parse_trace(
+      "label,pred_1,conf_1,pred_2,conf_2,pred_3,conf_3\n"
+      "0,0,0.9,0,0.9,0,0.95\n"
+      "1,0,0.6,1,0.8,1,0.85\n"
+      ",1,0.7,1,0.7,1,0.9\n"
+      "1,1,0.5,0,0.6,0,0.7\n",
+      "t.csv");
+  REQUIRE(trace.ok());
+  return *trace;
+}
+
+TEST_CASE("a fixed split by hand") {
+  ReplayOptions options = file_order("fixed", 3);
+  options.policy_options.fixed_arm = 1;
+  const ReplayResult result = replayed(small_trace(), options);
+  // Exits: samples 0 and 1 (0.8 is sure). Offloads: 2 and 3.
+  CHECK(result.samples == 4);
+  CHECK(result.runs == 1);
+  CHECK(result.cost.mean == doctest::Approx((2 + 2 + 7 + 7) / 4.0));
+  CHECK(result.offload_rate.mean == doctest::Approx(0.5));
+  CHECK(result.accuracy->mean == doctest::Approx(2.0 / 3.0));
+  CHECK(result.accuracy->ci95 == 0.0);
+  CHECK(*result.final_accuracy == doctest::Approx(2.0 / 3.0));
+  CHECK(result.final_cost == doctest::Approx(3.0));
+  CHECK(result.cost_reduction == doctest::Approx(1.0 - 4.5 / 3.0));
+  CHECK(result.exit_share == std::vector<double>{0.0, 0.5, 0.0});
+  // Mean rewards: arm 0: (.8 + .25 + .3 + .1) / 4; arm 1: (.7 + .6 + .2 + 0) / 4;
+  // arm 2: (.65 + .55 + .6 + .4) / 4.
+  REQUIRE(result.mean_reward.size() == 3);
+  CHECK(result.mean_reward[0] == doctest::Approx(1.45 / 4));
+  CHECK(result.mean_reward[1] == doctest::Approx(1.5 / 4));
+  CHECK(result.mean_reward[2] == doctest::Approx(2.2 / 4));
+  CHECK(result.best_arm == 2);
+  REQUIRE(result.regret.size() == 3);  // t = 1, 2, 4
+  CHECK(result.regret[0].t == 1);
+  CHECK(result.regret[0].regret.mean == doctest::Approx(-0.05));
+  CHECK(result.regret[1].regret.mean == doctest::Approx(-0.1));
+  CHECK(result.regret[2].t == 4);
+  CHECK(result.regret[2].regret.mean == doctest::Approx(2.2 - 1.5));
+}
+
+TEST_CASE("threshold, final, offload and oracle by hand") {
+  const Trace trace = small_trace();
+  const ReplayResult threshold = replayed(trace, file_order("threshold", 3));
+  CHECK(threshold.cost.mean == doctest::Approx((1 + 2 + 3 + 3) / 4.0));
+  CHECK(threshold.offload_rate.mean == 0.0);
+  CHECK(threshold.exit_share == std::vector<double>{0.25, 0.25, 0.5});
+  const ReplayResult final_exit = replayed(trace, file_order("final", 3));
+  CHECK(final_exit.cost.mean == doctest::Approx(3.0));
+  CHECK(final_exit.cost_reduction == doctest::Approx(0.0));
+  CHECK(final_exit.accuracy->mean == doctest::Approx(*final_exit.final_accuracy));
+  const ReplayResult offload = replayed(trace, file_order("offload", 3));
+  CHECK(offload.cost.mean == doctest::Approx(5.0));
+  CHECK(offload.offload_rate.mean == 1.0);
+  CHECK(offload.exit_share == std::vector<double>{0.0, 0.0, 0.0});
+  const ReplayResult oracle = replayed(trace, file_order("oracle", 3));
+  CHECK(oracle.policy == "oracle");
+  CHECK(oracle.regret.back().regret.mean == doctest::Approx(0.0));
+  CHECK(oracle.cost.mean == doctest::Approx(3.0));
+}
+
+TEST_CASE("the cost of exit heads is charged as evaluated") {
+  ReplayOptions options = file_order("threshold", 3);
+  options.policy_options.costs = {.lambda1 = 0.08, .lambda2 = 0.02, .offload = 0.5};
+  const ReplayResult threshold = replayed(small_trace(), options);
+  CHECK(threshold.cost.mean == doctest::Approx((1 + 2 + 3 + 3) / 4.0));
+  options.policy = "final";
+  const ReplayResult final_exit = replayed(small_trace(), options);
+  CHECK(final_exit.cost.mean == doctest::Approx(2.6));
+  CHECK(final_exit.final_cost == doctest::Approx(2.6));
+}
+
+TEST_CASE("a trace without labels has no accuracy") {
+  Trace trace = small_trace();
+  std::ranges::fill(trace.label, kNoLabel);
+  const ReplayResult result = replayed(trace, file_order("final", 3));
+  CHECK(!result.accuracy.has_value());
+  CHECK(!result.final_accuracy.has_value());
+}
+
+TEST_CASE("runs differ by order and seed, and repeat by seed") {
+  const Trace trace = planted_trace({0.3, 0.5, 0.9, 1.0}, 500);
+  ReplayOptions options = file_order("splitee", 4);
+  options.order = Order::kShuffled;
+  options.runs = 5;
+  std::string stories[3];
+  for (std::size_t i = 0; i < 3; ++i) {
+    options.seed = i == 2 ? 8 : 7;
+    options.on_decision = [&](const Decision& d) {
+      stories[i] += std::to_string(d.sample) + ":" + std::to_string(d.arm) + " ";
+    };
+    const ReplayResult result = replayed(trace, options);
+    CHECK(result.cost.ci95 > 0.0);
+  }
+  CHECK(stories[0] == stories[1]);
+  CHECK(stories[0] != stories[2]);
+
+  // Every run visits every sample once.
+  std::vector<std::size_t> visits(500);
+  options.on_decision = [&](const Decision& d) { ++visits[d.sample]; };
+  (void)replayed(trace, options);
+  for (const std::size_t count : visits) CHECK(count == 5);
+}
+
+TEST_CASE("decisions add up to the totals") {
+  const Trace trace = planted_trace({0.3, 0.5, 0.9, 1.0}, 400);
+  ReplayOptions options = file_order("splitee-s", 4);
+  options.runs = 2;
+  double cost = 0;
+  std::size_t offloads = 0, last_t = 0, last_run = 0;
+  options.on_decision = [&](const Decision& d) {
+    cost += d.cost;
+    offloads += d.route == Route::kOffload ? 1 : 0;
+    last_t = d.t;
+    last_run = d.run;
+  };
+  const ReplayResult result = replayed(trace, options);
+  CHECK(result.cost.mean == doctest::Approx(cost / 800));
+  CHECK(result.offload_rate.mean == doctest::Approx(static_cast<double>(offloads) / 800));
+  CHECK(last_t == 399);
+  CHECK(last_run == 1);
+}
+
+TEST_CASE("an estimate is a mean with Student's interval") {
+  const std::vector<double> values = {1.0, 2.0, 3.0};
+  CHECK(estimate(values).mean == doctest::Approx(2.0));
+  CHECK(estimate(values).ci95 == doctest::Approx(4.303 / std::sqrt(3.0)));
+  CHECK(estimate(std::vector<double>{5.0}).ci95 == 0.0);
+}
+
+TEST_CASE("what does not fit the trace is refused") {
+  const Trace trace = small_trace();
+  ReplayOptions options = file_order("splitee", 4);
+  CHECK(!replay(trace, options).ok());
+  options = file_order("nothing", 3);
+  CHECK(!replay(trace, options).ok());
+  options = file_order("splitee", 3);
+  options.runs = 0;
+  CHECK(!replay(trace, options).ok());
+  options.runs = 1;
+  options.policy_options.layer_of.clear();
+  CHECK(replay(trace, options).ok());
+  Trace empty;
+  empty.exits = 3;
+  CHECK(!replay(empty, options).ok());
+}
+
+}  // namespace
+}  // namespace splitee::policy

@@ -1,0 +1,211 @@
+#include "policy/state.h"
+
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "policy/session.h"
+#include "tests/policy/planted.h"
+
+namespace splitee::policy {
+namespace {
+
+struct Network {
+  Rng& rng;
+  ExitReading evaluate(std::size_t) const {
+    return {.confidence = static_cast<float>(0.5 + 0.5 * rng.uniform()),
+            .prediction = rng.below(2),
+            .classes = 2,
+            .probabilities = {}};
+  }
+  std::optional<float> offload(std::size_t) const {
+    return static_cast<float>(0.5 + 0.5 * rng.uniform());
+  }
+};
+
+std::string run(Policy& policy, const PolicyOptions& options, std::size_t samples, Rng& rng) {
+  Session session(policy, options);
+  std::string text;
+  for (std::size_t i = 0; i < samples; ++i) {
+    constexpr Link kLinks[] = {Link::kUp, Link::kUp, Link::kNone, Link::kDown};
+    text += std::to_string(session.run(kLinks[rng.below(4)], Network{rng}).plan.arm) + " ";
+  }
+  return text;
+}
+
+std::unique_ptr<Policy> make(std::string_view name, const PolicyOptions& options) {
+  auto policy = make_policy(name, options);
+  REQUIRE(policy.ok());
+  return std::move(*policy);
+}
+
+TEST_CASE("a restored policy goes on bit for bit") {
+  PolicyOptions options = options_for(7);
+  options.window = 50;
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(std::string(name));
+    for (const std::size_t learned : {0u, 1u, 2u, 3u, 4u, 5u, 400u}) {
+      Rng rng(kTestSeed);
+      const auto first = make(name, options);
+      (void)run(*first, options, learned, rng);
+      const std::string state = first->save_state();
+      options.seed += 1;  // the generator's state comes from the file, not from the seed
+      const auto second = make(name, options);
+      options.seed -= 1;
+      REQUIRE(second->load_state(state).ok());
+      CHECK(second->save_state() == state);
+      Rng rng_again = rng;
+      CHECK(run(*first, options, 400, rng) == run(*second, options, 400, rng_again));
+      CHECK(first->save_state() == second->save_state());
+    }
+  }
+}
+
+TEST_CASE("damaged states are refused and leave the policy alone") {
+  PolicyOptions options = options_for(5);
+  options.window = 10;
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(std::string(name));
+    Rng rng(kTestSeed);
+    const auto policy = make(name, options);
+    (void)run(*policy, options, 100, rng);
+    const std::string good = policy->save_state();
+    (void)run(*policy, options, 10, rng);
+    const std::string now = policy->save_state();
+    for (std::size_t byte = 0; byte < good.size(); ++byte) {
+      std::string bad = good;
+      bad[byte] = static_cast<char>(bad[byte] ^ 0x10);
+      CAPTURE(byte);
+      REQUIRE(!policy->load_state(bad).ok());
+      REQUIRE(!policy->load_state(std::string_view(good).substr(0, byte)).ok());
+    }
+    CHECK(!policy->load_state(good + "x").ok());
+    CHECK(policy->save_state() == now);
+  }
+}
+
+// A state with a true checksum but other contents.
+std::string forged(const Policy& policy, const PolicyOptions& options, std::string body) {
+  return seal_state(state_header(policy.name(), options), body);
+}
+
+TEST_CASE("numbers out of range are refused even under a true checksum") {
+  const PolicyOptions options = options_for(5);
+  Rng rng(kTestSeed);
+  const auto policy = make("splitee", options);
+  (void)run(*policy, options, 100, rng);
+  const std::string now = policy->save_state();
+  const std::size_t header = state_header("splitee", options).size();
+  const std::string body = now.substr(header, now.size() - header - 8);
+  REQUIRE(policy->load_state(forged(*policy, options, body)).ok());
+  const auto with = [&](std::size_t field, double value) {
+    std::string changed = body;
+    changed[8] = static_cast<char>(changed[8] ^ 1);  // another sum of arm 0, read before the fault
+    const auto bits = std::bit_cast<std::uint64_t>(value);
+    for (std::size_t i = 0; i < 8; ++i) {
+      changed[8 * field + i] = static_cast<char>(static_cast<unsigned char>(bits >> (8 * i)));
+    }
+    return forged(*policy, options, changed);
+  };
+  const auto refuses = [&](const std::string& state) {
+    CHECK(!policy->load_state(state).ok());
+    CHECK(policy->save_state() == now);
+  };
+  // Fields: rejected, 5 sums, 5 counts, rounds, next arm.
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity();
+  REQUIRE(policy->load_state(with(1, -3.0)).ok());
+  REQUIRE(policy->load_state(now).ok());
+  for (const std::size_t field : {1u, 5u, 6u, 10u, 11u}) {
+    CAPTURE(field);
+    refuses(with(field, nan));
+    refuses(with(field, infinity));
+  }
+  refuses(with(6, -1.0));
+  refuses(with(11, -1.0));
+  refuses(with(12, 5.0));  // an arm that is none
+  refuses(forged(*policy, options, body.substr(0, body.size() - 8)));
+  refuses(forged(*policy, options, body + std::string(8, '\0')));
+}
+
+TEST_CASE("states of other settings are refused with the reason") {
+  struct Case {
+    std::string word;
+    void (*change)(PolicyOptions&);
+  };
+  const Case cases[] = {
+      {"arms",
+       [](PolicyOptions& o) {
+         o.layer_of = {1, 2, 3, 4, 6};
+       }},
+      {"arms",
+       [](PolicyOptions& o) {
+         o.layer_of = {1, 2, 3, 4};
+       }},
+      {"alpha", [](PolicyOptions& o) { o.alpha = 0.81; }},
+      {"exploration", [](PolicyOptions& o) { o.exploration = 0.5; }},
+      {"discount", [](PolicyOptions& o) { o.discount = 0.9; }},
+      {"window", [](PolicyOptions& o) { o.window = 7; }},
+      {"change threshold", [](PolicyOptions& o) { o.change_threshold = 7; }},
+      {"mu", [](PolicyOptions& o) { o.costs.mu = 0.5; }},
+      {"lambda1", [](PolicyOptions& o) { o.costs.lambda1 = 0.2; }},
+      {"lambda2", [](PolicyOptions& o) { o.costs.lambda2 = 0.2; }},
+      {"offload", [](PolicyOptions& o) { o.costs.offload = 0.2; }},
+  };
+  const auto source = make("splitee", options_for(5));
+  for (const Case& c : cases) {
+    PolicyOptions options = options_for(5);
+    c.change(options);
+    const auto target = make("splitee", options);
+    const std::string before = target->save_state();
+    const runtime::Status status = target->load_state(source->save_state());
+    REQUIRE(!status.ok());
+    CAPTURE(status.message());
+    CHECK(status.code() == runtime::Code::kUnsupported);
+    CHECK(status.message().find(c.word) != std::string::npos);
+    CHECK(target->save_state() == before);
+  }
+  const runtime::Status other = make("splitee-s", options_for(5))->load_state(source->save_state());
+  CHECK(other.message().find("policy") != std::string::npos);
+  CHECK(!other.ok());
+}
+
+TEST_CASE("what was learned apart from costs is good under others") {
+  PolicyOptions options = options_for(5);
+  Rng rng(kTestSeed);
+  const auto source = make("factored", options);
+  (void)run(*source, options, 100, rng);
+  options.costs = {.lambda1 = 0.2, .lambda2 = 0.1, .offload = 0.05, .mu = 0.5};
+  const auto target = make("factored", options);
+  CHECK(target->load_state(source->save_state()).ok());
+  options.alpha = 0.5;
+  CHECK(!make("factored", options)->load_state(source->save_state()).ok());
+}
+
+TEST_CASE("outcomes of samples planned before a restore are refused") {
+  const PolicyOptions options = options_for(3);
+  const auto policy = make("splitee", options);
+  std::vector<float> confidence(3, 0.9f);
+  Outcome outcome;
+  outcome.plan = policy->plan(Link::kUp);
+  outcome.confidence = confidence;
+  outcome.answer_confidence = 0.9f;
+  REQUIRE(policy->load_state(policy->save_state()).ok());
+  policy->observe(outcome);
+  CHECK(policy->rejected() == 1);
+}
+
+TEST_CASE("the header's bytes are as documented") {
+  PolicyOptions options = options_for(2);
+  options.alpha = 0.75;
+  const std::string header = state_header("fixed", options);
+  CHECK(header.size() == 8 + 4 + 4 + 5 + 4 + 2 * 8 + 9 * 8 + 3 * 8);
+  CHECK(header.substr(0, 8) == std::string("SPLITEE\0", 8));
+  CHECK(header.substr(8, 8) == std::string("\1\0\0\0\5\0\0\0", 8));
+  CHECK(header.substr(16, 5) == "fixed");
+  CHECK(header.substr(21, 12) == std::string("\2\0\0\0\1\0\0\0\0\0\0\0", 12));
+  CHECK(header.substr(41, 8) == std::string("\0\0\0\0\0\0\xe8\x3f", 8));  // 0.75
+}
+
+}  // namespace
+}  // namespace splitee::policy

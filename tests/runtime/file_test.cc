@@ -1,0 +1,177 @@
+#include "runtime/file.h"
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/runtime/model_builder.h"
+#include "tests/runtime/temp_folder.h"
+
+using namespace splitee::runtime;
+using splitee::runtime::testing::as_bytes;
+using splitee::runtime::testing::TempFolder;
+
+namespace {
+
+void write_plain(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+std::string read_plain(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::size_t entries(const std::string& folder) {
+  const std::filesystem::directory_iterator begin(folder);
+  return static_cast<std::size_t>(std::distance(begin, {}));
+}
+
+bool contains(const Status& status, const std::string& text) {
+  return status.message().find(text) != std::string::npos;
+}
+
+// Writes beyond `bytes` fail with EFBIG while it lives.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &old_);
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{bytes, old_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &old_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit old_{};
+  void (*handler_)(int);
+};
+
+}  // namespace
+
+TEST_CASE("MappedFile: bytes of a file, also through a symbolic link, and after moves") {
+  const TempFolder folder;
+  write_plain(folder.file("a"), "hello");
+  REQUIRE(::symlink("a", folder.file("link").c_str()) == 0);
+  for (const std::string name : {"a", "link"}) {
+    auto file = MappedFile::open(folder.file(name));
+    REQUIRE(file.ok());
+    MappedFile moved = std::move(*file);
+    CHECK(std::string(reinterpret_cast<const char*>(moved.bytes().data()), 5) == "hello");
+    CHECK(moved.bytes().size() == 5);
+    CHECK(file->bytes().empty());
+    *file = std::move(moved);
+    CHECK(file->bytes().size() == 5);
+  }
+}
+
+TEST_CASE("MappedFile and read_file: an empty file is empty") {
+  const TempFolder folder;
+  write_plain(folder.file("empty"), "");
+  const auto mapped = MappedFile::open(folder.file("empty"));
+  REQUIRE(mapped.ok());
+  CHECK(mapped->bytes().empty());
+  const auto text = read_file(folder.file("empty"), 10);
+  REQUIRE(text.ok());
+  CHECK(text->empty());
+}
+
+TEST_CASE("only regular files are opened, and opening never waits") {
+  const TempFolder folder;
+  REQUIRE(::mkfifo(folder.file("fifo").c_str(), 0600) == 0);
+  for (const std::string& path :
+       {folder.path(), folder.file("fifo"), std::string("/dev/zero"), std::string("/dev/null")}) {
+    CAPTURE(path);
+    const auto mapped = MappedFile::open(path);
+    REQUIRE_FALSE(mapped.ok());
+    CHECK(mapped.status().code() == Code::kInvalidArgument);
+    CHECK(contains(mapped.status(), path));
+    const auto text = read_file(path, 1000);
+    REQUIRE_FALSE(text.ok());
+    CHECK(text.status().code() == Code::kInvalidArgument);
+  }
+}
+
+TEST_CASE("a missing file is kNotFound and named") {
+  const TempFolder folder;
+  for (const Status& status : {MappedFile::open(folder.file("none")).status(),
+                               read_file(folder.file("none"), 10).status()}) {
+    CHECK(status.code() == Code::kNotFound);
+    CHECK(contains(status, folder.file("none")));
+  }
+}
+
+TEST_CASE("read_file: the limit is exact, also where the size is not known before") {
+  const TempFolder folder;
+  write_plain(folder.file("a"), std::string(1000, 'x'));
+  const auto text = read_file(folder.file("a"), 1000);
+  REQUIRE(text.ok());
+  CHECK(*text == std::string(1000, 'x'));
+  CHECK(read_file(folder.file("a"), 999).status().code() == Code::kInvalidArgument);
+  const auto proc = read_file("/proc/self/status", 1 << 20);
+  REQUIRE(proc.ok());
+  CHECK(proc->find("Pid:") != std::string::npos);
+  CHECK(read_file("/proc/self/status", 10).status().code() == Code::kInvalidArgument);
+}
+
+TEST_CASE("write_file_atomically: creates, replaces, keeps the mode, leaves nothing behind") {
+  const TempFolder folder;
+  const std::string path = folder.file("state");
+  for (const std::string text : {"first", "second, longer", ""}) {
+    REQUIRE(write_file_atomically(path, as_bytes(text), 0600).ok());
+    CHECK(read_plain(path) == text);
+    CHECK(entries(folder.path()) == 1);
+  }
+  struct stat info;
+  REQUIRE(::stat(path.c_str(), &info) == 0);
+  CHECK((info.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("write_file_atomically: a failure in the middle keeps the old file") {
+  const TempFolder folder;
+  const std::string path = folder.file("state");
+  REQUIRE(write_file_atomically(path, as_bytes("old")).ok());
+  const std::string big(100000, 'n');
+  {
+    const FileSizeLimit limit(5000);
+    const Status status = write_file_atomically(path, as_bytes(big));
+    CHECK(status.code() == Code::kIo);
+    CHECK(contains(status, path));
+  }
+  CHECK(read_plain(path) == "old");
+  CHECK(entries(folder.path()) == 1);
+  CHECK(write_file_atomically(path, as_bytes(big)).ok());
+  CHECK(read_plain(path) == big);
+}
+
+TEST_CASE("write_file_atomically: refuses what is not a regular file") {
+  const TempFolder folder;
+  REQUIRE(::mkfifo(folder.file("fifo").c_str(), 0600) == 0);
+  for (const std::string& path : {folder.path(), folder.file("fifo"), std::string("/dev/null")}) {
+    CAPTURE(path);
+    CHECK(write_file_atomically(path, as_bytes("x")).code() == Code::kInvalidArgument);
+  }
+  CHECK(write_file_atomically(folder.file("no/such/folder"), as_bytes("x")).code() ==
+        Code::kNotFound);
+  CHECK(entries(folder.path()) == 1);
+}
+
+TEST_CASE("write_file_atomically: a temporary file left by a killed process is no obstacle") {
+  const TempFolder folder;
+  const std::string path = folder.file("state");
+  write_plain(path + ".tmp" + std::to_string(::getpid()), "torn");
+  REQUIRE(write_file_atomically(path, as_bytes("new")).ok());
+  CHECK(read_plain(path) == "new");
+  CHECK(entries(folder.path()) == 1);
+}

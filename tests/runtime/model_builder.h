@@ -1,0 +1,92 @@
+// Builds model files for tests, right ones and wrong ones, byte by byte. It shares no code with the
+// reader; only the content hash, which has its own test, is the library's.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace splitee::runtime::testing {
+
+// Numbers of the format (runtime/model_format.h).
+enum : std::uint32_t {
+  kU8 = 0,
+  kU32 = 4,
+  kI32 = 5,
+  kF32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kU64 = 10
+};
+enum : std::uint32_t { kTensorF32 = 0, kTensorF16 = 1, kTensorI8 = 24, kTensorBf16 = 30 };
+
+template <class T>
+std::string raw(T value) {
+  std::string bytes(sizeof(T), '\0');
+  std::memcpy(bytes.data(), &value, sizeof(T));
+  return bytes;
+}
+
+inline std::string raw_string(std::string_view text) {
+  return raw<std::uint64_t>(text.size()) + std::string(text);
+}
+
+inline std::string raw_array(std::uint32_t element, std::uint64_t count, const std::string& bytes) {
+  return raw(element) + raw(count) + bytes;
+}
+
+struct KeySpec {
+  std::string key;
+  std::uint32_t type = 0;
+  std::string value;  // its bytes
+};
+
+struct TensorSpec {
+  std::string name;
+  std::vector<std::uint64_t> dims;  // outermost first
+  std::uint32_t type = kTensorF32;
+  std::string data;
+  std::optional<std::uint32_t> rank;    // claimed, instead of the number of dims
+  std::optional<std::uint64_t> offset;  // claimed, instead of the right one
+};
+
+struct FileSpec {
+  std::string magic = "GGUF";
+  std::uint32_t version = 3;
+  std::optional<std::uint64_t> key_count, tensor_count;  // claimed, instead of the right ones
+  std::vector<KeySpec> keys;
+  std::vector<TensorSpec> tensors;
+  std::uint32_t alignment = 32;  // used for padding; the key is the caller's
+  std::string trailing;
+
+  KeySpec& key(std::string_view name);
+  TensorSpec& tensor(std::string_view name);
+  void erase_key(std::string_view name);
+  void erase_tensor(std::string_view name);
+};
+
+struct ModelShape {
+  std::size_t layers = 2, hidden = 12, heads = 2, ffn = 20, positions = 9, classes = 3;
+  std::size_t vocab = 11, types = 2;
+  std::vector<std::uint32_t> exit_layers = {1, 2};
+  std::uint32_t seed = 1;
+};
+
+// A valid model with random weights.
+FileSpec random_model(const ModelShape& shape);
+
+std::string float_bytes(std::span<const float> values);
+
+// The file's bytes. Where there is a key splitee.content_hash with 8 bytes, they get the right
+// hash.
+std::string build(const FileSpec& spec);
+void fix_content_hash(std::string& file);
+
+std::span<const std::byte> as_bytes(std::string_view text);
+
+}  // namespace splitee::runtime::testing

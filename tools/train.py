@@ -1,0 +1,464 @@
+#!/usr/bin/env python3
+"""Trains a multi-exit BERT encoder (ElasticBERT's architecture) and writes a
+Hugging Face folder that tools/convert_hf.py takes. Needs PyTorch and NumPy
+(Debian: python3-torch).
+
+  train.py pretrain   masked-word training on plain text
+  train.py finetune   joint training of all exits on labelled rows
+  train.py eval       accuracy, confidence and calibration of every exit
+
+FILE arguments take a Python slice over the data rows: 'reviews.tsv.xz[:-5000]'.
+TSV files begin with a header naming columns among text, text2 (second sentence)
+and label (0, 1, ...); fields are not quoted; .xz is unpacked on the fly.
+
+Training writes a checkpoint into --work every few minutes; the same command run
+again goes on from it. Everything random at a step follows from the seed and the
+step's number alone, so with --steps a resumed run ends with the same weights.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from train_lib import data, folder, metrics
+from train_lib.data import DataError
+from train_lib.model import Dropout, MultiExitEncoder, Shape
+from train_lib.tokenizer import MASK, SPECIAL_TOKENS, Tokenizer
+
+LONGEST_COUNTED_STEP = 10.0  # seconds; a stopped process does not use up its time
+LOG_STEPS = 50
+# Options that may change when a run goes on from a checkpoint.
+FREE_OPTIONS = {"minutes", "steps", "threads", "precision", "checkpoint_minutes", "eval_minutes",
+                "eval_rows", "output", "dev", "calibrate", "resume", "command"}
+
+
+def learning_rate(args, step, progress):
+    return args.lr * min(1.0, (step + 1) / args.warmup) * max(0.0, 1.0 - progress)
+
+
+def make_optimizer(model, args):
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": args.weight_decay},
+              {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), eps=1e-6, foreach=True)
+
+
+def autocast(precision):
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def detect_precision():
+    """bf16 pays only where the processor multiplies it natively."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
+            flags = file.read()
+    except OSError:
+        return "fp32"
+    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+
+
+class Run:
+    """One stage of training: optimizer, weight average, time budget and checkpoints."""
+
+    def __init__(self, args, model):
+        self.args, self.model = args, model
+        self.optimizer = make_optimizer(model, args)
+        self.average = [p.detach().clone() for p in model.parameters()] if args.ema else None
+        self.step, self.elapsed = 0, 0.0
+        self.path = os.path.join(args.work, f"{args.command}.pt")
+        self.options = {k: v for k, v in vars(args).items() if k not in FREE_OPTIONS}
+        if args.resume and os.path.exists(self.path):
+            self.load()
+
+    def load(self):
+        state = torch.load(self.path)
+        changed = [k for k in self.options if state["options"].get(k) != self.options[k]]
+        if changed:
+            raise DataError(f"{self.path} was made with other --{', --'.join(changed)}; "
+                            "use those, another --work, or --no-resume")
+        self.model.load_state_dict(state["model"])
+        self.model.depth = state["depth"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average, self.step, self.elapsed = state["average"], state["step"], state["elapsed"]
+        log(f"resumed from {self.path}: step {self.step}, {self.elapsed / 60:.1f} minutes")
+
+    def save(self):
+        torch.save({
+            "model": self.model.state_dict(), "depth": self.model.depth,
+            "optimizer": self.optimizer.state_dict(), "average": self.average,
+            "step": self.step, "elapsed": self.elapsed, "options": self.options,
+        }, self.path + ".tmp")
+        os.replace(self.path + ".tmp", self.path)
+
+    def progress(self):
+        if self.args.steps:
+            return self.step / self.args.steps
+        return self.elapsed / (60 * self.args.minutes)
+
+    def update(self, loss):
+        """One optimizer step on a loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.args, self.step, self.progress())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.args.clip)
+        self.optimizer.step()
+        if self.average:
+            decay = min(self.args.ema, (1 + self.step) / (10 + self.step))
+            torch._foreach_mul_(self.average, decay)
+            parameters = [p.detach() for p in self.model.parameters()]
+            torch._foreach_add_(self.average, parameters, alpha=1 - decay)
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """The model with its averaged weights, for evaluation and export."""
+        if not self.average:
+            yield self.model
+            return
+        own = [p.detach().clone() for p in self.model.parameters()]
+        copy_into(self.model, self.average)
+        yield self.model
+        copy_into(self.model, own)
+
+    def train(self, loss_at, evaluate=None):
+        """Runs loss_at(run, rng) -> (loss, tokens) until the budget is spent."""
+        last_save = last_eval = self.elapsed
+        shown = losses = tokens = seconds = 0
+        self.model.train()
+        while self.progress() < 1.0:
+            started = time.monotonic()
+            rng = np.random.default_rng([self.args.seed, self.step])
+            Dropout.generator = rng
+            with autocast(self.args.precision):
+                loss, count = loss_at(self, rng)
+            self.update(loss)
+            self.step += 1
+            spent = min(time.monotonic() - started, LONGEST_COUNTED_STEP)
+            self.elapsed += spent
+            shown, losses = shown + 1, losses + float(loss.detach())
+            tokens, seconds = tokens + count, seconds + spent
+            if shown == LOG_STEPS:
+                log(f"step {self.step}  {self.elapsed / 60:.1f} min  loss {losses / shown:.4f}  "
+                    f"depth {self.model.depth}  {tokens / seconds:.0f} tokens/s")
+                shown = losses = tokens = seconds = 0
+            if self.elapsed - last_save > 60 * self.args.checkpoint_minutes:
+                self.save()
+                last_save = self.elapsed
+            if evaluate and self.elapsed - last_eval > 60 * self.args.eval_minutes:
+                evaluate(self)
+                last_eval = self.elapsed
+        self.save()
+
+
+def copy_into(model, values):
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), values):
+            parameter.copy_(value)
+
+
+def log(message):
+    print(time.strftime("%H:%M:%S"), message, file=sys.stderr, flush=True)
+
+
+def new_model(args, tokenizer, num_labels):
+    shape = Shape(
+        vocab_size=len(tokenizer.tokens), num_labels=num_labels, hidden_size=args.hidden,
+        num_hidden_layers=args.layers, num_attention_heads=args.heads,
+        intermediate_size=args.intermediate or 4 * args.hidden,
+        max_position_embeddings=args.max_seq)
+    if args.hidden % args.heads:
+        raise DataError(f"--hidden {args.hidden} is not a multiple of --heads {args.heads}")
+    model = MultiExitEncoder(shape, args.dropout)
+    if args.vectors:
+        found = folder.start_embedding(model, tokenizer, args.vectors)
+        log(f"{found} of {len(tokenizer.tokens)} embeddings start from {args.vectors}")
+    return model
+
+
+def read_tokenizer(path):
+    try:
+        return Tokenizer.from_file(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def growth_depth(args, progress):
+    """Active layers at a point of pretraining: they double at each --grow mark."""
+    doublings_left = sum(progress < mark for mark in args.grow)
+    return max(1, args.layers >> doublings_left)
+
+
+def pretrain(args):
+    tokenizer = read_tokenizer(args.vocab)
+    model = new_model(args, tokenizer, num_labels=2)
+    stream = data.load_stream(args.work, args.text, tokenizer)
+    log(f"{len(stream)} tokens of text, {sum(p.numel() for p in model.parameters())} parameters")
+    model.depth = growth_depth(args, 0.0)
+    run = Run(args, model)
+
+    def loss_at(run, rng):
+        run.model.grow(growth_depth(args, run.progress()), run.optimizer)
+        ids, labels = map(torch.from_numpy, data.masked_batch(
+            stream, run.step, args.batch_tokens, len(tokenizer.tokens), args.max_seq,
+            args.mask_rate, rng))
+        states = model.hidden_states(ids, torch.zeros_like(ids))
+        chosen = {len(states) - 1, int(rng.integers(len(states)))}
+        losses = [model.masked_word_loss(states[i], labels, data.IGNORED_LABEL) for i in chosen]
+        return sum(losses) / len(losses), ids.numel()
+
+    run.train(loss_at)
+    with run.averaged():
+        folder.save_folder(args.output, model, tokenizer, folder.default_label_names(2))
+    log(f"wrote {args.output}")
+
+
+def drop_tokens(ids, rate, rng):
+    """Hides a share of the words behind [MASK]: regularisation of a text classifier."""
+    noise = torch.from_numpy(rng.random(tuple(ids.shape), dtype=np.float32))
+    return ids.masked_fill((noise < rate) & (ids >= len(SPECIAL_TOKENS)), MASK)
+
+
+def joint_loss(logits, labels, args):
+    """Weighted sum of all exits' losses; weights grow with depth, and earlier exits
+    also follow the last exit's probabilities."""
+    count = len(logits)
+    weights = torch.linspace(args.first_exit_weight, 1.0, count) if count > 1 else torch.ones(1)
+    target = logits[-1].detach().softmax(-1)
+    total = 0.0
+    for i, exit_logits in enumerate(logits):
+        loss = F.cross_entropy(exit_logits, labels, label_smoothing=args.label_smoothing)
+        if i < count - 1 and args.distill:
+            follow = F.cross_entropy(exit_logits, target)
+            loss = (1 - args.distill) * loss + args.distill * follow
+        total = total + weights[i] * loss
+    return total / weights.sum()
+
+
+def start_model(args, num_labels):
+    if args.start:
+        return folder.load_folder(args.start, args.dropout, num_labels)
+    if not args.vocab:
+        raise DataError("finetune needs --start FOLDER or --vocab FILE")
+    tokenizer = read_tokenizer(args.vocab)
+    return new_model(args, tokenizer, num_labels), tokenizer, folder.default_label_names(num_labels)
+
+
+def label_names(args, names):
+    if not args.labels:
+        return names
+    given = args.labels.split(",")
+    if len(given) != len(names):
+        raise DataError(f"--labels names {len(given)} classes, the data has {len(names)}")
+    return given
+
+
+def count_labels(specs):
+    return 1 + max(label for spec in specs for _, _, label in data.read_tsv(spec, labelled=True))
+
+
+def parse_dev(entries):
+    pairs = [entry.split("=", 1) for entry in entries]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise DataError(f"--dev takes NAME=FILE, not '{pair[0]}'")
+    return dict(pairs)
+
+
+def batch_plans(examples, args, max_seq):
+    """(rows, length limit) of every step, epoch after epoch."""
+    epoch = 0
+    while True:
+        yield from data.plan_epoch(examples, epoch, args.seed, args.batch_tokens, max_seq, args.crop)
+        epoch += 1
+
+
+def finetune(args):
+    num_labels = count_labels(args.train)
+    model, tokenizer, names = start_model(args, num_labels)
+    names = label_names(args, names)
+    examples = data.Examples.load_all(args.work, args.train, tokenizer)
+    dev = load_dev(args, tokenizer, num_labels)
+    log(f"{len(examples)} training rows, {num_labels} labels")
+    run = Run(args, model)
+    plans = batch_plans(examples, args, model.shape.max_position_embeddings)
+    for _ in range(run.step):
+        next(plans)
+
+    def loss_at(run, rng):
+        rows, limit = next(plans)
+        ids, types, lengths, labels = metrics.batch_tensors(
+            examples, rows, limit, rng if args.crop else None)
+        logits = model.exit_logits(drop_tokens(ids, args.token_dropout, rng), types, lengths)
+        return joint_loss(logits, labels, args), int(lengths.sum())
+
+    def evaluate(run):
+        with run.averaged():
+            report = measure(args, model, {n: d.head(args.eval_rows) for n, d in dev.items()})
+        log("on the first rows of each development set:\n" + metrics.format_table(report))
+
+    run.train(loss_at, evaluate if dev else None)
+    with run.averaged():
+        folder.save_folder(args.output, model, tokenizer, names)
+        log(f"wrote {args.output}")
+        write_report(args, model, tokenizer, dev)
+
+
+def load_dev(args, tokenizer, num_labels):
+    dev = {name: data.Examples.load(args.work, spec, tokenizer)
+           for name, spec in parse_dev(args.dev).items()}
+    for name, examples in dev.items():
+        if examples.labels.max() >= num_labels:
+            raise DataError(f"{name}: label {examples.labels.max()}, the model has {num_labels}")
+    return dev
+
+
+def measure(args, model, dev):
+    """Per data set, a list of exit reports."""
+    report = {}
+    with autocast(args.precision):
+        for name, examples in dev.items():
+            logits = metrics.all_logits(model, examples)
+            report[name] = [metrics.exit_report(rows, examples.labels) for rows in logits]
+    return report
+
+
+def write_report(args, model, tokenizer, dev):
+    """Measures the development sets in full, and writes report.json where asked for."""
+    report = {"dev": measure(args, model, dev)}
+    if args.calibrate:
+        rows = data.Examples.load_all(args.work, args.calibrate, tokenizer)
+        with autocast(args.precision):
+            report["calibration"] = metrics.calibrate(metrics.all_logits(model, rows), rows.labels)
+        print(json.dumps(report["calibration"]))
+    if dev:
+        print(metrics.format_table(report["dev"]))
+    if args.output and (dev or args.calibrate):
+        folder.write_json(os.path.join(args.output, "report.json"), report)
+
+
+def evaluate_folder(args):
+    model, tokenizer, _ = folder.load_folder(args.model)
+    write_report(args, model, tokenizer, load_dev(args, tokenizer, model.shape.num_labels))
+
+
+def add_common(parser):
+    parser.add_argument("--work", required=True, metavar="DIR", help="caches and checkpoints")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default=detect_precision(),
+                        help="bf16 autocast or fp32 (default here: %(default)s)")
+
+
+def add_evaluation(parser):
+    parser.add_argument("--dev", action="append", default=[], metavar="NAME=FILE[a:b]",
+                        help="labelled TSV to report on; repeatable")
+    parser.add_argument("--calibrate", action="append", default=[], metavar="FILE[a:b]",
+                        help="labelled TSV for temperatures and alpha in report.json; repeatable")
+
+
+def add_training(parser, lr, batch_tokens, warmup, ema):
+    number, real = {"type": int, "metavar": "N"}, {"type": float, "metavar": "X"}
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="the model folder")
+    parser.add_argument("--minutes", default=60.0, **real,
+                        help="training time, minutes (default %(default)s)")
+    parser.add_argument("--steps", help="training steps, instead of --minutes", **number)
+    parser.add_argument("--seed", default=1, **number, help="default %(default)s")
+    parser.add_argument("--no-resume", dest="resume", action="store_false",
+                        help="start anew though --work has a checkpoint")
+    parser.add_argument("--checkpoint-minutes", default=3.0, **real, help="default %(default)s")
+    parser.add_argument("--vocab", metavar="FILE", help="vocab.txt, as tools/vocab.py makes it")
+    parser.add_argument("--vectors", metavar="FILE",
+                        help="word vectors that start the embedding: GloVe text or wink JSON")
+    sizes = [("layers", 12), ("hidden", 192), ("heads", 3), ("max-seq", 256)]
+    for name, default in sizes:
+        parser.add_argument(f"--{name}", default=default, help="default %(default)s", **number)
+    parser.add_argument("--intermediate", help="default 4 x hidden", **number)
+    parser.add_argument("--batch-tokens", default=batch_tokens, **number,
+                        help="tokens a step (default %(default)s)")
+    parser.add_argument("--lr", default=lr, **real, help="peak (default %(default)s)")
+    parser.add_argument("--warmup", default=warmup, help="steps (default %(default)s)", **number)
+    parser.add_argument("--weight-decay", default=0.01, help="default %(default)s", **real)
+    parser.add_argument("--clip", default=1.0, help="gradient norm (default %(default)s)", **real)
+    parser.add_argument("--ema", default=ema, **real,
+                        help="decay of the weight average, 0 for none (default %(default)s)")
+
+
+def add_pretrain(commands):
+    parser = commands.add_parser("pretrain", help="masked-word training on plain text")
+    add_common(parser)
+    add_training(parser, lr=1e-3, batch_tokens=4096, warmup=300, ema=0.0)
+    parser.add_argument("--text", action="append", required=True, metavar="FILE[a:b]",
+                        help=".tsv[.xz] with a text column, or one text a line; repeatable")
+    parser.add_argument("--mask-rate", type=float, default=0.2, metavar="X",
+                        help="share of masked tokens (default %(default)s)")
+    parser.add_argument("--grow", type=float, nargs="*", default=[], metavar="X",
+                        help="start shallow; the layers double at these shares of the time")
+    parser.add_argument("--dropout", type=float, default=0.0, metavar="X", help="default 0")
+    parser.set_defaults(action=pretrain)
+
+
+def add_finetune(commands):
+    parser = commands.add_parser("finetune", help="joint training of all exits")
+    add_common(parser)
+    add_training(parser, lr=3e-4, batch_tokens=2048, warmup=200, ema=0.999)
+    add_evaluation(parser)
+    parser.add_argument("--train", action="append", required=True, metavar="FILE[a:b]",
+                        help="labelled TSV; repeatable, a file given twice counts twice")
+    parser.add_argument("--start", metavar="FOLDER", help="model folder to start from")
+    parser.add_argument("--labels", metavar="A,B,...", help="names of the classes")
+    parser.add_argument("--eval-rows", type=int, default=1000, metavar="N",
+                        help="rows of each set looked at while training (default %(default)s)")
+    options = [
+        ("dropout", 0.1, "default %(default)s"),
+        ("token-dropout", 0.1, "share of words replaced by [MASK] (default %(default)s)"),
+        ("label-smoothing", 0.05, "default %(default)s"),
+        ("first-exit-weight", 0.5, "loss weight of exit 1; the last has 1 (default %(default)s)"),
+        ("distill", 0.3, "share of the last exit's probabilities in earlier exits' targets "
+                         "(default %(default)s)"),
+        ("eval-minutes", 10.0, "time between looks at --dev (default %(default)s)"),
+    ]
+    for name, default, text in options:
+        parser.add_argument(f"--{name}", type=float, default=default, metavar="X", help=text)
+    parser.add_argument("--crop", type=int, default=0, metavar="N",
+                        help="train on random windows of N to --max-seq tokens of longer texts; "
+                             "0 keeps their beginnings")
+    parser.set_defaults(action=finetune)
+
+
+def add_eval(commands):
+    parser = commands.add_parser("eval", help="measure a model folder")
+    add_common(parser)
+    add_evaluation(parser)
+    parser.add_argument("--model", required=True, metavar="FOLDER")
+    parser.add_argument("--output", metavar="FOLDER", help="writes FOLDER/report.json")
+    parser.set_defaults(action=evaluate_folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for add in (add_pretrain, add_finetune, add_eval):
+        add(commands)
+    args = parser.parse_args()
+    action = args.__dict__.pop("action")
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(getattr(args, "seed", 0))
+    try:
+        os.makedirs(args.work, exist_ok=True)
+        action(args)
+    except (DataError, OSError) as error:
+        sys.exit(f"train.py: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

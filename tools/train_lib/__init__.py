@@ -1,0 +1,1 @@
+"""Modules of tools/train.py: tokenizer, data sets, model, checkpoint folder, metrics."""
