@@ -37,7 +37,7 @@ class Engine {
   void run_to(std::size_t layer);
 
   // Probabilities (classes) of exit `exit_index` (0-based into config().exit_layers), whose layer
-  // must be the layer reached.
+  // must be the layer reached. NaN where finite but huge weights or activations overflowed.
   std::span<const float> evaluate_exit(std::size_t exit_index);
 
   // Output of the layer reached, (tokens, hidden) row major, contiguous.

@@ -31,9 +31,9 @@ class MappedFile {
 Result<std::string> read_file(const std::string& path, std::size_t max_bytes);
 
 // Old content or new, never a mixture: temporary file beside it, fsync, rename, fsync of the
-// folder. On failure the old file is untouched and the temporary one removed. Refuses to replace
-// anything but a regular file. `mode` is that of the new file, before the process's umask.
-// One writer per process and path at a time.
+// folder. On failure the old file is untouched and the temporary one removed; only where the last
+// step fails, the new file is in place. Refuses to replace anything but a regular file. `mode` is
+// that of the new file, before the process's umask. One writer per process and path at a time.
 Status write_file_atomically(const std::string& path, std::span<const std::byte> bytes,
                              unsigned mode = 0666);
 

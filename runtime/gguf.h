@@ -42,7 +42,7 @@ std::size_t gguf_type_bytes(GgufType type);      // of one value; 0 for string a
 
 enum class TensorType : std::uint32_t { kF32 = 0, kF16 = 1, kI8 = 24, kBf16 = 30 };
 std::string_view tensor_type_name(TensorType type);  // "f32", "f16", "i8", "bf16"
-std::size_t tensor_type_bytes(TensorType type);      // per element
+std::size_t tensor_type_bytes(TensorType type);      // per element; 0 if unknown
 
 // A key-value pair. An array's elements have type `element` (never kArray); otherwise count is 1.
 struct GgufEntry {

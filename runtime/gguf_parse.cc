@@ -252,13 +252,7 @@ Status GgufParser::parse_tensor_type(GgufTensor& tensor) {
   std::uint32_t type = 0;
   if (Status s = read("a tensor type", type); !s.ok()) return s;
   tensor.type = static_cast<TensorType>(type);
-  switch (tensor.type) {
-    case TensorType::kF32:
-    case TensorType::kF16:
-    case TensorType::kI8:
-    case TensorType::kBf16:
-      return {};
-  }
+  if (tensor_type_bytes(tensor.type) != 0) return {};
   return error(Code::kUnsupported, at,
                "tensor " + std::string(tensor.name) + " has type " + std::to_string(type) +
                    "; known are 0 (f32), 1 (f16), 24 (i8) and 30 (bf16)");

@@ -16,7 +16,6 @@ constexpr std::size_t kMaxWordChars = 100;
 constexpr std::size_t kMaxWordBytes = 4 * kMaxWordChars;
 constexpr std::string_view kContinuation = "##";
 constexpr char32_t kCapitalSigma = 0x3A3, kSmallSigma = 0x3C3, kFinalSigma = 0x3C2;
-constexpr char32_t kCapitalIWithDot = 0x130;
 
 using Entry = TokenTrie::Entry;
 
@@ -148,7 +147,7 @@ class BasicTokenizer {
     if (kind == CharKind::kText) {
       word_.add_ascii(lower_case_ ? ascii_.lower[value] : static_cast<char>(value));
     } else if (kind == CharKind::kSpace) {
-      end_segment();
+      end_word();
     } else if (kind == CharKind::kPunctuation) {
       put_alone(value);
     }
@@ -158,11 +157,11 @@ class BasicTokenizer {
     const CharKind kind = char_kind(value);
     if (kind == CharKind::kDropped) return;
     if (kind == CharKind::kSpace) {
-      end_segment();
+      end_word();
     } else if (kind == CharKind::kIdeograph) {
-      end_segment();
+      end_word();
       normalize(value, start);
-      end_segment();
+      end_word();
     } else if (lower_case_) {
       normalize(value, start);
     } else if (kind == CharKind::kPunctuation) {
@@ -176,7 +175,6 @@ class BasicTokenizer {
   void normalize(char32_t value, std::size_t start) {
     if (!lower_case_) return word_.add(value);
     if (value == kCapitalSigma) return word_.add(ends_word(start) ? kFinalSigma : kSmallSigma);
-    if (value == kCapitalIWithDot) return word_.add_ascii('i');
     std::array<char32_t, kMaxDecomposition> parts;
     const std::size_t count = decompose(to_lower(value), parts);
     for (std::size_t i = 0; i < count; ++i) put(parts[i]);
@@ -211,15 +209,9 @@ class BasicTokenizer {
     word_.clear();
   }
 
-  // A segment is what BERT lower-cases as one string: it lies between spaces and ideographs.
-  void end_segment() {
-    end_word();
-    context_ = position_;
-    cased_before_ = false;
-  }
-
-  // Unicode's Final_Sigma: a cased character before, none after, case-ignorable ones skipped.
-  // Each part of the text is looked at once in either direction.
+  // Unicode's Final_Sigma: a cased character before, none after, case-ignorable ones skipped;
+  // spaces and ideographs are neither cased nor ignorable. Linear: what lies before is looked at
+  // once, what lies after once for each stretch of ignorable characters.
   bool ends_word(std::size_t start) {
     while (context_ < start) {
       const auto [value, bytes] = decode_utf8(text_, context_);
@@ -235,9 +227,9 @@ class BasicTokenizer {
     for (std::size_t next = position_; next < text_.size();) {
       const auto [value, bytes] = decode_utf8(text_, next);
       next += bytes;
-      const CharKind kind = char_kind(value);
-      if (kind == CharKind::kSpace || kind == CharKind::kIdeograph) return false;
-      if (kind != CharKind::kDropped && !is_case_ignorable(value)) return is_cased(value);
+      if (char_kind(value) != CharKind::kDropped && !is_case_ignorable(value)) {
+        return is_cased(value);
+      }
     }
     return false;
   }
@@ -248,7 +240,7 @@ class BasicTokenizer {
   Emit emit_;
   Word word_;
   std::size_t position_ = 0;
-  std::size_t context_ = 0;  // how far ends_word has looked at the segment
+  std::size_t context_ = 0;  // how far ends_word has looked
   bool cased_before_ = false;
 };
 
@@ -317,7 +309,6 @@ std::vector<std::int32_t> Tokenizer::tokenize(std::string_view text, std::size_t
   BasicTokenizer basic(text, options_.lower_case, add_word);
   while (ids.size() < limit && basic.step()) {
   }
-  if (ids.size() > limit) ids.resize(limit);
   return ids;
 }
 

@@ -51,7 +51,7 @@ class Tokenizer {
  private:
   Tokenizer() = default;
 
-  // The first `limit` tokens of a text, without special tokens.
+  // Tokens of a text, without special ones: all, or at least `limit`.
   std::vector<std::int32_t> tokenize(std::string_view text, std::size_t limit) const;
 
   std::vector<std::string> vocab_;

@@ -428,7 +428,11 @@ def metadata(config, vocab, lower_case, exits, labels, arguments):
 
 
 def read_temperatures(path, exits):
+    """A list, alone or where tools/train.py's report.json has it: calibration.temperatures."""
     values = read_json(path)
+    for key in ("calibration", "temperatures"):
+        if isinstance(values, dict):
+            values = values.get(key, values)
     if not isinstance(values, list) or len(values) != exits:
         raise CheckpointError(f"{path}: not a list of {exits} temperatures, one per exit")
     for value in values:
@@ -492,8 +496,8 @@ def parse_arguments(argv):
     parser.add_argument("--labels", type=parse_labels, metavar="A,B,...", help="names of the "
                         "classes in order (default: id2label of config.json)")  # fmt: skip
     parser.add_argument("--temperatures", metavar="FILE.json", help="JSON list with one number "
-                        "per exit, from the first to the last: the logits are divided by it "
-                        "(default: 1)")  # fmt: skip
+                        "per exit, from the first to the last, or train.py's report.json: "
+                        "the logits are divided by it (default: 1)")  # fmt: skip
     return parser.parse_args(argv)
 
 

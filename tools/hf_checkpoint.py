@@ -310,6 +310,11 @@ def _rebuild_tensor(storage, offset, shape, strides):
     return _View(storage, offset, shape, strides)
 
 
+# What zipfile raises on damaged archives, by experience: far more than BadZipFile.
+_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, LookupError,
+               ArithmeticError, ValueError, struct.error, OSError)  # fmt: skip
+
+
 def read_pytorch(path):
     try:
         with open(path, "rb") as file:
@@ -320,9 +325,7 @@ def read_pytorch(path):
                 "torch and save it again"
             )
         archive = zipfile.ZipFile(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from error
-    except (zipfile.BadZipFile, ValueError, struct.error) as error:
+    except _ZIP_ERRORS as error:
         raise CheckpointError(f"{path}: {error}") from error
     entries = {}
     for info in archive.infolist():
@@ -359,8 +362,7 @@ def _zip_read(path, archive, info, limit):
         raise CheckpointError(f"{path}: {info.filename}: {info.file_size} bytes are too many")
     try:
         return archive.read(info)
-    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, struct.error,
-            NotImplementedError) as error:  # fmt: skip
+    except _ZIP_ERRORS as error:
         raise CheckpointError(f"{path}: {info.filename}: {error}") from error
 
 

@@ -1,7 +1,14 @@
 // Server side of the link: a ROUTER socket, a bounded queue and worker threads with an Engine
 // each over one shared Model.
-// Thread rule: create(), run() and the destructor in one thread; stop() from anywhere, including
-// a signal handler.
+//
+// Thread rule: create(), run() and the destructor by one thread at a time; stop() and counters()
+// from anywhere, stop() also from a signal handler.
+// Errors: create() fails on what the operator can mend (endpoint, keys). Nothing that a peer sends
+// is an error: it is answered, refused or dropped, and counted.
+// Memory: requests that wait are bounded in number and bytes, sessions in number, frames by the
+// model's longest sample, unread answers per peer. What ZeroMQ itself keeps for a peer that sends
+// a message of endlessly many parts is not bounded by ZeroMQ, so strangers must be kept out with
+// CURVE.
 #pragma once
 
 #include <atomic>
@@ -13,6 +20,7 @@
 
 #include "runtime/model.h"
 #include "runtime/status.h"
+#include "transport/backend.h"
 
 namespace splitee::transport {
 
@@ -22,16 +30,26 @@ struct CurveServerKeys {
 };
 
 struct ServerOptions {
+  // Whether others than this machine may reach it is the caller's to decide
+  // (is_loopback_endpoint()).
   std::string endpoint = "tcp://127.0.0.1:5555";
   std::size_t threads = 1;  // workers
+  // Most requests that a worker takes from the queue at once (of one layer); it runs them one
+  // after the other.
   std::size_t max_batch = 8;
   std::size_t max_queue = 64;  // requests waiting; beyond it a request is refused as busy
+  std::size_t max_queue_bytes = std::size_t{64} << 20;
+  std::size_t max_sessions = 4'096;  // beyond it the one idle longest must say hello again
+  std::uint32_t max_window = 16;     // requests of one edge in flight
   std::optional<CurveServerKeys> curve;
 };
 
 struct ServerCounters {
   std::atomic<std::uint64_t> hellos{0}, requests{0}, replies{0}, refusals{0}, bad_frames{0},
-      expired{0}, bytes_in{0}, bytes_out{0};
+      expired{0}, busy{0}, bytes_in{0}, bytes_out{0};
+  std::atomic<std::uint64_t> undeliverable{0};  // answers to peers that are gone or do not read
+  std::atomic<std::uint64_t> denied{0};         // CURVE handshakes with a key not on the list
+  std::atomic<std::uint64_t> sessions{0}, queued{0}, in_flight{0};  // now
 };
 
 class Server {
@@ -39,11 +57,16 @@ class Server {
   // Binds; fails with the endpoint and the reason (in use, malformed, not permitted).
   static runtime::Result<std::unique_ptr<Server>> create(
       std::shared_ptr<const runtime::Model> model, const ServerOptions& options);
+  // The same over another backend; `factory` is called once per worker.
+  static runtime::Result<std::unique_ptr<Server>> create(const ModelShape& shape,
+                                                         const BackendFactory& factory,
+                                                         const ServerOptions& options);
+  // Gives answers on their way half a second to leave.
   ~Server();
   // Address really bound (a wildcard port resolved).
   const std::string& endpoint() const;
-  // Serves until stop(); then refuses new requests as shutting down, answers those accepted, and
-  // returns.
+  // Serves until stop(); then refuses new edges and requests as shutting down, answers those
+  // accepted, and returns. Once per server.
   void run();
   void stop() noexcept;
   const ServerCounters& counters() const;

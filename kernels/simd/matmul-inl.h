@@ -16,14 +16,15 @@ namespace {
 
 // The shape of a target's tile.
 //   kRows x kVectors accumulators, kVectors loads and one broadcast have to fit the registers.
-template <class ArchType, std::size_t kRowsOfTile, std::size_t kVectorsOfTile>
+template <class ArchType, std::size_t kRowsOfTile, std::size_t kVectorsOfTile,
+          std::size_t kDepthOfBlock>
 struct Tile {
   using Arch = ArchType;
   using V = Vector<Arch>;
   static constexpr std::size_t kRows = kRowsOfTile;
   static constexpr std::size_t kVectors = kVectorsOfTile;
   static constexpr std::size_t kColumns = kVectors * kLanes<V>;
-  static constexpr std::size_t kBlock = 256;
+  static constexpr std::size_t kBlock = kDepthOfBlock;
   // A single row takes several panels at once, to have enough independent sums.
   static constexpr std::size_t kOneRowPanels = 4;
 };
@@ -40,6 +41,9 @@ struct TileArgs {
   float* c;
   std::size_t c_stride;
   std::size_t k;
+  // Where the next panel is prefetched from, and by how much with every step.
+  const float* next;
+  std::size_t next_step;
 };
 
 template <class T, std::size_t kRows, std::size_t kPanels>
@@ -54,6 +58,7 @@ void tile(const TileArgs& args) {
   }
   const float* a = args.a;
   const float* b = args.b;
+  const float* next = args.next;
   for (std::size_t i = 0; i < args.k; ++i) {
     V columns[kPanels * kVectors];
 #pragma GCC unroll 16
@@ -68,6 +73,8 @@ void tile(const TileArgs& args) {
         sums[r][v] = multiply_add(row, columns[v], sums[r][v]);
       }
     }
+    __builtin_prefetch(next);
+    next += args.next_step;
     ++a;
     b += T::kColumns;
   }
@@ -111,6 +118,7 @@ void add_columns(const TileArgs& args, const float* tile_c, std::size_t rows, st
 template <class T>
 void rows_times_panel(TileArgs args, std::size_t m, std::size_t columns) {
   const std::size_t tiles = (m + T::kRows - 1) / T::kRows;
+  args.next_step = T::kColumns / tiles;
   for (std::size_t t = 0; t < tiles; ++t) {
     const std::size_t rows = m / tiles + (t < m % tiles ? 1 : 0);
     if (columns == T::kColumns) {
@@ -127,6 +135,7 @@ void rows_times_panel(TileArgs args, std::size_t m, std::size_t columns) {
     args.a += rows * args.a_stride;
     args.c += rows * args.c_stride;
     if (args.addend != nullptr) args.addend += rows * args.addend_stride;
+    args.next += args.k * args.next_step;
   }
 }
 
@@ -146,10 +155,15 @@ void matmul(const float* a, std::size_t a_stride, const float* packed, const flo
                      .addend_stride = begin == 0 ? 0 : c_stride,
                      .c = nullptr,
                      .c_stride = c_stride,
-                     .k = block};
+                     .k = block,
+                     .next = nullptr,
+                     .next_step = 0};
     for (std::size_t column = n_begin; column < n_end;) {
       args.b = packed + column * k + begin * T::kColumns;
       args.c = c + column;
+      const bool last = column + T::kColumns >= n_end;
+      args.next =
+          last ? packed + n_begin * k + (begin + block) * T::kColumns : args.b + args.panel_stride;
       args.addend = begin > 0 ? args.c : bias == nullptr ? nullptr : bias + column;
       if (m == 1 && n_end - column >= T::kOneRowPanels * T::kColumns) {
         tile<T, 1, T::kOneRowPanels>(args);

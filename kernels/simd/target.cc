@@ -13,19 +13,19 @@ namespace {
 #if defined(SPLITEE_TARGET_AVX512)
 #define SPLITEE_TARGET_FUNCTION avx512_target
 constexpr char kName[] = "avx512";
-using MatmulTile = Tile<xsimd::avx512bw, 14, 2>;
+using MatmulTile = Tile<xsimd::avx512bw, 14, 2, 768>;
 #elif defined(SPLITEE_TARGET_AVX2)
 #define SPLITEE_TARGET_FUNCTION avx2_target
 constexpr char kName[] = "avx2";
-using MatmulTile = Tile<xsimd::fma3<xsimd::avx2>, 6, 2>;
+using MatmulTile = Tile<xsimd::fma3<xsimd::avx2>, 4, 3, 768>;
 #elif defined(SPLITEE_TARGET_SSE42)
 #define SPLITEE_TARGET_FUNCTION sse42_target
 constexpr char kName[] = "sse4.2";
-using MatmulTile = Tile<xsimd::sse4_2, 4, 2>;
+using MatmulTile = Tile<xsimd::sse4_2, 4, 2, 512>;
 #elif defined(SPLITEE_TARGET_NEON)
 #define SPLITEE_TARGET_FUNCTION neon_target
 constexpr char kName[] = "neon";
-using MatmulTile = Tile<xsimd::neon64, 8, 2>;
+using MatmulTile = Tile<xsimd::neon64, 8, 2, 256>;
 #endif
 
 using V = MatmulTile::V;

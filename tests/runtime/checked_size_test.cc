@@ -28,6 +28,7 @@ TEST_CASE("CheckedSize: overflow is remembered") {
   CHECK_FALSE((CheckedSize(kMax) * kMax).ok());
   CHECK_FALSE((CheckedSize(4194305) * 4194305 * 211106198978564u).ok());
   CHECK_FALSE((CheckedSize(kMax) * 2 * 0).ok());
+  CHECK_FALSE((CheckedSize(kMax) + 1 + 1).ok());
   CHECK_FALSE((CheckedSize(0) + (CheckedSize(kMax) + 1)).ok());
   CHECK_FALSE((CheckedSize(0) * (CheckedSize(kMax) + 1)).ok());
 }

@@ -164,6 +164,8 @@ def shared_code_points(tool):
         char = chr(code)
         if unicodedata.category(char) in ("Cn", "Cs"):
             continue
+        if category == "Co" and code % 64:  # private use: 137,000 of a kind
+            continue
         # The one character whose lower case is longer, and the one whose lower case depends.
         same_lower = code in (0x130, 0x3A3) or char.lower() == chr(int(lower))
         decomposed = "".join(chr(int(part)) for part in parts)
@@ -174,7 +176,7 @@ def shared_code_points(tool):
             different += 1
     print(f"Python: Unicode {unicodedata.unidata_version}; {len(shared)} code points compared, "
           f"{different} known differently")  # fmt: skip
-    assert len(shared) > 270000 and different < 100, (len(shared), different)
+    assert len(shared) > 140000 and different < 100, (len(shared), different)
     return shared
 
 
@@ -190,11 +192,12 @@ def character_vocab(chars):
 
 
 def isolated_texts(chars):
-    """Every code point: alone, between letters, after a mark; 16 to a text."""
-    texts = []
-    for start in range(0, len(chars), 16):
-        part = chars[start : start + 16]
-        texts.append(" ".join(part))
+    """Every code point alone, and between letters; 16 to a text. Of the 100,000 letters without
+    case (Lo) a part is enough between letters."""
+    between = [c for c in chars if unicodedata.category(c) != "Lo" or ord(c) % 16 == 0]
+    texts = [" ".join(chars[start : start + 16]) for start in range(0, len(chars), 16)]
+    for start in range(0, len(between), 16):
+        part = between[start : start + 16]
         texts.append(" ".join(f"aΣ{c}b" for c in part))
         texts.append(" ".join(f"A{c}Σ{c}" for c in part))
     return texts

@@ -16,12 +16,12 @@ namespace {
 
 using Ids = std::vector<std::int32_t>;
 
-// The first four have the ids that the checks below call kUnknown, kCls, kSep.
+// [CLS] and [SEP] have the ids that the checks below call kCls and kSep.
 const std::vector<std::string> kVocab = {
     "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un",  "##aff",  "##able", "want", "##want",
     "##ed",  "wa",    "runn",  "##ing", ",",      "low", "lowest", "[",      "]",    "sep",
     "e",     "##e",   "漢",    "##s",   "i",      "##i", "ς",      "##ς",    "σ",    "##σ"};
-constexpr std::int32_t kUnknown = 1, kCls = 2, kSep = 3;
+constexpr std::int32_t kCls = 2, kSep = 3;
 
 Tokenizer make_tokenizer(TokenizerOptions options = {}) {
   auto tokenizer = Tokenizer::create(kVocab, options);

@@ -1,0 +1,430 @@
+// The client against scripted servers, over real sockets.
+#include "transport/client.h"
+
+#include <limits>
+#include <set>
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "runtime/hash.h"
+#include "tests/transport/peers.h"
+
+namespace splitee::transport {
+namespace {
+
+using namespace testing;
+
+constexpr std::int64_t kShortUs = 60'000;
+
+std::string kind_of(const OffloadOutcome& outcome) {
+  return testing::to_string(outcome.kind);
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("a request is answered, with its bytes and times") {
+  FakeServer server(welcoming(answer_well));
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  CHECK(client->last_problem().empty());
+  const OffloadOutcome outcome = client->offload(Sample(1).request(), kPatienceUs);
+  REQUIRE(kind_of(outcome) == "reply");
+  CHECK(outcome.reply.class_index == 2);
+  CHECK(outcome.reply.confidence == 0.5f);
+  CHECK(outcome.reply.probabilities == std::vector<float>{0.25f, 0.25f, 0.5f});
+  CHECK(outcome.bytes_sent == kHeaderBytes + 2 * 8 * 4);
+  CHECK(outcome.link_us > 0);
+  CHECK(client->counters().bytes_sent == outcome.bytes_sent);
+}
+
+TEST_CASE("the request arrives as it was given, in every type") {
+  std::vector<float> got;
+  Infer shape;
+  FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
+    shape = std::get<Infer>(message.body);
+    if (shape.dtype == Dtype::kTokens) {
+      std::vector<std::int32_t> ids(shape.tokens), types(shape.tokens);
+      if (!read_tokens(shape, ids, types).ok()) return {};
+      got.assign(ids.begin(), ids.end());
+      got.insert(got.end(), types.begin(), types.end());
+    } else {
+      got.resize(std::size_t{shape.tokens} * shape.hidden);
+      if (!read_activation(shape, got).ok()) return {};
+    }
+    return {reply_to(message)};
+  }));
+  for (const Dtype dtype : {Dtype::kF32, Dtype::kF16, Dtype::kI8}) {
+    ClientOptions options = client_options({server.endpoint()});
+    options.activation_dtype = dtype;
+    const auto client = make_client(options);
+    REQUIRE(client->wait_available(kPatienceUs));
+    REQUIRE(kind_of(client->offload(Sample(0.25f, 3).request(), kPatienceUs)) == "reply");
+    CHECK(shape.dtype == dtype);
+    CHECK(shape.layer == 1);
+    CHECK(shape.tokens == 3);
+    REQUIRE(got.size() == 24);
+    CHECK(got[0] == doctest::Approx(0.25f).epsilon(0.01));
+    CHECK(got[23] == 0.5f);
+  }
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  OffloadRequest request;
+  const std::vector<std::int32_t> ids = {101, 7, 102}, types = {0, 0, 1};
+  request.tokens = 3;
+  request.ids = ids;
+  request.types = types;
+  REQUIRE(kind_of(client->offload(request, kPatienceUs)) == "reply");
+  CHECK(got == std::vector<float>{101, 7, 102, 0, 0, 1});
+}
+
+TEST_CASE("nothing is sent before the welcome") {
+  std::atomic<bool> welcome{false};
+  FakeServer server([&](const Message& message) -> std::vector<Raw> {
+    if (is_hello(message)) {
+      if (!welcome) return {};
+      return {welcome_to(message)};
+    }
+    return answer_well(message);
+  });
+  const auto client = make_client(client_options({server.endpoint()}));
+  CHECK_FALSE(client->wait_available(kShortUs));
+  CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "unavailable");
+  CHECK(server.infers() == 0);
+  welcome = true;
+  REQUIRE(client->wait_available(kPatienceUs));
+  CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
+}
+
+TEST_CASE("without a server the answer is immediate") {
+  const auto client = make_client(client_options({"tcp://127.0.0.1:1"}));
+  for (int i = 0; i < 1'000; ++i) {
+    const OffloadOutcome outcome = client->offload(Sample(1).request(), kPatienceUs);
+    REQUIRE(kind_of(outcome) == "unavailable");
+    CHECK(outcome.bytes_sent == 0);
+  }
+  CHECK_FALSE(client->wait_available(kShortUs));
+  CHECK(contains(client->last_problem(), "tcp://127.0.0.1:1: "));
+}
+
+TEST_CASE("a server that falls silent costs one deadline") {
+  std::atomic<bool> silent{false};
+  FakeServer server([&](const Message& message) -> std::vector<Raw> {
+    if (silent) return {};
+    return is_hello(message) ? std::vector<Raw>{welcome_to(message)} : answer_well(message);
+  });
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  REQUIRE(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
+  silent = true;
+  CHECK(kind_of(client->offload(Sample(1).request(), kShortUs)) == "timeout");
+  for (int i = 0; i < 100; ++i) {
+    CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "unavailable");
+  }
+  CHECK(client->counters().timeouts == 1);
+  CHECK(contains(client->last_problem(), "no answer"));
+  silent = false;
+  REQUIRE(client->wait_available(kPatienceUs));
+  CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
+}
+
+TEST_CASE("a server that greets but never answers is asked less and less") {
+  FakeServer server(welcoming([](const Message&) { return std::vector<Raw>(); }));
+  ClientOptions options = client_options({server.endpoint()});
+  options.reconnect_min_ms = 1'000;
+  options.reconnect_max_ms = 60'000;
+  const auto client = make_client(options);
+  int timeouts = 0;
+  while (client->wait_available(400'000)) {
+    REQUIRE(kind_of(client->offload(Sample(1).request(), 20'000)) == "timeout");
+    REQUIRE(++timeouts < 10);
+  }
+  // At once after the first; then a rest of at least half a second, which the wait does not
+  // outlast.
+  CHECK(timeouts == 2);
+  CHECK_FALSE(client->available());
+}
+
+TEST_CASE("a late answer is dropped and counted, and the next request gets its own") {
+  std::vector<Raw> held;
+  FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
+    if (held.empty()) {
+      held.push_back(reply_to(message));
+      return {};
+    }
+    return {held[0], held[0], reply_to(message)};
+  }));
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  CHECK(kind_of(client->offload(Sample(1).request(), kShortUs)) == "timeout");
+  REQUIRE(client->wait_available(kPatienceUs));
+  CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
+  CHECK(client->counters().late_answers == 2);
+  CHECK(client->counters().replies == 1);
+}
+
+TEST_CASE("duplicate and unknown answers are dropped and counted") {
+  FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
+    const Raw unknown =
+        to_raw(encode({message.envelope.request_id + 1'000, kModelHash, 0}, good_reply()));
+    return {unknown, reply_to(message), reply_to(message)};
+  }));
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  for (int i = 0; i < 50; ++i) {
+    REQUIRE(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
+  }
+  CHECK(client->counters().replies == 50);
+  CHECK(client->counters().unknown_answers == 50);
+  CHECK(client->counters().late_answers >= 49);
+}
+
+TEST_CASE("another model is named with both hashes, and asked for again") {
+  constexpr std::uint64_t kOther = 0x1111222233334444u;
+  std::atomic<bool> replaced{false};
+  bool welcomes = false;
+  SUBCASE("refused by the server") {}
+  SUBCASE("welcomed by the server") {
+    welcomes = true;
+  }
+  FakeServer server([&](const Message& message) -> std::vector<Raw> {
+    if (!is_hello(message)) return answer_well(message);
+    if (replaced) return {welcome_to(message)};
+    if (welcomes) return {welcome_to(message, kOther)};
+    return {refuse_to(message, RefuseCode::kWrongModel, kOther)};
+  });
+  const auto client = make_client(client_options({server.endpoint()}));
+  CHECK_FALSE(client->wait_available(kShortUs));
+  CHECK(contains(client->last_problem(), "wrong model"));
+  CHECK(contains(client->last_problem(), runtime::hash_to_string(kModelHash)));
+  CHECK(contains(client->last_problem(), runtime::hash_to_string(kOther)));
+  CHECK(server.infers() == 0);
+  replaced = true;
+  REQUIRE(client->wait_available(kPatienceUs));
+  CHECK(client->last_problem().empty());
+}
+
+TEST_CASE("a busy server's refusals are outcomes, and it gets a rest") {
+  std::atomic<bool> busy{true};
+  FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
+    if (busy) return {refuse_to(message, RefuseCode::kBusy)};
+    return answer_well(message);
+  }));
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  for (int i = 0; i < 3; ++i) {
+    const OffloadOutcome outcome = client->offload(Sample(1).request(), kPatienceUs);
+    CHECK(kind_of(outcome) == "refused");
+    CHECK(contains(outcome.reason, "busy"));
+  }
+  CHECK_FALSE(client->available());
+  CHECK(client->counters().refused_busy == 3);
+  CHECK(client->counters().timeouts == 0);
+  busy = false;
+  REQUIRE(client->wait_available(kPatienceUs));
+  CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
+}
+
+TEST_CASE("a refusal for want of a session leads to a new hello") {
+  std::atomic<int> refusals{1};
+  FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
+    if (refusals-- > 0) return {refuse_to(message, RefuseCode::kNoSession)};
+    return answer_well(message);
+  }));
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "refused");
+  REQUIRE(client->wait_available(kPatienceUs));
+  CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
+  CHECK(server.hellos() == 2);
+}
+
+TEST_CASE("answers that break the protocol end the link, not the client") {
+  struct Case {
+    std::string name;
+    std::function<Raw(const Message&)> answer;
+  };
+  const auto changed = [](std::function<void(Reply&)> change) {
+    return [change](const Message& message) {
+      Reply reply = good_reply();
+      change(reply);
+      return to_raw(encode(answer_envelope(message), reply));
+    };
+  };
+  const std::vector<Case> cases = {
+      {"garbage",
+       [](const Message&) {
+         return Raw{Bytes(72, std::byte{7}), Bytes(3)};
+       }},
+      {"empty", [](const Message&) { return Raw{}; }},
+      {"an edge's message",
+       [](const Message& m) { return to_raw(encode(answer_envelope(m), Hello{})); }},
+      {"class out of range", changed([](Reply& r) { r.class_index = 3; })},
+      {"too many probabilities", changed([](Reply& r) { r.probabilities.push_back(0.0f); })},
+      {"too few probabilities", changed([](Reply& r) {
+         r.probabilities = {0.5f, 0.5f};
+         r.class_index = 0;
+       })},
+      {"NaN",
+       changed([](Reply& r) { r.probabilities[0] = std::numeric_limits<float>::quiet_NaN(); })},
+      {"confidence", changed([](Reply& r) { r.confidence = 0.75f; })},
+      {"another model's reply",
+       [](const Message& m) { return to_raw(encode(answer_envelope(m, 5), good_reply())); }},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(c.name);
+    std::atomic<bool> bad{true};
+    FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
+      return {bad ? c.answer(message) : reply_to(message)};
+    }));
+    const auto client = make_client(client_options({server.endpoint()}));
+    REQUIRE(client->wait_available(kPatienceUs));
+    const OffloadOutcome outcome = client->offload(Sample(1).request(), kPatienceUs);
+    CHECK(kind_of(outcome) == "unavailable");
+    CHECK_FALSE(outcome.reason.empty());
+    bad = false;
+    REQUIRE(client->wait_available(kPatienceUs));
+    CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
+  }
+}
+
+TEST_CASE("a message that is too long is not taken") {
+  FakeServer server(welcoming([&](const Message&) -> std::vector<Raw> {
+    return {Raw{Bytes(72), Bytes(std::size_t{1} << 20)}};
+  }));
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  const std::string kind = kind_of(client->offload(Sample(1).request(), kShortUs));
+  CHECK((kind == "timeout" || kind == "unavailable"));
+}
+
+TEST_CASE("a server that comes back on the same port is used again") {
+  std::string endpoint = "tcp://127.0.0.1:*";
+  std::unique_ptr<Client> client;
+  for (int round = 0; round < 3; ++round) {
+    FakeServer server(welcoming(answer_well), endpoint);
+    endpoint = server.endpoint();
+    if (!client) client = make_client(client_options({endpoint}));
+    // The first request of a round may find the connection of the last one.
+    OffloadOutcome outcome;
+    for (int i = 0; i < 10 && outcome.kind != Kind::kReply; ++i) {
+      REQUIRE(client->wait_available(kPatienceUs));
+      outcome = client->offload(Sample(1).request(), 1'000'000);
+    }
+    CHECK(kind_of(outcome) == "reply");
+  }
+}
+
+TEST_CASE("the next server takes over, and the first one takes back") {
+  std::atomic<bool> first_answers{true};
+  FakeServer first([&](const Message& message) -> std::vector<Raw> {
+    if (!first_answers) return {};
+    return is_hello(message) ? std::vector<Raw>{welcome_to(message)} : answer_well(message);
+  });
+  FakeServer second(welcoming(answer_well));
+  const auto client = make_client(client_options({first.endpoint(), second.endpoint()}));
+  const auto wait_for = [&](FakeServer& server) {
+    const int before = server.infers();
+    const std::int64_t until_us = now_us() + kPatienceUs;
+    while (server.infers() == before && now_us() < until_us) {
+      REQUIRE(client->wait_available(kPatienceUs));
+      client->offload(Sample(1).request(), kShortUs);
+    }
+    return server.infers() > before;
+  };
+  CHECK(wait_for(first));
+  CHECK(wait_for(first));
+  first_answers = false;
+  client->offload(Sample(1).request(), kShortUs);
+  CHECK(client->counters().timeouts == 1);
+  REQUIRE(client->wait_available(kPatienceUs));
+  CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
+  CHECK(second.infers() > 0);
+  first_answers = true;
+  CHECK(wait_for(first));
+}
+
+TEST_CASE("submitted requests are in flight together, each with one outcome") {
+  std::vector<Raw> held;
+  FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
+    held.push_back(reply_to(message));
+    if (held.size() < 3) return {};
+    return {held[2], held[0], held[1]};
+  }));
+  ClientOptions options = client_options({server.endpoint()});
+  options.window = 3;
+  const auto client = make_client(options);
+  REQUIRE(client->wait_available(kPatienceUs));
+  std::vector<Client::Ticket> tickets;
+  for (int i = 0; i < 3; ++i) {
+    CHECK(client->available());
+    tickets.push_back(client->submit(Sample(1).request(), kPatienceUs));
+  }
+  CHECK_FALSE(client->available());
+  tickets.push_back(client->submit(Sample(1).request(), kPatienceUs));  // beyond the window
+  std::set<Client::Ticket> seen;
+  while (const auto completion = client->poll(kPatienceUs)) {
+    CHECK(seen.insert(completion->ticket).second);
+    const bool is_extra = completion->ticket == tickets.back();
+    CHECK(kind_of(completion->outcome) == (is_extra ? "unavailable" : "reply"));
+    if (!is_extra) CHECK(completion->outcome.reply.request_id == completion->ticket);
+  }
+  CHECK(seen == std::set<Client::Ticket>(tickets.begin(), tickets.end()));
+  CHECK(client->available());
+}
+
+TEST_CASE("every submitted request has one outcome when the server vanishes") {
+  auto server =
+      std::make_unique<FakeServer>(welcoming([](const Message&) { return std::vector<Raw>(); }));
+  ClientOptions options = client_options({server->endpoint()});
+  options.window = 4;
+  const auto client = make_client(options);
+  REQUIRE(client->wait_available(kPatienceUs));
+  std::set<Client::Ticket> open;
+  for (int i = 0; i < 4; ++i) open.insert(client->submit(Sample(1).request(), 50'000 + 1'000 * i));
+  server.reset();
+  while (const auto completion = client->poll(kPatienceUs)) {
+    CHECK(open.erase(completion->ticket) == 1);
+    CHECK(kind_of(completion->outcome) != "reply");
+  }
+  CHECK(open.empty());
+}
+
+TEST_CASE("requests that cannot be encoded are refused without being sent") {
+  FakeServer server(welcoming(answer_well));
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  const OffloadOutcome outcome =
+      client->offload(Sample(std::numeric_limits<float>::quiet_NaN()).request(), kPatienceUs);
+  CHECK(kind_of(outcome) == "refused");
+  CHECK(contains(outcome.reason, "finite"));
+  CHECK(outcome.bytes_sent == 0);
+  CHECK(kind_of(client->offload(Sample(1).request(), 0)) == "timeout");
+  CHECK(kind_of(client->offload(Sample(1).request(), -5)) == "timeout");
+  CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
+  CHECK(server.infers() == 1);
+}
+
+TEST_CASE("malformed options are named") {
+  const auto problem = [](const ClientOptions& options) {
+    const auto client = Client::create(options);
+    return client.ok() ? std::string("none") : client.status().message();
+  };
+  CHECK(contains(problem(client_options({})), "endpoint"));
+  CHECK(contains(problem(client_options({"nonsense"})), "nonsense"));
+  CHECK(contains(problem(client_options({"tcp://"})), "tcp://"));
+  CHECK(contains(problem(client_options({"xyz://127.0.0.1:5"})), "xyz"));
+  ClientOptions options = client_options({"tcp://127.0.0.1:5"});
+  CHECK(problem(options) == "none");
+  options.curve = CurveClientKeys{"short", "short", "short"};
+  CHECK(contains(problem(options), "public key"));
+  options = client_options({"tcp://127.0.0.1:5"});
+  options.activation_dtype = Dtype::kTokens;
+  CHECK(contains(problem(options), "activation"));
+}
+
+}  // namespace splitee::transport

@@ -1,0 +1,23 @@
+// Monotonic time for measurements.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+namespace splitee::tools {
+
+class Stopwatch {
+ public:
+  std::int64_t elapsed_us() const {
+    return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
+  }
+  double elapsed_seconds() const {
+    return std::chrono::duration<double>(Clock::now() - start_).count();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start_ = Clock::now();
+};
+
+}  // namespace splitee::tools

@@ -1,0 +1,31 @@
+// What the three programs say to people, and what they end with. Nothing here throws: a terminal
+// that is gone, a pipe without a reader and a full disk are met by returning, not by dying.
+// Thread rule: free functions, re-entrant.
+#pragma once
+
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "runtime/status.h"
+
+namespace splitee::tools {
+
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitError = 1;  // input, model, link or start-up
+inline constexpr int kExitUsage = 2;  // wrong flags
+
+// Standard error, at once; errors of writing are dropped.
+void print_message(std::string_view text);
+
+// Standard output, at once.
+runtime::Status print_output(std::string_view text);
+
+// Prints "program: message" to standard error and returns the code for it: kExitUsage for
+// kInvalidArgument, else kExitError.
+int fail(std::string_view program, const runtime::Status& status);
+
+// kExitOk, or what fail() says.
+int finish(std::string_view program, const runtime::Status& status);
+
+}  // namespace splitee::tools

@@ -1,0 +1,178 @@
+#include "tools/edge_options.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include <fmt/format.h>
+
+#include "tools/console.h"
+#include "tools/keys.h"
+
+namespace splitee::tools {
+
+using runtime::Code;
+using runtime::Result;
+using runtime::Status;
+
+namespace {
+
+constexpr double kDefaultAlpha = 0.9;
+
+std::string footer() {
+  std::string text = "Policies:\n";
+  for (const policy::PolicyInfo& info : policy::policy_list()) {
+    fmt::format_to(std::back_inserter(text), "  {:<12} {}\n", info.name, info.summary);
+  }
+  text += R"(
+Input: UTF-8, a sample a line; or TSV whose header names the columns text, text2 (second sentence
+of a pair) and label (class number or name). Other columns are ignored; there is no quoting.
+Output: a JSON object per sample, in input order, with id, class, label, confidence, split (layer,
+1-based; 0: the input itself is sent), exit_layer, route (exit, offload, fallback, final), cost (in
+lambda), reward, edge_us, link_us, server_us (microseconds), bytes_sent, and truth where labelled.
+"fallback": meant for the server, finished here because the link failed. Every sample gets one.
+SIGINT and SIGTERM end the run after the sample at hand; the state and the summary are written.
+Exit status: 0; 2 for wrong usage; 1 for an input, model, state or start-up error.)";
+  return text;
+}
+
+void add_link_flags(CLI::App& app, EdgeOptions& options) {
+  app.add_option("--server", options.servers,
+                 "splitee-server to offload to, e.g. tcp://10.0.0.2:5555; may be repeated, the "
+                 "first that works is used (default: none, nothing is offloaded)")
+      ->type_name("ENDPOINT")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
+  app.add_option("--deadline-ms", options.deadline_ms,
+                 "milliseconds for one offload; past it the sample is finished locally")
+      ->type_name("N")
+      ->check(number_within(1, 3'600'000))
+      ->capture_default_str();
+  app.add_option("--activation", options.activation,
+                 "number format of the activations sent: f32, f16 or i8")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"f32", "f16", "i8"}))
+      ->capture_default_str();
+  CLI::Option* secret =
+      app.add_option(
+             "--secret-key", options.secret_key_path,
+             "this edge's PREFIX.secret file of `splitee keygen`; encrypts the link (CURVE)")
+          ->type_name("FILE")
+          ->needs("--server");
+  app.add_option("--server-key", options.server_key,
+                 "the server's public key: 40 characters, or the server's PREFIX.public file")
+      ->type_name("KEY")
+      ->needs(secret);
+  secret->needs("--server-key");
+}
+
+void add_policy_flags(CLI::App& app, EdgeOptions& options) {
+  std::vector<std::string> names;
+  for (const std::string_view name : policy::policy_names()) names.emplace_back(name);
+  app.add_option("--policy", options.policy, "what decides per sample: " + join(names))
+      ->type_name("NAME")
+      ->check(CLI::IsMember(names))
+      ->capture_default_str();
+  app.add_option(
+         "--alpha", options.alpha,
+         "confidence from which a sample exits, 0 to 1 (default: the model's own, else 0.9)")
+      ->type_name("X")
+      ->check(number_within(0, 1));
+  app.add_option("--split", options.split,
+                 "layer to split at, 1-based; only --policy fixed looks at it")
+      ->type_name("K")
+      ->check(number_within(1, 1e6));
+  app.add_option("--exploration", options.exploration, "weight of UCB1's exploration term")
+      ->type_name("C")
+      ->check(non_negative_number())
+      ->capture_default_str();
+  add_cost_flags(app, options.costs);
+  add_costs_file_flag(app, options.costs);
+  app.add_option("--seed", options.seed, "seed of everything random in the policy")
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_option("--state", options.state_path,
+                 "file of the policy's state: loaded if it exists, saved every 1000 samples or 5 "
+                 "seconds and at the end")
+      ->type_name("FILE");
+}
+
+void add_input_output_flags(CLI::App& app, EdgeOptions& options) {
+  app.add_option("--input", options.input, "samples; - is standard input")
+      ->type_name("FILE")
+      ->capture_default_str();
+  add_input_format_flag(app, options.input_format);
+  app.add_option("--output", options.output, "records; - is standard output")
+      ->type_name("FILE")
+      ->capture_default_str();
+  app.add_flag("--exits", options.exits,
+               "add every exit's probabilities (runs all layers, outside the times reported)");
+  app.add_option("--summary-json", options.summary_path, "write the summary as JSON too")
+      ->type_name("FILE");
+  app.add_flag("--quiet", options.quiet, "no summary and no notices on standard error");
+  app.add_flag("--progress", options.progress, "show progress on standard error");
+}
+
+}  // namespace
+
+std::optional<int> parse_edge_options(int argc, char** argv, EdgeOptions& options) {
+  CLI::App app(
+      "Classifies samples layer by layer and decides per sample where to answer: at an early exit "
+      "here, or at a splitee-server from the split on.",
+      "splitee-edge");
+  add_version(app);
+  add_model_flags(app, options.model, "threads that one sample's layers use");
+  add_input_output_flags(app, options);
+  add_link_flags(app, options);
+  add_policy_flags(app, options);
+  app.footer(footer());
+  if (const std::optional<int> code = parse(app, argc, argv)) return code;
+  if (options.policy == "fixed" && !options.split) {
+    print_message("splitee-edge: --policy fixed needs --split K\n");
+    return kExitUsage;
+  }
+  return std::nullopt;
+}
+
+Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
+                                             const runtime::ModelConfig& config) {
+  policy::PolicyOptions result;
+  result.layer_of = config.exit_layers;
+  result.alpha = options.alpha.value_or(config.alpha > 0 ? config.alpha : kDefaultAlpha);
+  result.exploration = options.exploration;
+  result.seed = options.seed;
+  if (options.policy == "fixed") {
+    const auto& layers = config.exit_layers;
+    const auto found = std::find(layers.begin(), layers.end(), *options.split);
+    if (found == layers.end()) {
+      return Status(Code::kInvalidArgument,
+                    fmt::format("--split {}: this model's exits are at layers {}", *options.split,
+                                join(layers)));
+    }
+    result.fixed_arm = static_cast<std::size_t>(found - layers.begin());
+  }
+  Result<policy::CostModel> costs = cost_model(options.costs);
+  if (!costs.ok()) return costs.status();
+  result.costs = *costs;
+  return result;
+}
+
+Result<std::unique_ptr<transport::Client>> make_client(const EdgeOptions& options,
+                                                       const runtime::Model& model) {
+  if (options.servers.empty()) return std::unique_ptr<transport::Client>();
+  transport::ClientOptions client;
+  client.endpoints = options.servers;
+  client.model_hash = model.hash();
+  client.classes = model.config().classes;
+  client.activation_dtype = *transport::activation_dtype(options.activation);
+  if (!options.secret_key_path.empty()) {
+    Result<KeyPair> keys = read_secret_key(options.secret_key_path);
+    if (!keys.ok()) return keys.status();
+    Result<std::string> server_key = read_public_key(options.server_key);
+    if (!server_key.ok()) return server_key.status();
+    client.curve = {keys->public_key, keys->secret_key, *server_key};
+  }
+  return transport::Client::create(client);
+}
+
+}  // namespace splitee::tools

@@ -1,0 +1,96 @@
+// What the three programs share of their command lines: parsing with our exit codes, numbers that
+// are checked where CLI11 does not (NaN), the flags of the cost model and of the model file.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "policy/cost.h"
+#include "runtime/model.h"
+#include "runtime/status.h"
+#include "tools/sample_reader.h"
+
+namespace splitee::tools {
+
+// Parses; on --help, --version or an error prints and returns the exit code to end with.
+std::optional<int> parse(CLI::App& app, int argc, char** argv);
+
+// Adds --version.
+void add_version(CLI::App& app);
+
+// A number from low to high; a finite one above 0; a finite one of 0 or more.
+CLI::Validator number_within(double low, double high);
+CLI::Validator positive_number();
+CLI::Validator non_negative_number();
+
+// --model, --target and --threads.
+struct ModelFlags {
+  std::string path;
+  std::string target;
+  std::size_t threads = 1;
+};
+void add_model_flags(CLI::App& app, ModelFlags& flags, const std::string& threads_help);
+
+// An option that takes one of the words of `choices`; the first one is the default.
+template <class T>
+void add_choice(CLI::App& app, const std::string& flag, T& value, const std::string& help,
+                const std::vector<std::pair<std::string, T>>& choices) {
+  std::vector<std::string> words;
+  for (const auto& choice : choices) words.push_back(choice.first);
+  app.add_option_function<std::string>(
+         flag,
+         [choices, &value](const std::string& given) {
+           for (const auto& [word, meaning] : choices) {
+             if (word == given) value = meaning;
+           }
+         },
+         help)
+      ->type_name("WORD")
+      ->check(CLI::IsMember(words))
+      ->default_str(words.front());
+}
+
+// --input-format.
+void add_input_format_flag(CLI::App& app, InputFormat& format);
+
+// Picks the kernel target (flag, then SPLITEE_TARGET, then the best) and opens the model.
+// kInvalidArgument for a target that is unknown or that this CPU lacks.
+runtime::Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags);
+
+// --lambda, --lambda1, --lambda2, --offload-cost, --mu and --costs.
+struct CostFlags {
+  double lambda = 0.1;
+  std::optional<double> lambda1, lambda2;
+  double offload = 0.5;
+  double mu = 1.0;
+  std::string costs_path;  // stays empty where the command has no --costs
+};
+void add_cost_flags(CLI::App& app, CostFlags& flags);
+void add_costs_file_flag(CLI::App& app, CostFlags& flags);
+
+// The cost model that the flags describe; reads the cost file where one is named.
+runtime::Result<policy::CostModel> cost_model(const CostFlags& flags);
+
+// Names or numbers joined by ", " for help texts and messages.
+template <class Range>
+std::string join(const Range& items) {
+  std::string out;
+  for (const auto& item : items) {
+    if (!out.empty()) out += ", ";
+    if constexpr (std::is_integral_v<std::decay_t<decltype(item)>>) {
+      out += std::to_string(item);
+    } else {
+      out += item;
+    }
+  }
+  return out;
+}
+
+}  // namespace splitee::tools

@@ -1,0 +1,132 @@
+#include "tools/keys.h"
+
+#include <array>
+#include <span>
+#include <string_view>
+
+#include <fmt/format.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include "runtime/file.h"
+
+namespace splitee::tools {
+
+using runtime::Code;
+using runtime::Result;
+using runtime::Status;
+
+namespace {
+
+constexpr std::size_t kKeyCharacters = 40;
+constexpr std::size_t kMaxFileBytes = 1 << 20;
+
+// Calls take(line number, line) for each line that is neither empty nor a comment, until one fails.
+template <class Take>
+Status for_each_line(const std::string& text, Take take) {
+  std::string_view rest = text;
+  for (std::size_t number = 1; !rest.empty(); ++number) {
+    const std::size_t end = rest.find('\n');
+    std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (line.empty() || line == "#" || line.starts_with("# ")) continue;
+    const Status status = take(number, line);
+    if (!status.ok()) return status;
+  }
+  return {};
+}
+
+}  // namespace
+
+bool valid_key(const std::string& key) {
+  std::array<std::uint8_t, 32> bytes;
+  return key.size() == kKeyCharacters && zmq_z85_decode(bytes.data(), key.c_str()) != nullptr;
+}
+
+Result<KeyPair> generate_key_pair() {
+  std::array<char, kKeyCharacters + 1> public_key{}, secret_key{};
+  // A key that begins with a dash would read as a flag on a command line.
+  do {
+    if (zmq_curve_keypair(public_key.data(), secret_key.data()) != 0) {
+      return Status(Code::kUnsupported, "this ZeroMQ library was built without CURVE");
+    }
+  } while (public_key[0] == '-');
+  return KeyPair{public_key.data(), secret_key.data()};
+}
+
+Status write_key_pair(const std::string& prefix, const KeyPair& keys) {
+  const std::string secret_path = prefix + ".secret", public_path = prefix + ".public";
+  for (const std::string& path : {secret_path, public_path}) {
+    if (::access(path.c_str(), F_OK) == 0) {
+      return Status(Code::kIo, path + ": exists; keys are not replaced");
+    }
+  }
+  const std::string secret =
+      fmt::format("public-key {}\nsecret-key {}\n", keys.public_key, keys.secret_key);
+  const Status status =
+      runtime::write_file_atomically(secret_path, std::as_bytes(std::span(secret)), 0600);
+  if (!status.ok()) return status;
+  const std::string line = keys.public_key + "\n";
+  return runtime::write_file_atomically(public_path, std::as_bytes(std::span(line)));
+}
+
+Result<KeyPair> read_secret_key(const std::string& path) {
+  Result<std::string> text = runtime::read_file(path, kMaxFileBytes);
+  if (!text.ok()) return text.status();
+  KeyPair keys;
+  const Status status = for_each_line(*text, [&](std::size_t number, std::string_view line) {
+    const std::size_t space = line.find(' ');
+    const std::string_view name = line.substr(0, space);
+    std::string* key = name == "public-key"   ? &keys.public_key
+                       : name == "secret-key" ? &keys.secret_key
+                                              : nullptr;
+    if (key != nullptr && space != std::string_view::npos) *key = line.substr(space + 1);
+    if (key == nullptr || !valid_key(*key)) {
+      return Status(Code::kCorrupt,
+                    fmt::format("{}: line {}: not a 'public-key KEY' or 'secret-key KEY' line with "
+                                "a key of 40 Z85 characters",
+                                path, number));
+    }
+    return Status();
+  });
+  if (!status.ok()) return status;
+  if (keys.secret_key.empty()) return Status(Code::kCorrupt, path + ": no secret-key line");
+  std::array<char, kKeyCharacters + 1> derived{};
+  if (zmq_curve_public(derived.data(), keys.secret_key.c_str()) != 0) {
+    return Status(Code::kUnsupported, "this ZeroMQ library was built without CURVE");
+  }
+  if (keys.public_key.empty()) keys.public_key = derived.data();
+  if (keys.public_key != derived.data()) {
+    return Status(Code::kCorrupt, path + ": the public key does not belong to the secret key");
+  }
+  return keys;
+}
+
+Result<std::vector<std::string>> read_public_keys(const std::string& path) {
+  Result<std::string> text = runtime::read_file(path, kMaxFileBytes);
+  if (!text.ok()) return text.status();
+  std::vector<std::string> keys;
+  const Status status = for_each_line(*text, [&](std::size_t number, std::string_view line) {
+    keys.emplace_back(line.substr(0, line.find(' ')));
+    if (valid_key(keys.back())) return Status();
+    return Status(Code::kCorrupt,
+                  fmt::format("{}: line {}: not a public key of 40 Z85 characters", path, number));
+  });
+  if (!status.ok()) return status;
+  if (keys.empty()) return Status(Code::kCorrupt, path + ": holds no key");
+  return keys;
+}
+
+Result<std::string> read_public_key(const std::string& text) {
+  if (valid_key(text)) return text;
+  Result<std::vector<std::string>> keys = read_public_keys(text);
+  if (!keys.ok()) {
+    return Status(keys.status().code(), "neither a key of 40 Z85 characters nor a file with one: " +
+                                            keys.status().message());
+  }
+  if (keys->size() != 1) return Status(Code::kCorrupt, text + ": holds more than one key");
+  return keys->front();
+}
+
+}  // namespace splitee::tools

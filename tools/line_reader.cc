@@ -1,0 +1,114 @@
+#include "tools/line_reader.h"
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace splitee::tools {
+
+using runtime::Code;
+using runtime::Result;
+using runtime::Status;
+
+namespace {
+
+constexpr std::size_t kReadBytes = 64 * 1024;
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+
+}  // namespace
+
+Result<LineReader> LineReader::open(const std::string& path, int stop_fd) {
+  LineReader reader;
+  reader.stop_fd_ = stop_fd;
+  reader.name_ = path == "-" ? "standard input" : path;
+  reader.fd_ = path == "-" ? ::dup(STDIN_FILENO) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (reader.fd_ < 0) {
+    const Code code = errno == ENOENT ? Code::kNotFound : Code::kIo;
+    return Status(code, reader.name_ + ": cannot open: " + std::strerror(errno));
+  }
+  struct stat info;
+  if (::fstat(reader.fd_, &info) == 0) {
+    if (S_ISDIR(info.st_mode)) return Status(Code::kIo, reader.name_ + ": is a folder");
+    if (S_ISREG(info.st_mode)) reader.total_bytes_ = static_cast<std::uint64_t>(info.st_size);
+  }
+  return reader;
+}
+
+LineReader::LineReader(LineReader&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      stop_fd_(other.stop_fd_),
+      name_(std::move(other.name_)),
+      buffer_(std::move(other.buffer_)),
+      begin_(other.begin_),
+      line_number_(other.line_number_),
+      bytes_read_(other.bytes_read_),
+      total_bytes_(other.total_bytes_),
+      stopped_(other.stopped_) {}
+
+LineReader::~LineReader() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<bool> LineReader::fill() {
+  pollfd waits[2] = {{fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
+  while (::poll(waits, stop_fd_ < 0 ? 1 : 2, -1) < 0) {
+    if (errno != EINTR) return Status(Code::kIo, name_ + ": cannot wait: " + std::strerror(errno));
+  }
+  if (waits[1].revents != 0) {
+    stopped_ = true;
+    return false;
+  }
+  buffer_.erase(0, begin_);
+  begin_ = 0;
+  const std::size_t held = buffer_.size();
+  buffer_.resize(held + kReadBytes);
+  ssize_t n = -1;
+  do {
+    n = ::read(fd_, buffer_.data() + held, kReadBytes);
+  } while (n < 0 && errno == EINTR);
+  const int error = errno;
+  buffer_.resize(held + (n > 0 ? static_cast<std::size_t>(n) : 0));
+  if (n < 0) return Status(Code::kIo, name_ + ": cannot read: " + std::strerror(error));
+  bytes_read_ += static_cast<std::uint64_t>(n);
+  return n > 0;
+}
+
+std::string_view LineReader::take_line(std::size_t length, std::size_t end_length) {
+  std::string_view line(buffer_.data() + begin_, length);
+  begin_ += length + end_length;
+  if (end_length > 0 && line.ends_with('\r')) line.remove_suffix(1);
+  if (line_number_++ == 0 && line.starts_with(kByteOrderMark)) {
+    line.remove_prefix(kByteOrderMark.size());
+  }
+  return line;
+}
+
+Result<std::optional<std::string_view>> LineReader::next() {
+  std::size_t searched = 0;
+  for (;;) {
+    const std::size_t held = buffer_.size() - begin_;
+    const char* from = buffer_.data() + begin_;
+    if (const void* end = std::memchr(from + searched, '\n', held - searched)) {
+      return std::optional(
+          take_line(static_cast<std::size_t>(static_cast<const char*>(end) - from), 1));
+    }
+    if (held > kMaxLineBytes) {
+      return Status(Code::kCorrupt,
+                    name_ + ": line " + std::to_string(line_number_ + 1) + ": longer than 64 MiB");
+    }
+    searched = held;
+    Result<bool> more = fill();
+    if (!more.ok()) return more.status();
+    if (*more) continue;
+    // A line cut by a stop is not a line.
+    if (held == 0 || stopped_) return std::optional<std::string_view>();
+    return std::optional(take_line(held, 0));
+  }
+}
+
+}  // namespace splitee::tools

@@ -1,0 +1,23 @@
+// splitee: the offline tool.
+#include <signal.h>
+
+#include "tools/commands.h"
+#include "tools/console.h"
+#include "tools/flags.h"
+
+int main(int argc, char** argv) {
+  using namespace splitee::tools;
+  signal(SIGPIPE, SIG_IGN);
+  CLI::App app("Looks into models, measures them, and replays policies offline.", "splitee");
+  add_version(app);
+  app.require_subcommand(1);
+  int exit_code = kExitOk;
+  add_inspect(app, exit_code);
+  add_profile(app, exit_code);
+  add_trace(app, exit_code);
+  add_replay(app, exit_code);
+  add_keygen(app, exit_code);
+  app.footer("Exit status: 0; 2 for wrong usage; 1 for an input, model or output error.");
+  if (const std::optional<int> code = parse(app, argc, argv)) return *code;
+  return exit_code;
+}

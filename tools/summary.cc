@@ -1,0 +1,108 @@
+#include "tools/summary.h"
+
+#include <iterator>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace splitee::tools {
+
+using policy::Route;
+
+namespace {
+
+constexpr std::array<Route, 4> kRoutes = {Route::kExit, Route::kOffload, Route::kFallback,
+                                          Route::kFinal};
+
+double share(std::uint64_t part, std::uint64_t whole) {
+  return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+}  // namespace
+
+Summary::Summary(std::size_t layers, const policy::CostModel& costs)
+    : final_cost_(costs.cost(layers, 1, false) / costs.lambda()),
+      splits_(layers + 1),
+      exit_layers_(layers + 1) {}
+
+void Summary::add(const Record& record, std::size_t edge_layers, bool cut) {
+  ++samples_;
+  if (record.truth) {
+    ++labelled_;
+    if (*record.truth == record.class_index) ++correct_;
+  }
+  if (cut) ++cut_;
+  edge_layers_ += edge_layers;
+  bytes_sent_ += record.bytes_sent;
+  confidence_ += static_cast<double>(record.confidence);
+  cost_ += record.cost;
+  reward_ += record.reward;
+  ++routes_[static_cast<std::size_t>(record.route)];
+  ++splits_[record.split];
+  ++exit_layers_[record.exit_layer];
+  latency_.add(record.edge_us + record.link_us + record.server_us);
+}
+
+double Summary::mean(double sum) const {
+  return samples_ == 0 ? 0.0 : sum / static_cast<double>(samples_);
+}
+
+double Summary::cost_saved() const {
+  return samples_ == 0 ? 0.0 : 1.0 - mean(cost_) / final_cost_;
+}
+
+std::string Summary::table() const {
+  std::string text;
+  const auto row = [&text](std::string_view name, const std::string& value) {
+    fmt::format_to(std::back_inserter(text), "  {:<24} {}\n", name, value);
+  };
+  row("policy", policy);
+  row("samples", fmt::format("{}", samples_));
+  if (labelled_ > 0) {
+    row("accuracy",
+        fmt::format("{:.2f} % of {} labelled", 100 * share(correct_, labelled_), labelled_));
+  }
+  for (const Route route : kRoutes) {
+    row(fmt::format("route {}", policy::route_name(route)),
+        fmt::format("{} ({:.1f} %)", routes(route), 100 * share(routes(route), samples_)));
+  }
+  row("mean layers on the edge", fmt::format("{:.2f}", mean(static_cast<double>(edge_layers_))));
+  row("mean cost", fmt::format("{:.2f} lambda", mean(cost_)));
+  row("saved of all layers", fmt::format("{:.1f} %", 100 * cost_saved()));
+  row("bytes sent", fmt::format("{}", bytes_sent_));
+  row("latency p50, p99", fmt::format("{:.2f} ms, {:.2f} ms", latency_.quantile(0.5) / 1000,
+                                      latency_.quantile(0.99) / 1000));
+  if (cut_ > 0) row("texts that fill the context", fmt::format("{}", cut_));
+  if (invalid_utf8 > 0) row("texts not in UTF-8", fmt::format("{}", invalid_utf8));
+  return text;
+}
+
+std::string Summary::json() const {
+  nlohmann::ordered_json root;
+  root["policy"] = policy;
+  root["alpha"] = alpha;
+  root["seed"] = seed;
+  root["samples"] = samples_;
+  root["labelled"] = labelled_;
+  root["accuracy"] = nullptr;
+  if (labelled_ > 0) root["accuracy"] = share(correct_, labelled_);
+  root["mean_confidence"] = mean(confidence_);
+  for (const Route route : kRoutes) {
+    root["routes"][std::string(policy::route_name(route))] = routes(route);
+  }
+  root["mean_edge_layers"] = mean(static_cast<double>(edge_layers_));
+  root["mean_cost"] = mean(cost_);
+  root["final_cost"] = final_cost_;
+  root["cost_saved"] = cost_saved();
+  root["mean_reward"] = mean(reward_);
+  root["bytes_sent"] = bytes_sent_;
+  root["latency_us"] = {{"p50", latency_.quantile(0.5)}, {"p99", latency_.quantile(0.99)}};
+  root["splits"] = splits_;
+  root["exit_layers"] = exit_layers_;
+  root["invalid_utf8"] = invalid_utf8;
+  root["cut"] = cut_;
+  root["seconds"] = seconds;
+  return root.dump(2) + "\n";
+}
+
+}  // namespace splitee::tools

@@ -1,0 +1,56 @@
+// What a run of splitee-edge came to: a table for people, and the same as JSON:
+//   policy, alpha, seed, samples, labelled, accuracy (null without labels), mean_confidence,
+//   routes {"exit", "offload", "fallback", "final"} (counts), mean_edge_layers, mean_cost and
+//   final_cost (in lambda; the latter of running every layer on the edge), cost_saved (share of
+//   final_cost), mean_reward, bytes_sent, latency_us {"p50", "p99"}, splits (chosen, counts, [0]
+//   is the input itself), exit_layers (counts by layer, [0] is unused), invalid_utf8, cut (texts
+//   that fill the model's context; longer ones are cut to it), seconds
+// Thread rule: one thread at a time.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "policy/cost.h"
+#include "tools/latency_histogram.h"
+#include "tools/record.h"
+
+namespace splitee::tools {
+
+class Summary {
+ public:
+  Summary(std::size_t layers, const policy::CostModel& costs);
+
+  // `edge_layers`: layers run on the edge for it.
+  void add(const Record& record, std::size_t edge_layers, bool cut);
+
+  // Facts about the run as a whole; set before printing.
+  std::string policy;
+  double alpha = 0;
+  std::uint64_t seed = 0;
+  std::uint64_t invalid_utf8 = 0;
+  double seconds = 0;
+
+  std::uint64_t samples() const { return samples_; }
+  std::uint64_t routes(policy::Route route) const {
+    return routes_[static_cast<std::size_t>(route)];
+  }
+  std::string table() const;
+  std::string json() const;
+
+ private:
+  double mean(double sum) const;
+  double cost_saved() const;
+
+  double final_cost_;
+  std::uint64_t samples_ = 0, labelled_ = 0, correct_ = 0, edge_layers_ = 0, bytes_sent_ = 0;
+  std::uint64_t cut_ = 0;
+  double confidence_ = 0, cost_ = 0, reward_ = 0;
+  std::array<std::uint64_t, 4> routes_{};
+  std::vector<std::uint64_t> splits_, exit_layers_;  // by layer
+  LatencyHistogram latency_;
+};
+
+}  // namespace splitee::tools

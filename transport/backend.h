@@ -1,0 +1,48 @@
+// What a server's worker runs requests on: an Engine, or a stand-in under test.
+// Thread rule: one Backend per worker thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "runtime/model.h"
+#include "runtime/status.h"
+
+namespace splitee::transport {
+
+// What requests are checked against.
+struct ModelShape {
+  std::uint64_t model_hash = 0;
+  std::size_t layers = 0;
+  std::size_t hidden = 0;
+  std::size_t max_tokens = 0;
+  std::size_t classes = 0;
+};
+
+ModelShape shape_of(const runtime::Model& model);
+
+// A request that fits the shape. Values are finite; ids and types are not checked yet.
+struct BackendRequest {
+  std::size_t layer = 0;  // 0: ids and types; else the activation of that layer
+  std::size_t tokens = 0;
+  std::span<const float> activation;    // (tokens, hidden)
+  std::span<const std::int32_t> ids;    // (tokens)
+  std::span<const std::int32_t> types;  // (tokens)
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  // Probabilities (classes) of the last exit. Fails where the model does not take the values.
+  virtual runtime::Result<std::vector<float>> run(const BackendRequest& request) = 0;
+};
+
+using BackendFactory = std::function<std::unique_ptr<Backend>()>;
+
+// A single-threaded Engine over `model`.
+std::unique_ptr<Backend> make_engine_backend(std::shared_ptr<const runtime::Model> model);
+
+}  // namespace splitee::transport

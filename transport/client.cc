@@ -1,0 +1,202 @@
+#include "transport/client.h"
+
+#include <algorithm>
+#include <random>
+
+#include "transport/client_core.h"
+#include "transport/endpoint.h"
+#include "transport/socket.h"
+
+namespace splitee::transport {
+namespace {
+
+using runtime::Code;
+using runtime::Result;
+using runtime::Status;
+
+constexpr std::size_t kRoutingIdBytes = 16;
+// Messages that ZeroMQ keeps in each direction, beyond twice the window (it frees places in batches
+// of half). What would wait beyond that is an attack or a bug.
+constexpr int kHighWater = 8;
+
+// The libzmq peers know a connection by this; never reused, so that a message for an old
+// connection cannot reach a new one. It says nothing about who we are. Ids that begin with a zero
+// byte are ZeroMQ's own.
+std::string random_routing_id(std::random_device& random) {
+  std::string id;
+  while (id.size() < kRoutingIdBytes) id += static_cast<char>(1 + random() % 255);
+  return id;
+}
+
+Status check_options(const ClientOptions& options) {
+  const auto bad = [](const std::string& what) { return Status{Code::kInvalidArgument, what}; };
+  if (options.endpoints.empty()) return bad("no server endpoint");
+  for (const std::string& endpoint : options.endpoints) {
+    if (Status status = check_port(endpoint); !status.ok()) return status;
+  }
+  const Dtype dtype = options.activation_dtype;
+  if (dtype != Dtype::kF32 && dtype != Dtype::kF16 && dtype != Dtype::kI8) {
+    return bad("activation type is none of f32, f16, i8");
+  }
+  if (options.window == 0 || options.window > kMaxWindow) return bad("window of no requests");
+  if (options.reconnect_min_ms == 0 || options.reconnect_max_ms < options.reconnect_min_ms) {
+    return bad("reconnection times are not 0 < min <= max");
+  }
+  if (!options.curve) return {};
+  if (!decode_curve_key(options.curve->public_key)) return bad("public key is not a CURVE key");
+  if (!decode_curve_key(options.curve->secret_key)) return bad("secret key is not a CURVE key");
+  if (!decode_curve_key(options.curve->server_key)) return bad("server key is not a CURVE key");
+  return {};
+}
+
+}  // namespace
+
+struct Client::Impl : Network {
+  explicit Impl(const ClientOptions& client_options)
+      : options(client_options), sockets(options.endpoints.size()), core(options, *this) {}
+
+  void open(std::size_t link) override;
+  void close(std::size_t link) override;
+  bool send(std::size_t link, Frames frames) override;
+
+  // Waits for a message or the core's next event, at most until `until_us`, and handles both.
+  void step(std::int64_t until_us);
+  void handle_ready();
+  void wait_for_event(std::int64_t until_us);
+
+  ClientOptions options;
+  Status open_error;  // the last one
+  std::random_device random;
+  zmq::context_t context{1};
+  std::vector<std::optional<zmq::socket_t>> sockets;
+  ClientCore core;
+  Received received;
+};
+
+void Client::Impl::open(std::size_t link) {
+  try {
+    using namespace zmq::sockopt;
+    zmq::socket_t socket(context, zmq::socket_type::dealer);
+    configure(socket, kMaxAnswerBytes, kHighWater + 2 * static_cast<int>(options.window));
+    socket.set(routing_id, random_routing_id(random));
+    // Without it messages queue up for a server that is not there.
+    socket.set(immediate, 1);
+    socket.set(connect_timeout, static_cast<int>(options.hello_timeout_ms));
+    // Within one attempt ZeroMQ reconnects, with its own back-off (off by default) and jitter;
+    // between attempts the core does.
+    socket.set(reconnect_ivl, static_cast<int>(options.reconnect_min_ms));
+    socket.set(reconnect_ivl_max, static_cast<int>(options.reconnect_max_ms));
+    socket.set(ipv6, 1);
+    if (options.curve) {
+      socket.set(curve_serverkey, options.curve->server_key);
+      socket.set(curve_publickey, options.curve->public_key);
+      socket.set(curve_secretkey, options.curve->secret_key);
+    }
+    socket.connect(options.endpoints[link]);
+    sockets[link] = std::move(socket);
+  } catch (const std::exception& error) {
+    open_error = {Code::kInvalidArgument, options.endpoints[link] + ": " + error.what()};
+  }
+}
+
+void Client::Impl::close(std::size_t link) {
+  sockets[link].reset();
+}
+
+bool Client::Impl::send(std::size_t link, Frames frames) {
+  return sockets[link] && transport::send(*sockets[link], {}, std::move(frames));
+}
+
+void Client::Impl::handle_ready() {
+  for (std::size_t link = 0; link < sockets.size(); ++link) {
+    // The core may close the socket over what it receives.
+    while (sockets[link] && receive(*sockets[link], received)) {
+      std::vector<std::span<const std::byte>> frames;
+      for (const zmq::message_t& part : received.parts) frames.push_back(bytes_of(part));
+      core.receive(link, frames, now_us());
+    }
+  }
+  core.tick(now_us());
+}
+
+void Client::Impl::wait_for_event(std::int64_t until_us) {
+  std::vector<zmq_pollitem_t> items;
+  for (std::size_t link = 0; link < sockets.size(); ++link) {
+    if (!sockets[link]) continue;
+    const short events = core.connecting(link) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN;
+    items.push_back({sockets[link]->handle(), 0, events, 0});
+  }
+  const std::int64_t next_us = std::min(until_us, core.next_event_us());
+  wait(items, std::max<std::int64_t>(0, next_us - now_us()));
+}
+
+void Client::Impl::step(std::int64_t until_us) {
+  wait_for_event(until_us);
+  handle_ready();
+}
+
+Client::Client() = default;
+Client::~Client() = default;
+
+Result<std::unique_ptr<Client>> Client::create(const ClientOptions& options) {
+  if (Status status = check_options(options); !status.ok()) return status;
+  std::unique_ptr<Client> client(new Client);
+  try {
+    ClientOptions own = options;
+    if (own.seed == 0) own.seed = std::random_device{}();
+    client->impl_ = std::make_unique<Impl>(own);
+    client->impl_->handle_ready();
+  } catch (const std::exception& error) {
+    return Status{Code::kIo, std::string("cannot start the link: ") + error.what()};
+  }
+  if (!client->impl_->open_error.ok()) return client->impl_->open_error;
+  return client;
+}
+
+bool Client::available() {
+  impl_->handle_ready();
+  return impl_->core.available();
+}
+
+bool Client::wait_available(std::int64_t timeout_us) {
+  const std::int64_t until_us = now_us() + timeout_us;
+  while (!available()) {
+    if (now_us() >= until_us) return false;
+    impl_->wait_for_event(until_us);
+  }
+  return true;
+}
+
+Client::Ticket Client::submit(const OffloadRequest& request, std::int64_t deadline_us) {
+  impl_->handle_ready();
+  return impl_->core.submit(request, deadline_us, now_us());
+}
+
+std::optional<Client::Completion> Client::poll(std::int64_t timeout_us) {
+  const std::int64_t until_us = now_us() + timeout_us;
+  impl_->handle_ready();
+  for (;;) {
+    if (auto completion = impl_->core.take_oldest()) return completion;
+    if (impl_->core.in_flight() == 0 || now_us() >= until_us) return std::nullopt;
+    impl_->step(until_us);
+  }
+}
+
+OffloadOutcome Client::offload(const OffloadRequest& request, std::int64_t deadline_us) {
+  const Ticket ticket = submit(request, deadline_us);
+  for (;;) {
+    if (auto outcome = impl_->core.take(ticket)) return std::move(*outcome);
+    // Ends at the latest with the expiry of the request, which is an event of the core.
+    impl_->step(impl_->core.next_event_us());
+  }
+}
+
+std::string Client::last_problem() const {
+  return impl_->core.last_problem();
+}
+
+const ClientCounters& Client::counters() const {
+  return impl_->core.counters();
+}
+
+}  // namespace splitee::transport

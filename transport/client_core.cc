@@ -1,0 +1,398 @@
+#include "transport/client_core.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "runtime/hash.h"
+
+namespace splitee::transport {
+namespace {
+
+// A server may be busy for a moment; from this refusal on it gets a rest.
+constexpr std::uint32_t kBusyLimit = 3;
+
+std::int64_t ms(std::uint32_t value) {
+  return std::int64_t{value} * 1'000;
+}
+
+// Vigna's splitmix64.
+std::uint64_t next_random(std::uint64_t& state) {
+  std::uint64_t z = (state += 0x9e3779b97f4a7c15u);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+std::string refusal_text(const Refusal& refusal) {
+  std::string text(to_string(refusal.code));
+  if (!refusal.text.empty()) text += ": " + refusal.text;
+  return text;
+}
+
+}  // namespace
+
+ClientCore::ClientCore(const ClientOptions& options, Network& network)
+    : options_(options),
+      network_(network),
+      links_(options.endpoints.size()),
+      jitter_(options.seed) {
+  for (Link& link : links_) link.problem = "not connected yet";
+}
+
+bool ClientCore::usable(const Link& link) const {
+  return link.state == Link::State::kReady &&
+         link.in_flight < std::min<std::size_t>(options_.window, link.welcome.window);
+}
+
+bool ClientCore::available() const {
+  return std::any_of(links_.begin(), links_.end(), [this](const Link& l) { return usable(l); });
+}
+
+bool ClientCore::connecting(std::size_t link) const {
+  return links_[link].state == Link::State::kConnecting;
+}
+
+Envelope ClientCore::envelope(std::int64_t now_us) {
+  return {next_id_++, options_.model_hash, static_cast<std::uint64_t>(now_us)};
+}
+
+// Half of the time is fixed, half random, so that edges which lost one server together do not come
+// back together.
+std::int64_t ClientCore::backoff_us(std::uint32_t step) {
+  const std::int64_t most = ms(options_.reconnect_max_ms);
+  const std::int64_t base = std::min(most, ms(options_.reconnect_min_ms) << std::min(step, 20u));
+  const auto half = static_cast<std::uint64_t>(base / 2);
+  return base - static_cast<std::int64_t>(next_random(jitter_) % (half + 1));
+}
+
+std::int64_t ClientCore::slow_retry_us() {
+  return backoff_us(20);
+}
+
+void ClientCore::tick(std::int64_t now_us) {
+  expire_requests(now_us);
+  for (std::size_t i = 0; i < links_.size(); ++i) advance(i, now_us);
+}
+
+std::int64_t ClientCore::next_event_us() const {
+  std::int64_t next = std::numeric_limits<std::int64_t>::max();
+  for (const Link& link : links_) {
+    if (link.state != Link::State::kReady) next = std::min(next, link.next_us);
+  }
+  for (const auto& [id, pending] : pending_) next = std::min(next, pending.expires_us);
+  return next;
+}
+
+void ClientCore::expire_requests(std::int64_t now_us) {
+  std::vector<bool> timed_out(links_.size(), false);
+  for (auto it = pending_.begin(); it != pending_.end();) {
+    const auto current = it++;
+    if (current->second.expires_us > now_us) continue;
+    timed_out[current->second.link] = true;
+    ++counters_.timeouts;
+    finish(current, Kind::kTimeout, "no answer in time", now_us);
+  }
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    Link& link = links_[i];
+    if (!timed_out[i] || link.state != Link::State::kReady) continue;
+    link.problem = "no answer in time";
+    // The first timeout may be a single slow sample: ask at once whether the server lives. One
+    // that greets in time but then does not answer in time is rested longer and longer.
+    if (++link.timeouts == 1) {
+      greet_again(i, now_us);
+    } else {
+      pause(link, link.timeouts - 2, now_us);
+    }
+  }
+}
+
+void ClientCore::advance(std::size_t index, std::int64_t now_us) {
+  Link& link = links_[index];
+  switch (link.state) {
+    case Link::State::kReady:
+      break;
+    case Link::State::kDown:
+      if (now_us < link.next_us) break;
+      ++counters_.probes;
+      network_.open(index);
+      link.state = Link::State::kConnecting;
+      link.next_us = now_us + ms(options_.hello_timeout_ms);
+      [[fallthrough]];
+    case Link::State::kConnecting:
+      try_hello(index, now_us);
+      if (link.state == Link::State::kConnecting && now_us >= link.next_us) {
+        drop(index, "cannot connect", now_us + backoff_us(link.failures));
+      }
+      break;
+    case Link::State::kGreeting:
+      if (now_us >= link.next_us) {
+        drop(index, "no answer to hello", now_us + backoff_us(link.failures));
+      }
+      break;
+    case Link::State::kPaused:
+      if (now_us < link.next_us) break;
+      ++counters_.probes;
+      greet_again(index, now_us);
+      break;
+  }
+}
+
+void ClientCore::try_hello(std::size_t index, std::int64_t now_us) {
+  Link& link = links_[index];
+  const Envelope hello = envelope(now_us);
+  Hello body;
+  body.window = static_cast<std::uint32_t>(std::min<std::size_t>(options_.window, kMaxWindow));
+  if (!network_.send(index, encode(hello, body))) return;
+  link.hello_id = hello.request_id;
+  link.state = Link::State::kGreeting;
+  link.next_us = now_us + ms(options_.hello_timeout_ms);
+}
+
+// A probe on the connection that is there: answers to requests in flight can still come.
+void ClientCore::greet_again(std::size_t index, std::int64_t now_us) {
+  links_[index].state = Link::State::kConnecting;
+  try_hello(index, now_us);
+  if (links_[index].state != Link::State::kGreeting) drop(index, "connection lost", now_us);
+}
+
+void ClientCore::pause(Link& link, std::uint32_t step, std::int64_t now_us) {
+  link.state = Link::State::kPaused;
+  link.next_us = now_us + backoff_us(step);
+}
+
+void ClientCore::drop(std::size_t index, std::string problem, std::int64_t retry_us) {
+  Link& link = links_[index];
+  network_.close(index);
+  link.state = Link::State::kDown;
+  link.next_us = retry_us;
+  link.problem = std::move(problem);
+  ++link.failures;
+  for (auto it = pending_.begin(); it != pending_.end();) {
+    const auto current = it++;
+    if (current->second.link != index) continue;
+    finish(current, Kind::kUnavailable, link.problem, current->second.sent_us);
+  }
+}
+
+Client::Ticket ClientCore::submit(const OffloadRequest& request, std::int64_t deadline_us,
+                                  std::int64_t now_us) {
+  const Envelope sent = envelope(now_us);
+  const Client::Ticket ticket = sent.request_id;
+  const auto fail = [&](Kind kind, std::string reason) {
+    OffloadOutcome outcome;
+    outcome.kind = kind;
+    outcome.reason = std::move(reason);
+    done_.emplace(ticket, std::move(outcome));
+    return ticket;
+  };
+  const auto link =
+      std::find_if(links_.begin(), links_.end(), [this](const Link& l) { return usable(l); });
+  if (link == links_.end()) {
+    const bool full = std::any_of(links_.begin(), links_.end(),
+                                  [](const Link& l) { return l.state == Link::State::kReady; });
+    return fail(Kind::kUnavailable, full ? "window full" : last_problem());
+  }
+  if (deadline_us <= 0) return fail(Kind::kTimeout, "no time left to offload");
+  const auto time_us = std::min(static_cast<std::uint64_t>(deadline_us), kMaxDeadlineUs);
+  Infer infer;
+  infer.layer = static_cast<std::uint32_t>(std::min<std::size_t>(request.layer, UINT32_MAX));
+  infer.tokens = static_cast<std::uint32_t>(std::min<std::size_t>(request.tokens, UINT32_MAX));
+  infer.hidden = link->welcome.hidden;
+  infer.dtype = options_.activation_dtype;
+  infer.deadline_us = time_us;
+  runtime::Result<Frames> frames = request.activation.empty()
+                                       ? encode_tokens(sent, time_us, request.ids, request.types)
+                                       : encode_activation(sent, infer, request.activation);
+  if (!frames.ok()) return fail(Kind::kRefused, frames.status().message());
+  const std::uint64_t bytes = frames->size();
+  const auto index = static_cast<std::size_t>(link - links_.begin());
+  if (!network_.send(index, std::move(*frames))) {
+    drop(index, "connection lost", now_us);
+    return fail(Kind::kUnavailable, "connection lost");
+  }
+  ++counters_.sent;
+  counters_.bytes_sent += bytes;
+  ++link->in_flight;
+  pending_[ticket] = {index, now_us, now_us + static_cast<std::int64_t>(time_us), bytes};
+  return ticket;
+}
+
+std::optional<OffloadOutcome> ClientCore::take(Client::Ticket ticket) {
+  const auto it = done_.find(ticket);
+  if (it == done_.end()) return std::nullopt;
+  OffloadOutcome outcome = std::move(it->second);
+  done_.erase(it);
+  return outcome;
+}
+
+std::optional<Client::Completion> ClientCore::take_oldest() {
+  if (done_.empty()) return std::nullopt;
+  const Client::Ticket ticket = done_.begin()->first;
+  return Client::Completion{ticket, *take(ticket)};
+}
+
+OffloadOutcome& ClientCore::finish(PendingMap::iterator it, Kind kind, std::string reason,
+                                   std::int64_t now_us) {
+  const auto [ticket, pending] = *it;
+  pending_.erase(it);
+  --links_[pending.link].in_flight;
+  OffloadOutcome& outcome = done_[ticket];
+  outcome.kind = kind;
+  outcome.reason = std::move(reason);
+  outcome.bytes_sent = pending.bytes;
+  outcome.link_us = now_us - pending.sent_us;
+  return outcome;
+}
+
+void ClientCore::receive(std::size_t index, std::span<const std::span<const std::byte>> frames,
+                         std::int64_t now_us) {
+  if (links_[index].state == Link::State::kDown) return;
+  runtime::Result<Message> message = decode(frames);
+  if (!message.ok()) return drop_invalid(index, message.status().message(), now_us);
+  const Envelope& from = message->envelope;
+  if (const auto* welcome = std::get_if<Welcome>(&message->body)) {
+    on_welcome(index, from, *welcome, now_us);
+  } else if (auto* reply = std::get_if<Reply>(&message->body)) {
+    on_reply(index, from, std::move(*reply), now_us);
+  } else if (const auto* refusal = std::get_if<Refusal>(&message->body)) {
+    on_refusal(index, from, *refusal, now_us);
+  } else if (!std::holds_alternative<Pong>(message->body)) {
+    drop_invalid(index, "a message that only edges send", now_us);
+  }
+}
+
+void ClientCore::drop_invalid(std::size_t index, const std::string& why, std::int64_t now_us) {
+  ++counters_.invalid_messages;
+  drop(index, "the server broke the protocol (" + why + ")",
+       now_us + backoff_us(links_[index].failures));
+}
+
+void ClientCore::count_stray(std::uint64_t id) {
+  // Ids count up from 1, so an id that was given out is known to be an earlier request's.
+  ++(id != 0 && id < next_id_ ? counters_.late_answers : counters_.unknown_answers);
+}
+
+ClientCore::PendingMap::iterator ClientCore::find_pending(std::size_t index, std::uint64_t id) {
+  const auto it = pending_.find(id);
+  return it != pending_.end() && it->second.link == index ? it : pending_.end();
+}
+
+std::string ClientCore::wrong_model_text(std::uint64_t server_hash) const {
+  return "wrong model: the edge has " + runtime::hash_to_string(options_.model_hash) +
+         ", the server " + runtime::hash_to_string(server_hash);
+}
+
+void ClientCore::on_welcome(std::size_t index, const Envelope& from, const Welcome& welcome,
+                            std::int64_t now_us) {
+  Link& link = links_[index];
+  if (link.state != Link::State::kGreeting || from.request_id != link.hello_id) {
+    return count_stray(from.request_id);
+  }
+  const std::int64_t retry_us = now_us + slow_retry_us();
+  if (from.model_hash != options_.model_hash) {
+    return drop(index, wrong_model_text(from.model_hash), retry_us);
+  }
+  if ((welcome.capabilities & capability(options_.activation_dtype)) == 0) {
+    return drop(index,
+                "the server does not take activations as " +
+                    std::string(to_string(options_.activation_dtype)),
+                retry_us);
+  }
+  if (options_.classes != 0 && welcome.classes != options_.classes) {
+    return drop(index, "the server's number of classes differs", retry_us);
+  }
+  ++counters_.welcomes;
+  link.welcome = welcome;
+  link.state = Link::State::kReady;
+  link.problem.clear();
+}
+
+void ClientCore::on_reply(std::size_t index, const Envelope& from, Reply reply,
+                          std::int64_t now_us) {
+  const auto it = find_pending(index, from.request_id);
+  if (it == pending_.end()) return count_stray(from.request_id);
+  Link& link = links_[index];
+  if (from.model_hash != options_.model_hash) {
+    return drop(index, wrong_model_text(from.model_hash), now_us + slow_retry_us());
+  }
+  if (reply.probabilities.size() != link.welcome.classes) {
+    return drop_invalid(index, "number of probabilities", now_us);
+  }
+  link.failures = link.timeouts = link.busy = 0;
+  ++counters_.replies;
+  OffloadOutcome& outcome = finish(it, Kind::kReply, "", now_us);
+  outcome.link_us = std::max<std::int64_t>(0, outcome.link_us - reply.server_us);
+  outcome.reply = std::move(reply);
+}
+
+void ClientCore::on_refusal(std::size_t index, const Envelope& from, const Refusal& refusal,
+                            std::int64_t now_us) {
+  Link& link = links_[index];
+  if (link.state == Link::State::kGreeting && from.request_id == link.hello_id) {
+    return on_hello_refused(index, from, refusal, now_us);
+  }
+  const auto it = find_pending(index, from.request_id);
+  if (it == pending_.end()) return count_stray(from.request_id);
+  ++counters_.refused;
+  finish(it, Kind::kRefused, refusal_text(refusal), now_us);
+  after_refusal(index, from, refusal.code, now_us);
+}
+
+void ClientCore::on_hello_refused(std::size_t index, const Envelope& from, const Refusal& refusal,
+                                  std::int64_t now_us) {
+  switch (refusal.code) {
+    case RefuseCode::kWrongModel:
+      // A server may be replaced: keep asking, slowly.
+      return drop(index, wrong_model_text(from.model_hash), now_us + slow_retry_us());
+    case RefuseCode::kUnsupportedVersion:
+    case RefuseCode::kBadRequest:
+      return drop(index, refusal_text(refusal), now_us + slow_retry_us());
+    default:
+      return drop(index, refusal_text(refusal), now_us + backoff_us(links_[index].failures));
+  }
+}
+
+// What the refusal of a request says about the link. Requests in flight keep their connection: a
+// server that is busy or draining still answers what it accepted.
+void ClientCore::after_refusal(std::size_t index, const Envelope& from, RefuseCode code,
+                               std::int64_t now_us) {
+  Link& link = links_[index];
+  switch (code) {
+    case RefuseCode::kBusy:
+      ++counters_.refused_busy;
+      [[fallthrough]];
+    case RefuseCode::kExpired:
+    case RefuseCode::kInternal:
+      if (++link.busy < kBusyLimit || link.state != Link::State::kReady) break;
+      link.problem = "the server is overloaded";
+      pause(link, link.busy - kBusyLimit, now_us);
+      break;
+    case RefuseCode::kShuttingDown:
+      if (link.state != Link::State::kReady) break;
+      link.problem = "the server is shutting down";
+      pause(link, link.failures++, now_us);
+      break;
+    case RefuseCode::kNoSession:
+      // The server behind this connection is a new one, or has forgotten us.
+      if (link.state == Link::State::kReady) greet_again(index, now_us);
+      break;
+    case RefuseCode::kWrongModel:
+      drop(index, wrong_model_text(from.model_hash), now_us + slow_retry_us());
+      break;
+    case RefuseCode::kBadRequest:
+    case RefuseCode::kUnsupportedVersion:
+      break;
+  }
+}
+
+std::string ClientCore::last_problem() const {
+  std::string text;
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (links_[i].problem.empty()) continue;
+    if (!text.empty()) text += "; ";
+    text += options_.endpoints[i] + ": " + links_[i].problem;
+  }
+  return text;
+}
+
+}  // namespace splitee::transport

@@ -1,0 +1,266 @@
+#include "transport/server.h"
+
+#include <algorithm>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include "transport/endpoint.h"
+#include "transport/event.h"
+#include "transport/server_core.h"
+#include "transport/socket.h"
+#include "transport/zap.h"
+
+namespace splitee::transport {
+namespace {
+
+using runtime::Code;
+using runtime::Result;
+using runtime::Status;
+
+// Messages that ZeroMQ keeps per peer and direction, beyond twice the window (it frees places in
+// batches of half); requests are read at once, answers are small.
+constexpr int kHighWater = 16;
+// Connections not accepted yet: enough for edges that come back together.
+constexpr int kBacklog = 512;
+constexpr int kFlushMs = 500;
+// After so many messages the answers of the workers get their turn.
+constexpr int kMessagesAtOnce = 64;
+constexpr std::int64_t kSmallestFrameLimit = 1'024;
+
+std::int64_t longest_frame(const ModelShape& shape) {
+  const std::uint64_t activation = infer_payload_bytes(Dtype::kF32, shape.max_tokens, shape.hidden);
+  const std::uint64_t tokens = infer_payload_bytes(Dtype::kTokens, shape.max_tokens, 0);
+  return std::max(kSmallestFrameLimit, static_cast<std::int64_t>(std::max(activation, tokens)));
+}
+
+Status check_options(const ModelShape& shape, const ServerOptions& options) {
+  const auto bad = [](const std::string& what) { return Status{Code::kInvalidArgument, what}; };
+  if (shape.layers == 0 || shape.layers > kMaxLayers || shape.classes == 0 ||
+      shape.classes > kMaxClasses || shape.hidden == 0 || shape.max_tokens == 0 ||
+      infer_payload_bytes(Dtype::kF32, shape.max_tokens, shape.hidden) == 0) {
+    return {Code::kUnsupported, "the model is too large for the protocol"};
+  }
+  if (Status status = check_port(options.endpoint); !status.ok()) return status;
+  if (options.threads == 0) return bad("no worker threads");
+  if (options.max_batch == 0) return bad("batch of no requests");
+  if (options.max_queue == 0 || options.max_queue_bytes == 0) return bad("queue of no requests");
+  if (options.max_sessions == 0) return bad("no sessions");
+  if (options.max_window == 0 || options.max_window > kMaxWindow) return bad("window");
+  if (!options.curve) return {};
+  if (!decode_curve_key(options.curve->public_key)) return bad("public key is not a CURVE key");
+  if (!decode_curve_key(options.curve->secret_key)) return bad("secret key is not a CURVE key");
+  for (const std::string& key : options.curve->authorized_keys) {
+    if (!decode_curve_key(key)) return bad("authorized key '" + key + "' is not a CURVE key");
+  }
+  return {};
+}
+
+std::set<std::string> decode_keys(const std::vector<std::string>& keys) {
+  std::set<std::string> decoded;
+  for (const std::string& key : keys) decoded.insert(decode_curve_key(key).value());
+  return decoded;
+}
+
+std::string_view text_of(const zmq::message_t& part) {
+  return {static_cast<const char*>(part.data()), part.size()};
+}
+
+}  // namespace
+
+struct Server::Impl {
+  Impl(const ModelShape& model_shape, const BackendFactory& factory,
+       const ServerOptions& server_options);
+
+  void bind();
+  void worker(Backend& backend);
+  void hand_back(Answer answer);
+
+  void deliver_answers();
+  void receive_messages();
+  void handle(const std::shared_ptr<Received>& message);
+  void send_answer(const Answer& answer);
+  void send_frames(std::string_view peer, Frames frames);
+
+  ModelShape shape;
+  ServerOptions options;
+  std::string endpoint;
+  ServerCounters counters;
+  JobQueue queue;
+  ServerCore core;
+  std::vector<std::unique_ptr<Backend>> backends;
+
+  std::atomic<bool> stopping{false};
+  Event wake;  // stop() or an answer
+  std::mutex answers_mutex;
+  std::vector<Answer> answers;
+
+  zmq::context_t context{1};
+  std::optional<ZapHandler> zap;
+  zmq::socket_t socket;
+};
+
+Server::Impl::Impl(const ModelShape& model_shape, const BackendFactory& factory,
+                   const ServerOptions& server_options)
+    : shape(model_shape),
+      options(server_options),
+      queue(options.max_queue, options.max_queue_bytes, options.threads),
+      core(shape, options, queue, counters) {
+  for (std::size_t i = 0; i < options.threads; ++i) backends.push_back(factory());
+}
+
+void Server::Impl::bind() {
+  using namespace zmq::sockopt;
+  if (options.curve)
+    zap.emplace(context, decode_keys(options.curve->authorized_keys), counters.denied);
+  socket = zmq::socket_t(context, zmq::socket_type::router);
+  configure(socket, longest_frame(shape), kHighWater + 2 * static_cast<int>(options.max_window));
+  // Without it an answer to a peer that is gone or does not read vanishes silently.
+  socket.set(router_mandatory, 1);
+  // A second connection with a routing id in use is turned away, not given the first one's answers.
+  socket.set(router_handover, 0);
+  socket.set(backlog, kBacklog);
+  socket.set(ipv6, 1);
+  if (options.curve) {
+    socket.set(curve_server, 1);
+    socket.set(curve_publickey, options.curve->public_key);
+    socket.set(curve_secretkey, options.curve->secret_key);
+    socket.set(zap_domain, kZapDomain);
+  }
+  socket.bind(options.endpoint);
+  endpoint = socket.get(last_endpoint);
+}
+
+void Server::Impl::worker(Backend& backend) {
+  Scratch scratch;
+  for (;;) {
+    const std::vector<Job> jobs = queue.take(options.max_batch);
+    if (jobs.empty()) return;
+    for (const Job& job : jobs) hand_back(execute(job, backend, scratch, now_us()));
+  }
+}
+
+void Server::Impl::hand_back(Answer answer) {
+  {
+    const std::lock_guard lock(answers_mutex);
+    answers.push_back(std::move(answer));
+  }
+  wake.signal();
+}
+
+void Server::Impl::send_frames(std::string_view peer, Frames frames) {
+  const std::uint64_t bytes = frames.size();
+  if (send(socket, std::as_bytes(std::span(peer)), std::move(frames))) {
+    counters.bytes_out += bytes;
+  } else {
+    ++counters.undeliverable;
+  }
+}
+
+void Server::Impl::send_answer(const Answer& answer) {
+  std::optional<Frames> frames = core.complete(answer, now_us());
+  if (frames) send_frames(answer.address.peer, std::move(*frames));
+}
+
+void Server::Impl::deliver_answers() {
+  wake.clear();
+  std::vector<Answer> ready;
+  {
+    const std::lock_guard lock(answers_mutex);
+    ready.swap(answers);
+  }
+  for (const Answer& answer : ready) send_answer(answer);
+}
+
+void Server::Impl::handle(const std::shared_ptr<Received>& message) {
+  counters.bytes_in += message->bytes;
+  std::vector<std::span<const std::byte>> frames;
+  for (std::size_t i = 1; i < message->parts.size(); ++i)
+    frames.push_back(bytes_of(message->parts[i]));
+  const std::string_view peer = text_of(message->parts.front());
+  const char* user = zmq_msg_gets(message->parts.back().handle(), "User-Id");
+  std::vector<Answer> expired;
+  std::optional<Frames> frames_back =
+      core.receive({peer, user != nullptr ? user : "", frames, message}, now_us(), expired);
+  if (frames_back) send_frames(peer, std::move(*frames_back));
+  for (const Answer& answer : expired) send_answer(answer);
+}
+
+void Server::Impl::receive_messages() {
+  for (int i = 0; i < kMessagesAtOnce; ++i) {
+    try {
+      // Shared with the job, if it becomes one: the payload stays where ZeroMQ put it.
+      auto message = std::make_shared<Received>();
+      if (!receive(socket, *message)) return;
+      handle(message);
+    } catch (const std::bad_alloc&) {
+      // The edge finishes its sample itself, at its deadline.
+      ++counters.undeliverable;
+    }
+  }
+}
+
+Server::Server() = default;
+
+Server::~Server() {
+  if (!impl_) return;
+  // Without exceptions, hence the C call.
+  zmq_setsockopt(impl_->socket.handle(), ZMQ_LINGER, &kFlushMs, sizeof kFlushMs);
+}
+
+Result<std::unique_ptr<Server>> Server::create(std::shared_ptr<const runtime::Model> model,
+                                               const ServerOptions& options) {
+  return create(
+      shape_of(*model), [&model] { return make_engine_backend(model); }, options);
+}
+
+Result<std::unique_ptr<Server>> Server::create(const ModelShape& shape,
+                                               const BackendFactory& factory,
+                                               const ServerOptions& options) {
+  if (Status status = check_options(shape, options); !status.ok()) return status;
+  std::unique_ptr<Server> server(new Server);
+  try {
+    server->impl_ = std::make_unique<Impl>(shape, factory, options);
+    server->impl_->bind();
+  } catch (const zmq::error_t& error) {
+    return Status{Code::kIo, "cannot listen on " + options.endpoint + ": " + error.what()};
+  } catch (const std::exception& error) {
+    return Status{Code::kIo, std::string("cannot start the server: ") + error.what()};
+  }
+  return server;
+}
+
+const std::string& Server::endpoint() const {
+  return impl_->endpoint;
+}
+
+const ServerCounters& Server::counters() const {
+  return impl_->counters;
+}
+
+void Server::stop() noexcept {
+  impl_->stopping.store(true);
+  impl_->wake.signal();
+}
+
+void Server::run() {
+  std::vector<std::thread> workers;
+  for (const std::unique_ptr<Backend>& backend : impl_->backends) {
+    workers.emplace_back([this, &backend] { impl_->worker(*backend); });
+  }
+  for (;;) {
+    impl_->deliver_answers();
+    // The socket stays bound: unbinding would cut the connections that answers are due on.
+    if (impl_->stopping) impl_->core.shut_down();
+    impl_->receive_messages();
+    if (impl_->core.shutting_down() && impl_->core.outstanding() == 0) break;
+    zmq_pollitem_t items[] = {{impl_->socket.handle(), 0, ZMQ_POLLIN, 0},
+                              {nullptr, impl_->wake.fd(), ZMQ_POLLIN, 0}};
+    wait(items, -1);
+  }
+  impl_->queue.close();
+  for (std::thread& worker : workers) worker.join();
+}
+
+}  // namespace splitee::transport

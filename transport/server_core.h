@@ -1,0 +1,87 @@
+// What a Server decides about messages, without sockets, clocks or threads: sessions, checks
+// against the model, deadlines, admission, refusals. The same code runs over ZeroMQ and under a
+// simulated network.
+// Thread rule: one thread at a time (the queue and the counters are shared with others).
+// Errors: none; what a peer does wrong is refused and counted. Refusals say what was wrong with
+// the message, and never an address, a path or memory.
+// Times are microseconds of one monotonic clock.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "transport/job_queue.h"
+#include "transport/server.h"
+#include "transport/sessions.h"
+#include "transport/wire.h"
+
+namespace splitee::transport {
+
+// One message from a peer.
+struct Incoming {
+  std::string_view peer;  // routing id: where to answer, not who it is
+  std::string_view user;  // authenticated key, empty without CURVE
+  std::span<const std::span<const std::byte>> frames;
+  std::shared_ptr<const void> owner;  // keeps the frames alive
+};
+
+// What became of an accepted request.
+struct Answer {
+  Address address;
+  std::int64_t received_us = 0;
+  std::variant<Reply, Refusal> body;
+};
+
+// Runs one job on a worker's backend, unless it has expired. `scratch` is reused between calls.
+struct Scratch {
+  std::vector<float> activation;
+  std::vector<std::int32_t> ids, types;
+};
+Answer execute(const Job& job, Backend& backend, Scratch& scratch, std::int64_t now_us);
+
+class ServerCore {
+ public:
+  // `queue` and `counters` must outlive the core.
+  ServerCore(const ModelShape& shape, const ServerOptions& options, JobQueue& queue,
+             ServerCounters& counters);
+
+  // Handles one message: at most one message to the same peer comes back at once; accepted
+  // requests go to the queue. Expired requests that made room for it are in `expired`.
+  std::optional<Frames> receive(const Incoming& incoming, std::int64_t now_us,
+                                std::vector<Answer>& expired);
+  // The message for an answer; none where the peer's session is over.
+  std::optional<Frames> complete(const Answer& answer, std::int64_t now_us);
+
+  // From now on, hellos and requests are refused.
+  void shut_down() { shutting_down_ = true; }
+  bool shutting_down() const { return shutting_down_; }
+  // Accepted and not completed yet.
+  std::size_t outstanding() const { return outstanding_; }
+
+ private:
+  Frames on_hello(const Incoming& incoming, const Envelope& envelope, const Hello& hello,
+                  std::int64_t now_us);
+  std::optional<Frames> on_infer(const Incoming& incoming, const Envelope& envelope,
+                                 const Infer& infer, std::int64_t now_us,
+                                 std::vector<Answer>& expired);
+  Frames on_invalid(const Incoming& incoming, const runtime::Status& status, std::int64_t now_us);
+  std::optional<Refusal> check(const Envelope& envelope, const Infer& infer) const;
+  Frames refuse(std::uint64_t request_id, Refusal refusal, std::int64_t now_us);
+  Frames refuse_bad(std::uint64_t request_id, std::string text, std::int64_t now_us);
+  Envelope envelope(std::uint64_t request_id, std::int64_t now_us) const;
+
+  const ModelShape shape_;
+  const std::uint32_t max_window_;
+  JobQueue& queue_;
+  ServerCounters& counters_;
+  SessionTable sessions_;
+  std::size_t outstanding_ = 0;
+  bool shutting_down_ = false;
+};
+
+}  // namespace splitee::transport
