@@ -72,8 +72,10 @@ std::string_view text_of(const zmq::message_t& part) {
 struct Server::Impl {
   Impl(const ModelShape& model_shape, const BackendFactory& factory,
        const ServerOptions& server_options);
+  ~Impl();
 
   void bind();
+  void start_workers();
   void worker(Backend& backend);
   void hand_back(Answer answer);
 
@@ -90,6 +92,7 @@ struct Server::Impl {
   JobQueue queue;
   ServerCore core;
   std::vector<std::unique_ptr<Backend>> backends;
+  std::vector<std::thread> workers;
 
   std::atomic<bool> stopping{false};
   Event wake;  // stop() or an answer
@@ -130,6 +133,17 @@ void Server::Impl::bind() {
   }
   socket.bind(options.endpoint);
   endpoint = socket.get(last_endpoint);
+}
+
+Server::Impl::~Impl() {
+  queue.close();
+  for (std::thread& thread : workers) thread.join();
+}
+
+void Server::Impl::start_workers() {
+  for (const std::unique_ptr<Backend>& backend : backends) {
+    workers.emplace_back([this, &backend] { worker(*backend); });
+  }
 }
 
 void Server::Impl::worker(Backend& backend) {
@@ -223,6 +237,7 @@ Result<std::unique_ptr<Server>> Server::create(const ModelShape& shape,
   try {
     server->impl_ = std::make_unique<Impl>(shape, factory, options);
     server->impl_->bind();
+    server->impl_->start_workers();
   } catch (const zmq::error_t& error) {
     return Status{Code::kIo, "cannot listen on " + options.endpoint + ": " + error.what()};
   } catch (const std::exception& error) {
@@ -245,10 +260,6 @@ void Server::stop() noexcept {
 }
 
 void Server::run() {
-  std::vector<std::thread> workers;
-  for (const std::unique_ptr<Backend>& backend : impl_->backends) {
-    workers.emplace_back([this, &backend] { impl_->worker(*backend); });
-  }
   for (;;) {
     impl_->deliver_answers();
     // The socket stays bound: unbinding would cut the connections that answers are due on.
@@ -259,8 +270,6 @@ void Server::run() {
                               {nullptr, impl_->wake.fd(), ZMQ_POLLIN, 0}};
     wait(items, -1);
   }
-  impl_->queue.close();
-  for (std::thread& worker : workers) worker.join();
 }
 
 }  // namespace splitee::transport
