@@ -6,6 +6,7 @@
 #include <zstd.h>
 
 #include "runtime/file.h"
+#include "tools/console.h"
 
 namespace splitee::tools {
 
@@ -51,13 +52,14 @@ Result<std::string> decompress(const std::string& path, const std::string& packe
 
 Result<std::string> read_text_file(const std::string& path, std::size_t max_bytes) {
   Result<std::string> bytes = runtime::read_file(path, max_bytes);
-  if (!bytes.ok() || !is_compressed(path)) return bytes;
+  if (!bytes.ok()) return not_usage(bytes.status());
+  if (!is_compressed(path)) return bytes;
   return decompress(path, *bytes, max_bytes);
 }
 
 Status write_text_file(const std::string& path, std::string_view text) {
   if (!is_compressed(path))
-    return runtime::write_file_atomically(path, std::as_bytes(std::span(text)));
+    return not_usage(runtime::write_file_atomically(path, std::as_bytes(std::span(text))));
   std::string packed(ZSTD_compressBound(text.size()), '\0');
   const std::size_t size =
       ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), kLevel);
@@ -65,7 +67,7 @@ Status write_text_file(const std::string& path, std::string_view text) {
     return Status(Code::kIo, path + ": zstd: " + ZSTD_getErrorName(size));
   }
   packed.resize(size);
-  return runtime::write_file_atomically(path, std::as_bytes(std::span(packed)));
+  return not_usage(runtime::write_file_atomically(path, std::as_bytes(std::span(packed))));
 }
 
 }  // namespace splitee::tools

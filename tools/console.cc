@@ -38,6 +38,11 @@ int fail(std::string_view program, const Status& status) {
   return status.code() == Code::kInvalidArgument ? kExitUsage : kExitError;
 }
 
+Status not_usage(Status status) {
+  if (status.code() != Code::kInvalidArgument) return status;
+  return Status(Code::kIo, status.message());
+}
+
 int finish(std::string_view program, const Status& status) {
   return status.ok() ? kExitOk : fail(program, status);
 }

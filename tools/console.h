@@ -25,6 +25,10 @@ runtime::Status print_output(std::string_view text);
 // kInvalidArgument, else kExitError.
 int fail(std::string_view program, const runtime::Status& status);
 
+// For errors of files: the runtime calls a path of the wrong kind an invalid argument, but to the
+// caller of a program it is an input error, not wrong usage.
+runtime::Status not_usage(runtime::Status status);
+
 // kExitOk, or what fail() says.
 int finish(std::string_view program, const runtime::Status& status);
 

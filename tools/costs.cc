@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/file.h"
+#include "tools/console.h"
 
 namespace splitee::tools {
 
@@ -69,12 +70,12 @@ std::string cost_file_json(const CostFile& costs) {
 
 Status write_cost_file(const std::string& path, const CostFile& costs) {
   const std::string text = cost_file_json(costs);
-  return runtime::write_file_atomically(path, std::as_bytes(std::span(text)));
+  return not_usage(runtime::write_file_atomically(path, std::as_bytes(std::span(text))));
 }
 
 Result<CostFile> read_cost_file(const std::string& path) {
   Result<std::string> text = runtime::read_file(path, kMaxFileBytes);
-  if (!text.ok()) return text.status();
+  if (!text.ok()) return not_usage(text.status());
   const json root = json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return bad(path, "no JSON object");
   if (string_field(root, "format") != "splitee-costs") return bad(path, "format is missing");

@@ -21,8 +21,6 @@ namespace {
 using runtime::Result;
 using runtime::Status;
 
-constexpr std::int64_t kFirstWaitUs = 1'000'000;
-
 // Everything that a run needs; built by prepare(), in the order of the members.
 struct Run {
   EdgeOptions options;
@@ -72,7 +70,9 @@ Status prepare_link(Run& run) {
   Result<std::unique_ptr<transport::Client>> client = make_client(run.options, *run.model);
   if (!client.ok()) return client.status();
   run.client = std::move(*client);
-  if (run.client != nullptr) run.client->wait_available(kFirstWaitUs);
+  if (run.client != nullptr) {
+    run.client->wait_available(static_cast<std::int64_t>(run.options.connect_ms) * 1000);
+  }
   return {};
 }
 

@@ -48,6 +48,11 @@ void add_link_flags(CLI::App& app, EdgeOptions& options) {
       ->type_name("N")
       ->check(number_within(1, 3'600'000))
       ->capture_default_str();
+  app.add_option("--connect-ms", options.connect_ms,
+                 "milliseconds to wait for a server at the start, before going on without")
+      ->type_name("N")
+      ->check(number_within(0, 3'600'000))
+      ->capture_default_str();
   app.add_option("--activation", options.activation,
                  "number format of the activations sent: f32, f16 or i8")
       ->type_name("TYPE")

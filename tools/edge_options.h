@@ -28,6 +28,7 @@ struct EdgeOptions {
   std::uint64_t seed = 0;
   std::string state_path;
   std::uint64_t deadline_ms = 1000;
+  std::uint64_t connect_ms = 1000;
   std::string activation = "f32";
   bool exits = false;
   std::string secret_key_path, server_key;

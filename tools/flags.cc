@@ -92,8 +92,8 @@ void add_model_flags(CLI::App& app, ModelFlags& flags, const std::string& thread
 
 void add_input_format_flag(CLI::App& app, InputFormat& format) {
   add_choice<InputFormat>(app, "--input-format", format,
-                          "how the input is laid out: a text per line, or named columns",
-                          {{"lines", InputFormat::kLines}, {"tsv", InputFormat::kTsv}});
+                          "how the input is laid out: a sample per line, or named columns",
+                          {{"text", InputFormat::kLines}, {"tsv", InputFormat::kTsv}});
 }
 
 Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags) {
@@ -105,7 +105,9 @@ Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags
                   fmt::format("{}: kernel target '{}' is unknown, or this CPU lacks it",
                               flags.target.empty() ? "SPLITEE_TARGET" : "--target", name));
   }
-  return runtime::Model::open(flags.path, *kernels);
+  Result<std::shared_ptr<const runtime::Model>> model = runtime::Model::open(flags.path, *kernels);
+  if (!model.ok()) return not_usage(model.status());
+  return model;
 }
 
 void add_cost_flags(CLI::App& app, CostFlags& flags) {

@@ -99,7 +99,7 @@ int inspect(const ModelFlags& flags, bool json) {
   Result<std::shared_ptr<const runtime::Model>> model = open_model(flags);
   if (!model.ok()) return fail("splitee inspect", model.status());
   Result<runtime::MappedFile> file = runtime::MappedFile::open(flags.path);
-  if (!file.ok()) return fail("splitee inspect", file.status());
+  if (!file.ok()) return fail("splitee inspect", not_usage(file.status()));
   Result<Gguf> gguf = Gguf::parse(flags.path, file->bytes());
   if (!gguf.ok()) return fail("splitee inspect", gguf.status());
   ordered_json root = model_json(**model, file->bytes().size());

@@ -1,14 +1,14 @@
 #include "tools/keys.h"
 
-#include <array>
+#include <optional>
 #include <span>
 #include <string_view>
 
-#include <fmt/format.h>
 #include <unistd.h>
-#include <zmq.h>
 
 #include "runtime/file.h"
+#include "tools/console.h"
+#include "transport/curve.h"
 
 namespace splitee::tools {
 
@@ -18,7 +18,6 @@ using runtime::Status;
 
 namespace {
 
-constexpr std::size_t kKeyCharacters = 40;
 constexpr std::size_t kMaxFileBytes = 1 << 20;
 
 // Calls take(line number, line) for each line that is neither empty nor a comment, until one fails.
@@ -39,20 +38,13 @@ Status for_each_line(const std::string& text, Take take) {
 
 }  // namespace
 
-bool valid_key(const std::string& key) {
-  std::array<std::uint8_t, 32> bytes;
-  return key.size() == kKeyCharacters && zmq_z85_decode(bytes.data(), key.c_str()) != nullptr;
-}
-
 Result<KeyPair> generate_key_pair() {
-  std::array<char, kKeyCharacters + 1> public_key{}, secret_key{};
   // A key that begins with a dash would read as a flag on a command line.
-  do {
-    if (zmq_curve_keypair(public_key.data(), secret_key.data()) != 0) {
-      return Status(Code::kUnsupported, "this ZeroMQ library was built without CURVE");
-    }
-  } while (public_key[0] == '-');
-  return KeyPair{public_key.data(), secret_key.data()};
+  for (;;) {
+    std::optional<KeyPair> keys = transport::make_curve_keys();
+    if (!keys) return Status(Code::kUnsupported, "this ZeroMQ library was built without CURVE");
+    if (keys->public_key.front() != '-') return std::move(*keys);
+  }
 }
 
 Status write_key_pair(const std::string& prefix, const KeyPair& keys) {
@@ -66,14 +58,14 @@ Status write_key_pair(const std::string& prefix, const KeyPair& keys) {
       fmt::format("public-key {}\nsecret-key {}\n", keys.public_key, keys.secret_key);
   const Status status =
       runtime::write_file_atomically(secret_path, std::as_bytes(std::span(secret)), 0600);
-  if (!status.ok()) return status;
+  if (!status.ok()) return not_usage(status);
   const std::string line = keys.public_key + "\n";
-  return runtime::write_file_atomically(public_path, std::as_bytes(std::span(line)));
+  return not_usage(runtime::write_file_atomically(public_path, std::as_bytes(std::span(line))));
 }
 
 Result<KeyPair> read_secret_key(const std::string& path) {
   Result<std::string> text = runtime::read_file(path, kMaxFileBytes);
-  if (!text.ok()) return text.status();
+  if (!text.ok()) return not_usage(text.status());
   KeyPair keys;
   const Status status = for_each_line(*text, [&](std::size_t number, std::string_view line) {
     const std::size_t space = line.find(' ');
@@ -82,7 +74,7 @@ Result<KeyPair> read_secret_key(const std::string& path) {
                        : name == "secret-key" ? &keys.secret_key
                                               : nullptr;
     if (key != nullptr && space != std::string_view::npos) *key = line.substr(space + 1);
-    if (key == nullptr || !valid_key(*key)) {
+    if (key == nullptr || !transport::is_curve_key(*key)) {
       return Status(Code::kCorrupt,
                     fmt::format("{}: line {}: not a 'public-key KEY' or 'secret-key KEY' line with "
                                 "a key of 40 Z85 characters",
@@ -92,12 +84,10 @@ Result<KeyPair> read_secret_key(const std::string& path) {
   });
   if (!status.ok()) return status;
   if (keys.secret_key.empty()) return Status(Code::kCorrupt, path + ": no secret-key line");
-  std::array<char, kKeyCharacters + 1> derived{};
-  if (zmq_curve_public(derived.data(), keys.secret_key.c_str()) != 0) {
-    return Status(Code::kUnsupported, "this ZeroMQ library was built without CURVE");
-  }
-  if (keys.public_key.empty()) keys.public_key = derived.data();
-  if (keys.public_key != derived.data()) {
+  const std::optional<std::string> derived = transport::curve_public_key(keys.secret_key);
+  if (!derived) return Status(Code::kUnsupported, "this ZeroMQ library was built without CURVE");
+  if (keys.public_key.empty()) keys.public_key = *derived;
+  if (keys.public_key != *derived) {
     return Status(Code::kCorrupt, path + ": the public key does not belong to the secret key");
   }
   return keys;
@@ -105,11 +95,11 @@ Result<KeyPair> read_secret_key(const std::string& path) {
 
 Result<std::vector<std::string>> read_public_keys(const std::string& path) {
   Result<std::string> text = runtime::read_file(path, kMaxFileBytes);
-  if (!text.ok()) return text.status();
+  if (!text.ok()) return not_usage(text.status());
   std::vector<std::string> keys;
   const Status status = for_each_line(*text, [&](std::size_t number, std::string_view line) {
     keys.emplace_back(line.substr(0, line.find(' ')));
-    if (valid_key(keys.back())) return Status();
+    if (transport::is_curve_key(keys.back())) return Status();
     return Status(Code::kCorrupt,
                   fmt::format("{}: line {}: not a public key of 40 Z85 characters", path, number));
   });
@@ -119,7 +109,7 @@ Result<std::vector<std::string>> read_public_keys(const std::string& path) {
 }
 
 Result<std::string> read_public_key(const std::string& text) {
-  if (valid_key(text)) return text;
+  if (transport::is_curve_key(text)) return text;
   Result<std::vector<std::string>> keys = read_public_keys(text);
   if (!keys.ok()) {
     return Status(keys.status().code(), "neither a key of 40 Z85 characters nor a file with one: " +

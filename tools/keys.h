@@ -11,14 +11,11 @@
 #include <vector>
 
 #include "runtime/status.h"
+#include "transport/curve.h"
 
 namespace splitee::tools {
 
-struct KeyPair {
-  std::string public_key, secret_key;  // Z85
-};
-
-bool valid_key(const std::string& key);
+using KeyPair = transport::CurveKeyPair;
 
 runtime::Result<KeyPair> generate_key_pair();
 

@@ -133,7 +133,7 @@ Status resolve(Flags& flags, const policy::Trace& trace) {
 
 Result<ReplayResult> run(Flags& flags) {
   Result<std::string> text = read_text_file(flags.trace, kMaxTraceBytes);
-  if (!text.ok()) return Status(Code::kIo, text.status().message());
+  if (!text.ok()) return text.status();
   Result<policy::Trace> trace = policy::parse_trace(without_repeated_headers(*text), flags.trace);
   if (!trace.ok()) return trace.status();
   text->clear();

@@ -86,6 +86,16 @@ Status prepare_keys(Options& options) {
   return {};
 }
 
+// ZeroMQ names an IPv4 address that it bound through an IPv6 socket "[::ffff:127.0.0.1]".
+std::string plain_address(const std::string& endpoint) {
+  const std::string mapped = "tcp://[::ffff:";
+  const std::size_t end = endpoint.find(']');
+  if (!endpoint.starts_with(mapped) || end == std::string::npos) return endpoint;
+  const std::string address = endpoint.substr(mapped.size(), end - mapped.size());
+  if (address.find('.') == std::string::npos) return endpoint;
+  return "tcp://" + address + endpoint.substr(end + 1);
+}
+
 // Serves until the first SIGINT or SIGTERM, both blocked in every thread by main().
 void serve(transport::Server& server, MetricsServer* metrics, const sigset_t& signals) {
   std::thread waiter([&] {
@@ -119,7 +129,8 @@ Status run(Options& options, const sigset_t& signals) {
   print_message(fmt::format("splitee-server: model {} ({}), kernels {}, {} thread(s)\n",
                             (*model)->path(), hash, (*model)->kernels().target,
                             options.model.threads));
-  Status status = print_output(fmt::format("listening on {}\n", (*server)->endpoint()));
+  Status status =
+      print_output(fmt::format("listening on {}\n", plain_address((*server)->endpoint())));
   if (!status.ok()) return status;
   serve(**server, metrics.get(), signals);
   const transport::ServerCounters& counters = (*server)->counters();

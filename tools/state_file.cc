@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "runtime/file.h"
+#include "tools/console.h"
 
 namespace splitee::tools {
 
@@ -27,10 +28,9 @@ Status StateFile::load() {
   struct stat info;
   if (path_.empty() || (::stat(path_.c_str(), &info) != 0 && errno == ENOENT)) return {};
   Result<std::string> bytes = runtime::read_file(path_, kMaxStateBytes);
-  if (!bytes.ok()) return bytes.status();
+  if (!bytes.ok()) return not_usage(bytes.status());
   const Status status = policy_.load_state(*bytes);
   if (status.ok()) return status;
-  // Never kInvalidArgument: a bad state file is an input, not wrong usage.
   return Status(runtime::Code::kCorrupt, path_ + ": " + status.message());
 }
 
