@@ -165,14 +165,21 @@ std::unique_ptr<Policy> make_index(std::string_view name, const PolicyOptions& o
 
 }  // namespace
 
+// Newton's method on a convex increasing function, from a point on the right of the root: Pinsker's
+// inequality, kl(m, q) >= 2 (q - m)^2, gives one. It comes down to the root from above.
 double kl_upper_bound(double mean, double count, double level) {
-  constexpr int kHalvings = 32;
-  double low = mean, high = 1.0;
-  for (int i = 0; i < kHalvings; ++i) {
-    const double middle = 0.5 * (low + high);
-    (count * kl_bernoulli(mean, middle) <= level ? low : high) = middle;
+  constexpr int kMostSteps = 20;
+  constexpr double kLargest = 1.0 - 1e-9, kSmallest = 1e-9, kClose = 1e-10;
+  if (mean >= kLargest || level <= 0.0) return mean;
+  double q = std::min(std::max(mean, kSmallest) + std::sqrt(level / (2.0 * count)), kLargest);
+  for (int step = 0; step < kMostSteps; ++step) {
+    const double excess = count * kl_bernoulli(mean, q) - level;
+    const double slope = count * (q - mean) / (q * (1.0 - q));
+    const double change = excess / slope;
+    if (excess <= 0.0 || change < kClose) break;
+    q -= change;
   }
-  return low;
+  return q;
 }
 
 double normal_quantile(double p) {

@@ -88,6 +88,8 @@ ReplayOptions paper_options(std::string policy, std::size_t exits) {
 TEST_CASE("paper semantics play the published scripts' arms") {
   for (const std::size_t exits : {2u, 6u, 12u}) {
     for (const double alpha : {0.6, 0.7, 0.85}) {
+      // Dear layers: all rewards negative, and the largest sum is not that of the best mean.
+      const double lambda = alpha == 0.85 ? 0.4 : 0.1;
       for (const double o : {0.1, 0.35, 0.5}) {
         for (const bool side : {false, true}) {
           CAPTURE(exits);
@@ -98,6 +100,7 @@ TEST_CASE("paper semantics play the published scripts' arms") {
           ReplayOptions options = paper_options(side ? "splitee-s" : "splitee", exits);
           options.policy_options.alpha = alpha;
           options.policy_options.costs.offload = o;
+          options.policy_options.costs.lambda1 = lambda;
           std::vector<std::size_t> arms;
           std::vector<double> rewards;
           options.on_decision = [&](const Decision& d) {
@@ -106,10 +109,10 @@ TEST_CASE("paper semantics play the published scripts' arms") {
           };
           const auto result = replay(trace, options);
           REQUIRE(result.ok());
-          const Expected expected = expected_bandit(trace, alpha, 0.1, o, side);
+          const Expected expected = expected_bandit(trace, alpha, lambda, o, side);
           CHECK(arms == expected.arms);
           CHECK(rewards == expected.rewards);
-          CHECK(result->cost.mean == doctest::Approx(expected.cost / 0.1 / 2000));
+          CHECK(result->cost.mean == doctest::Approx(expected.cost / lambda / 2000));
           CHECK(result->accuracy->mean ==
                 doctest::Approx(static_cast<double>(expected.right) / 2000));
           CHECK(result->offload_rate.mean ==

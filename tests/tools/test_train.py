@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Tests tools/train.py and tools/vocab.py on a tiny model. Exits with 77 without PyTorch."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+try:
+    import torch
+except ImportError:
+    print("SKIP: PyTorch is not installed")
+    sys.exit(77)
+
+TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools")
+sys.path.insert(0, TOOLS)
+from train_lib import data, folder, metrics, model, tokenizer  # noqa: E402
+
+GOOD = ["a fine and moving film", "great food , great people", "the best phone i had"]
+BAD = ["a dull and empty film", "cold food , rude people", "the worst phone i had"]
+LAYERS, HIDDEN, INTERMEDIATE, POSITIONS = 2, 16, 32, 24
+SIZES = ["--layers", LAYERS, "--hidden", HIDDEN, "--heads", 2, "--intermediate", INTERMEDIATE,
+         "--max-seq", POSITIONS, "--batch-tokens", 64, "--warmup", 5, "--cores", 1]
+
+
+def command(*arguments):
+    return [sys.executable] + [os.path.join(TOOLS, str(arguments[0]))] + list(map(str, arguments[1:]))
+
+
+def run(*arguments, status=0):
+    result = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60)
+    assert result.returncode == status, f"{arguments}: {result.returncode}\n{result.stderr}"
+    return result
+
+
+def write(name, text):
+    with open(name, "w", encoding="utf-8") as file:
+        file.write(text)
+    return name
+
+
+def make_data():
+    rows = [(text, 1) for text in GOOD] + [(text, 0) for text in BAD]
+    write("train.tsv", "text\tlabel\n" + "".join(f"{t}\t{y}\n" for t, y in rows * 4))
+    pairs = [(a, b, (i + j) % 3) for i, a in enumerate(GOOD) for j, b in enumerate(BAD)]
+    write("pairs.tsv", "label\ttext\ttext2\n" + "".join(f"{y}\t{a}\t{b}\n" for a, b, y in pairs))
+    run("vocab.py", "--text", "train.tsv", "--size", 150, "--output", "vocab.txt")
+
+
+def test_tokenizer():
+    basic = tokenizer.basic_tokenize
+    assert basic("Isn't it\tFUN?\x00") == ["isn", "'", "t", "it", "fun", "?"]
+    assert basic("Caf\u00e9\u00a0na\u00efve \u201cx\u201d \u4e2d\u6587") == [
+        "cafe", "naive", "\u201c", "x", "\u201d", "\u4e2d", "\u6587"]
+    pieces = tokenizer.Tokenizer(tokenizer.SPECIAL_TOKENS + ["un", "##able", "##a", "##b"])
+    assert pieces.encode("Unable unab unx") == [5, 6, 5, 7, 8, tokenizer.UNK]
+    assert pieces.encode("un" + "a" * 99) == [tokenizer.UNK]
+    entries = tokenizer.Tokenizer.from_file("vocab.txt")
+    assert len(set(entries.tokens)) == len(entries.tokens) <= 150
+    assert tokenizer.UNK not in entries.encode("Words, never seen: zyx 42!")
+
+
+def test_rows():
+    assert data.encode_row([7, 8], [], 8) == ([2, 7, 8, 3], [0] * 4)
+    assert data.encode_row([7, 8, 9, 9], [5, 6], 7) == ([2, 7, 8, 3, 5, 6, 3], [0] * 4 + [1] * 3)
+    assert data.parse_spec("a[b].tsv[-5:]") == ("a[b].tsv", slice(-5, None))
+
+
+def test_padding_changes_nothing():
+    net = model.MultiExitEncoder(model.Shape(50, 2, HIDDEN, LAYERS, 2, INTERMEDIATE, POSITIONS))
+    ids = torch.randint(5, 50, (1, 9))
+    padded = torch.cat([ids, torch.zeros(1, 4, dtype=torch.long)], 1)
+    plain = net.exit_logits(ids, torch.zeros_like(ids), torch.tensor([9]))
+    masked = net.exit_logits(padded, torch.zeros_like(padded), torch.tensor([9]))
+    assert torch.allclose(plain, masked, atol=1e-5)
+
+
+def expected_shapes(vocab, labels):
+    norm = {"LayerNorm.weight": [HIDDEN], "LayerNorm.bias": [HIDDEN]}
+    square = {"weight": [HIDDEN, HIDDEN], "bias": [HIDDEN]}
+    shapes = {"word_embeddings.weight": [vocab, HIDDEN], "token_type_embeddings.weight": [2, HIDDEN],
+              "position_embeddings.weight": [POSITIONS, HIDDEN], **norm}
+    shapes = {f"elasticbert.embeddings.{name}": shape for name, shape in shapes.items()}
+    for i in range(LAYERS):
+        layer = f"elasticbert.encoder.layer.{i}."
+        for part, shape in square.items():
+            for name in ("self.query", "self.key", "self.value", "output.dense"):
+                shapes[f"{layer}attention.{name}.{part}"] = shape
+            shapes[f"elasticbert.encoder.pooler.{i}.dense.{part}"] = shape
+        for part, shape in norm.items():
+            shapes[f"{layer}attention.output.{part}"] = shape
+            shapes[f"{layer}output.{part}"] = shape
+        shapes[f"{layer}intermediate.dense.weight"] = [INTERMEDIATE, HIDDEN]
+        shapes[f"{layer}intermediate.dense.bias"] = [INTERMEDIATE]
+        shapes[f"{layer}output.dense.weight"] = [HIDDEN, INTERMEDIATE]
+        shapes[f"{layer}output.dense.bias"] = [HIDDEN]
+        shapes[f"classifiers.{i}.weight"] = [labels, HIDDEN]
+        shapes[f"classifiers.{i}.bias"] = [labels]
+    return shapes
+
+
+def check_folder(path, labels):
+    with open(os.path.join(path, "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    assert config["model_type"] == "elasticbert" and config["num_labels"] == labels
+    assert config["num_hidden_layers"] == config["num_output_layers"] == LAYERS
+    assert len(config["id2label"]) == labels
+    with open(os.path.join(path, "tokenizer_config.json"), encoding="utf-8") as file:
+        assert json.load(file)["do_lower_case"] is True
+    tensors = folder.read_safetensors(os.path.join(path, "model.safetensors"))
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    assert shapes == expected_shapes(config["vocab_size"], labels)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+
+
+def test_pretrain_then_finetune():
+    run("train.py", "pretrain", "--work", "work", "--vocab", "vocab.txt", "--text", "train.tsv",
+        "--grow", 0.5, "--steps", 10, "--output", "pretrained", *SIZES)
+    run("train.py", "finetune", "--work", "work", "--start", "pretrained", "--steps", 200,
+        "--lr", 3e-3, "--ema", 0, "--dropout", 0, "--token-dropout", 0,
+        "--train", "train.tsv[:-4]", "--dev", "own=train.tsv", "--calibrate", "train.tsv[-4:]",
+        "--crop", 8, "--output", "tuned", *SIZES)
+    check_folder("tuned", 2)
+    result = run("train.py", "eval", "--work", "work", "--model", "tuned", "--cores", 1,
+                 "--dev", "own=train.tsv", "--output", "tuned")
+    assert "own acc" in result.stdout
+    with open("tuned/report.json", encoding="utf-8") as file:
+        exits = json.load(file)["dev"]["own"]
+    assert len(exits) == LAYERS and exits[-1]["accuracy"] > 0.9, exits
+
+
+def test_pairs_of_three_classes_on_two_cores():
+    run("train.py", "finetune", "--work", "pairs", "--vocab", "vocab.txt", "--steps", 4,
+        "--train", "pairs.tsv", "--dev", "own=pairs.tsv", "--labels", "yes,maybe,no",
+        "--output", "pairs", *SIZES[:-1], 2)
+    check_folder("pairs", 3)
+
+
+def finetune_arguments(name):
+    return ["train.py", "finetune", "--work", f"work-{name}", "--vocab", "vocab.txt", "--steps", 120,
+            "--train", "train.tsv", "--checkpoint-minutes", 0, "--output", name, *SIZES]
+
+
+def test_resume_equals_uninterrupted():
+    run(*finetune_arguments("whole"))
+    process = subprocess.Popen(command(*finetune_arguments("cut")), stderr=subprocess.DEVNULL)
+    while not os.path.exists("work-cut/finetune.pt"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert "resumed from" in run(*finetune_arguments("cut")).stderr
+    whole = folder.read_safetensors("whole/model.safetensors")
+    cut = folder.read_safetensors("cut/model.safetensors")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    changed = finetune_arguments("cut") + ["--lr", 1]
+    assert "other --lr" in run(*changed, status=1).stderr
+
+
+def test_bad_input():
+    cases = [
+        ("text\tlabel\ngood\t1\nbad\n", "bad.tsv:3: 1 fields"),
+        ("text\tlabel\ngood\tyes\n", "bad.tsv:2: label 'yes'"),
+        ("sentence\tlabel\ngood\t1\n", "bad.tsv:1: no column 'text'"),
+        ("text\tlabel\n", "bad.tsv: no rows"),
+    ]
+    for text, message in cases:
+        write("bad.tsv", text)
+        error = run("train.py", "finetune", "--work", "bad", "--vocab", "vocab.txt",
+                    "--train", "bad.tsv", "--output", "bad", status=1).stderr
+        assert message in error and "Traceback" not in error, error
+    error = run("train.py", "eval", "--work", "bad", "--model", "missing", status=1).stderr
+    assert "missing: not a usable model folder" in error
+
+
+def test_metrics():
+    logits = torch.tensor([[[4.0, 0.0], [0.0, 0.2]], [[3.0, 0.0], [2.0, 0.0]]]).numpy()
+    labels = torch.tensor([0, 0]).numpy()
+    accuracy, mean_layer = metrics.early_exit(logits, labels, 0.9)
+    assert (accuracy, mean_layer) == (1.0, 1.5)
+    assert metrics.early_exit(logits, labels, 0.5) == (0.5, 1.0)
+    assert metrics.fit_temperature(logits[1], labels) < 1.0
+
+
+def main():
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        make_data()
+        tests = [value for name, value in globals().items() if name.startswith("test_")]
+        for test in tests:
+            test()
+            print(f"ok {test.__name__}", flush=True)
+        os.chdir("/")
+    print(f"{len(tests)} passed, 0 failed")
+
+
+if __name__ == "__main__":
+    main()
