@@ -168,6 +168,8 @@ def test_replay(folder):
         flags = ("--policy", policy, "--runs", "3", "--seed", "4")
         result = replay(path, *flags)
         assert result == replay(path, *flags)
+        if policy != "threshold":
+            assert result["regret"] != replay(path, *flags[:-1], "5")["regret"], policy
         assert result["policy"] == policy and result["runs"] == 3
         assert 1 <= result["best_arm"] <= LAYERS
         assert result["regret"][-1]["t"] == len(rows)
