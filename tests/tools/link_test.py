@@ -171,7 +171,7 @@ def test_server_start_errors(folder):
         (("--bind", "tcp://127.0.0.1.example.org:1"), ("--insecure",)),
         (("--bind", "ipc:///no/such/folder/s"), ("/no/such/folder/s",)),
     ):  # fmt: skip
-        assert server("--bind", ANY_PORT, *flags[2:], *flags).expect(1, *words).out == ""
+        assert server(*flags).expect(1, *words).out == ""
     server("--bind", ANY_PORT, model=os.path.join(folder, "no")).expect(1, "no")
     server("--bind", ANY_PORT, model=write(folder, "bad.gguf", read(MODEL)[:999])).expect(1, "bad.gguf")
     server("--what").expect(2, "--what")

@@ -49,8 +49,8 @@ def test_inspect(folder):
 
 
 def test_usage(_):
-    for flags, word in (((), "subcommand"), (("what",), "what"), (("inspect",), "model"),
-                        (("profile",), "--model"), (("trace", "--what"), "--what"),
+    for flags, word in (((), "subcommand"), (("what",), "subcommand"), (("inspect",), "model"),
+                        (("profile",), "--model"), (("inspect", "m", "--what"), "--what"),
                         (("replay", "--trace", "t"), "--policy"), (("keygen",), "--output")):  # fmt: skip
         tool(*flags, status=None).expect(2, word)
     for command in ("inspect", "profile", "trace", "replay", "keygen"):
@@ -194,7 +194,7 @@ def test_replay_errors(folder):
     for more, word in ((("--policy", "best"), "best"), (("--alpha", "2"), "2"), (("--runs", "0"), "0"),
                        (("--order", "up"), "up"), (("--semantics", "mine"), "mine"),
                        (("--policy", "fixed"), "--split"), (("--lambda", "nan"), "nan"),
-                       (("--layers", "1,2"), "layer")):  # fmt: skip
+                       (("--layers", "1,2"), "4 exits")):  # fmt: skip
         policy = () if "--policy" in more else ("--policy", "final")
         tool("replay", "--trace", path, *policy, *more, status=None).expect(2, word)
 
