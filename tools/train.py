@@ -13,13 +13,15 @@ and label (0, 1, ...); fields are not quoted; .xz is unpacked on the fly.
 
 Training writes a checkpoint into --work every few minutes; the same command run
 again goes on from it. Everything random at a step follows from the seed and the
-step's number alone, so with --steps a resumed run ends with the same weights.
+step's number alone, so with --steps (and as many --cores) a resumed run ends with
+the same weights.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import pickle
 import sys
 import time
 
@@ -29,13 +31,14 @@ from torch.nn import functional as F
 
 from train_lib import data, folder, metrics
 from train_lib.data import DataError
-from train_lib.model import Dropout, MultiExitEncoder, Shape
+from train_lib.model import MultiExitEncoder, Shape
 from train_lib.tokenizer import MASK, SPECIAL_TOKENS, Tokenizer
+from train_lib.workers import Workers
 
 LONGEST_COUNTED_STEP = 10.0  # seconds; a stopped process does not use up its time
 LOG_STEPS = 50
 # Options that may change when a run goes on from a checkpoint.
-FREE_OPTIONS = {"minutes", "steps", "threads", "precision", "checkpoint_minutes", "eval_minutes",
+FREE_OPTIONS = {"minutes", "steps", "cores", "precision", "checkpoint_minutes", "eval_minutes",
                 "eval_rows", "output", "dev", "calibrate", "resume", "command"}
 
 
@@ -67,6 +70,14 @@ def detect_precision():
     return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
 
 
+def checkpoint_path(args):
+    return os.path.join(args.work, f"{args.command}.pt")
+
+
+def can_resume(args):
+    return args.resume and os.path.exists(checkpoint_path(args))
+
+
 class Run:
     """One stage of training: optimizer, weight average, time budget and checkpoints."""
 
@@ -75,13 +86,16 @@ class Run:
         self.optimizer = make_optimizer(model, args)
         self.average = [p.detach().clone() for p in model.parameters()] if args.ema else None
         self.step, self.elapsed = 0, 0.0
-        self.path = os.path.join(args.work, f"{args.command}.pt")
+        self.path = checkpoint_path(args)
         self.options = {k: v for k, v in vars(args).items() if k not in FREE_OPTIONS}
-        if args.resume and os.path.exists(self.path):
+        if can_resume(args):
             self.load()
 
     def load(self):
-        state = torch.load(self.path)
+        try:
+            state = torch.load(self.path)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise DataError(f"{self.path}: damaged checkpoint: {error}") from error
         changed = [k for k in self.options if state["options"].get(k) != self.options[k]]
         if changed:
             raise DataError(f"{self.path} was made with other --{', --'.join(changed)}; "
@@ -105,14 +119,13 @@ class Run:
             return self.step / self.args.steps
         return self.elapsed / (60 * self.args.minutes)
 
-    def update(self, loss):
-        """One optimizer step on a loss."""
+    def update(self):
+        """One optimizer step with the gradients at hand."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.args, self.step, self.progress())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.args.clip)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         if self.average:
             decay = min(self.args.ema, (1 + self.step) / (10 + self.step))
             torch._foreach_mul_(self.average, decay)
@@ -131,33 +144,46 @@ class Run:
         copy_into(self.model, own)
 
     def train(self, loss_at, evaluate=None):
-        """Runs loss_at(run, rng) -> (loss, tokens) until the budget is spent."""
-        last_save = last_eval = self.elapsed
-        shown = losses = tokens = seconds = 0
+        """Steps with loss_at(step, rank, rng) -> (loss, tokens) until the budget is spent."""
         self.model.train()
+        workers = Workers(self.model, self.args.cores, self.args.seed, loss_at)
+        progress_log = ProgressLog()
+        last_save = last_eval = self.elapsed
         while self.progress() < 1.0:
             started = time.monotonic()
-            rng = np.random.default_rng([self.args.seed, self.step])
-            Dropout.generator = rng
-            with autocast(self.args.precision):
-                loss, count = loss_at(self, rng)
-            self.update(loss)
+            self.model.grow(growth_depth(self.args.grow, self.model, self.progress()),
+                            self.optimizer)
+            loss, tokens = workers.step(self.step)
+            self.update()
             self.step += 1
             spent = min(time.monotonic() - started, LONGEST_COUNTED_STEP)
             self.elapsed += spent
-            shown, losses = shown + 1, losses + float(loss.detach())
-            tokens, seconds = tokens + count, seconds + spent
-            if shown == LOG_STEPS:
-                log(f"step {self.step}  {self.elapsed / 60:.1f} min  loss {losses / shown:.4f}  "
-                    f"depth {self.model.depth}  {tokens / seconds:.0f} tokens/s")
-                shown = losses = tokens = seconds = 0
+            progress_log.add(self, loss, tokens, spent)
             if self.elapsed - last_save > 60 * self.args.checkpoint_minutes:
                 self.save()
                 last_save = self.elapsed
             if evaluate and self.elapsed - last_eval > 60 * self.args.eval_minutes:
-                evaluate(self)
+                with self.averaged():
+                    evaluate()
                 last_eval = self.elapsed
         self.save()
+        workers.close()
+
+
+class ProgressLog:
+    """A line of means every LOG_STEPS steps."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, run, loss, tokens, seconds):
+        self.rows.append((loss, tokens, seconds))
+        if len(self.rows) < LOG_STEPS:
+            return
+        losses, tokens, seconds = map(sum, zip(*self.rows))
+        log(f"step {run.step}  {run.elapsed / 60:.1f} min  loss {losses / LOG_STEPS:.4f}  "
+            f"depth {run.model.depth}  {tokens / seconds:.0f} tokens/s")
+        self.rows = []
 
 
 def copy_into(model, values):
@@ -179,7 +205,7 @@ def new_model(args, tokenizer, num_labels):
     if args.hidden % args.heads:
         raise DataError(f"--hidden {args.hidden} is not a multiple of --heads {args.heads}")
     model = MultiExitEncoder(shape, args.dropout)
-    if args.vectors:
+    if args.vectors and not can_resume(args):
         found = folder.start_embedding(model, tokenizer, args.vectors)
         log(f"{found} of {len(tokenizer.tokens)} embeddings start from {args.vectors}")
     return model
@@ -192,10 +218,10 @@ def read_tokenizer(path):
         raise DataError(f"{path}: {error}") from error
 
 
-def growth_depth(args, progress):
-    """Active layers at a point of pretraining: they double at each --grow mark."""
-    doublings_left = sum(progress < mark for mark in args.grow)
-    return max(1, args.layers >> doublings_left)
+def growth_depth(marks, model, progress):
+    """Active layers at a point of training: they double at each --grow mark."""
+    doublings_left = sum(progress < mark for mark in marks)
+    return max(1, model.shape.num_hidden_layers >> doublings_left)
 
 
 def pretrain(args):
@@ -203,17 +229,18 @@ def pretrain(args):
     model = new_model(args, tokenizer, num_labels=2)
     stream = data.load_stream(args.work, args.text, tokenizer)
     log(f"{len(stream)} tokens of text, {sum(p.numel() for p in model.parameters())} parameters")
-    model.depth = growth_depth(args, 0.0)
+    model.depth = growth_depth(args.grow, model, 0.0)
     run = Run(args, model)
 
-    def loss_at(run, rng):
-        run.model.grow(growth_depth(args, run.progress()), run.optimizer)
+    def loss_at(step, rank, rng):
         ids, labels = map(torch.from_numpy, data.masked_batch(
-            stream, run.step, args.batch_tokens, len(tokenizer.tokens), args.max_seq,
-            args.mask_rate, rng))
-        states = model.hidden_states(ids, torch.zeros_like(ids))
-        chosen = {len(states) - 1, int(rng.integers(len(states)))}
-        losses = [model.masked_word_loss(states[i], labels, data.IGNORED_LABEL) for i in chosen]
+            stream, step * args.cores + rank, args.batch_tokens // args.cores,
+            len(tokenizer.tokens), args.max_seq, args.mask_rate, rng))
+        with autocast(args.precision):
+            states = model.hidden_states(ids, torch.zeros_like(ids))
+            chosen = {len(states) - 1, int(rng.integers(len(states)))}
+            losses = [model.masked_word_loss(states[i], labels, data.IGNORED_LABEL)
+                      for i in chosen]
         return sum(losses) / len(losses), ids.numel()
 
     run.train(loss_at)
@@ -244,13 +271,17 @@ def joint_loss(logits, labels, args):
     return total / weights.sum()
 
 
-def start_model(args, num_labels):
-    if args.start:
-        return folder.load_folder(args.start, args.dropout, num_labels)
-    if not args.vocab:
+def start_tokenizer(args):
+    if not args.start and not args.vocab:
         raise DataError("finetune needs --start FOLDER or --vocab FILE")
-    tokenizer = read_tokenizer(args.vocab)
-    return new_model(args, tokenizer, num_labels), tokenizer, folder.default_label_names(num_labels)
+    return read_tokenizer(os.path.join(args.start, "vocab.txt") if args.start else args.vocab)
+
+
+def start_model(args, tokenizer, num_labels):
+    if args.start:
+        model, _, names = folder.load_folder(args.start, args.dropout, num_labels)
+        return model, names
+    return new_model(args, tokenizer, num_labels), folder.default_label_names(num_labels)
 
 
 def label_names(args, names):
@@ -260,10 +291,6 @@ def label_names(args, names):
     if len(given) != len(names):
         raise DataError(f"--labels names {len(given)} classes, the data has {len(names)}")
     return given
-
-
-def count_labels(specs):
-    return 1 + max(label for spec in specs for _, _, label in data.read_tsv(spec, labelled=True))
 
 
 def parse_dev(entries):
@@ -278,15 +305,17 @@ def batch_plans(examples, args, max_seq):
     """(rows, length limit) of every step, epoch after epoch."""
     epoch = 0
     while True:
-        yield from data.plan_epoch(examples, epoch, args.seed, args.batch_tokens, max_seq, args.crop)
+        yield from data.plan_epoch(
+            examples, epoch, args.seed, args.batch_tokens, max_seq, args.crop)
         epoch += 1
 
 
 def finetune(args):
-    num_labels = count_labels(args.train)
-    model, tokenizer, names = start_model(args, num_labels)
-    names = label_names(args, names)
+    tokenizer = start_tokenizer(args)
     examples = data.Examples.load_all(args.work, args.train, tokenizer)
+    num_labels = int(examples.labels.max()) + 1
+    model, names = start_model(args, tokenizer, num_labels)
+    names = label_names(args, names)
     dev = load_dev(args, tokenizer, num_labels)
     log(f"{len(examples)} training rows, {num_labels} labels")
     run = Run(args, model)
@@ -294,21 +323,23 @@ def finetune(args):
     for _ in range(run.step):
         next(plans)
 
-    def loss_at(run, rng):
+    def loss_at(step, rank, rng):
         rows, limit = next(plans)
+        rows = rows[rank :: args.cores] or rows
         ids, types, lengths, labels = metrics.batch_tensors(
             examples, rows, limit, rng if args.crop else None)
-        logits = model.exit_logits(drop_tokens(ids, args.token_dropout, rng), types, lengths)
+        ids = drop_tokens(ids, args.token_dropout, rng)
+        with autocast(args.precision):
+            logits = model.exit_logits(ids, types, lengths)
         return joint_loss(logits, labels, args), int(lengths.sum())
 
-    def evaluate(run):
-        with run.averaged():
-            report = measure(args, model, {n: d.head(args.eval_rows) for n, d in dev.items()})
+    def evaluate():
+        report = measure(args, model, {n: d.head(args.eval_rows) for n, d in dev.items()})
         log("on the first rows of each development set:\n" + metrics.format_table(report))
 
     run.train(loss_at, evaluate if dev else None)
     with run.averaged():
-        folder.save_folder(args.output, model, tokenizer, names)
+        folder.save_folder(args.output, model, tokenizer, names, word_head=False)
         log(f"wrote {args.output}")
         write_report(args, model, tokenizer, dev)
 
@@ -325,11 +356,19 @@ def load_dev(args, tokenizer, num_labels):
 def measure(args, model, dev):
     """Per data set, a list of exit reports."""
     report = {}
-    with autocast(args.precision):
-        for name, examples in dev.items():
-            logits = metrics.all_logits(model, examples)
-            report[name] = [metrics.exit_report(rows, examples.labels) for rows in logits]
+    for name, examples in dev.items():
+        logits = logits_of(args, model, examples)
+        report[name] = [metrics.exit_report(rows, examples.labels) for rows in logits]
     return report
+
+
+def logits_of(args, model, examples):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(args.cores)
+    with autocast(args.precision):
+        logits = metrics.all_logits(model, examples)
+    torch.set_num_threads(threads)
+    return logits
 
 
 def write_report(args, model, tokenizer, dev):
@@ -337,8 +376,7 @@ def write_report(args, model, tokenizer, dev):
     report = {"dev": measure(args, model, dev)}
     if args.calibrate:
         rows = data.Examples.load_all(args.work, args.calibrate, tokenizer)
-        with autocast(args.precision):
-            report["calibration"] = metrics.calibrate(metrics.all_logits(model, rows), rows.labels)
+        report["calibration"] = metrics.calibrate(logits_of(args, model, rows), rows.labels)
         print(json.dumps(report["calibration"]))
     if dev:
         print(metrics.format_table(report["dev"]))
@@ -353,7 +391,8 @@ def evaluate_folder(args):
 
 def add_common(parser):
     parser.add_argument("--work", required=True, metavar="DIR", help="caches and checkpoints")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), metavar="N",
+                        help="processor cores to use (default: all)")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default=detect_precision(),
                         help="bf16 autocast or fp32 (default here: %(default)s)")
 
@@ -431,7 +470,7 @@ def add_finetune(commands):
     parser.add_argument("--crop", type=int, default=0, metavar="N",
                         help="train on random windows of N to --max-seq tokens of longer texts; "
                              "0 keeps their beginnings")
-    parser.set_defaults(action=finetune)
+    parser.set_defaults(action=finetune, grow=[])
 
 
 def add_eval(commands):
@@ -451,10 +490,10 @@ def main():
         add(commands)
     args = parser.parse_args()
     action = args.__dict__.pop("action")
-    torch.set_num_threads(args.threads)
     torch.manual_seed(getattr(args, "seed", 0))
     try:
-        os.makedirs(args.work, exist_ok=True)
+        for path in filter(None, (args.work, args.output)):
+            os.makedirs(path, exist_ok=True)
         action(args)
     except (DataError, OSError) as error:
         sys.exit(f"train.py: error: {error}")

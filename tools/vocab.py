@@ -117,7 +117,7 @@ def build_vocabulary(counts, size, min_char_count=100, min_pair_count=2):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--text", action="append", required=True, metavar="FILE[a:b]",
-                        help=".tsv[.xz] with a text column, or a text a line; rows a to b; repeatable")
+                        help=".tsv[.xz] with a text column, or one text a line; repeatable")
     parser.add_argument("--size", type=int, default=8000, help="entries (default %(default)s)")
     parser.add_argument("--min-char-count", type=int, default=100, metavar="N",
                         help="keep characters seen N times (default %(default)s)")

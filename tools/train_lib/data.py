@@ -43,7 +43,7 @@ def read_lines(path):
 
 
 def parse_label(value, path, number):
-    if not value.isdigit():
+    if not (value.isascii() and value.isdigit()):
         raise DataError(f"{path}:{number}: label '{value}' is not a class number (0, 1, ...)")
     return int(value)
 

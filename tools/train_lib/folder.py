@@ -49,8 +49,9 @@ def write_json(path, value):
         file.write("\n")
 
 
-def save_folder(folder, model, tokenizer, label_names, weights=None):
-    """Writes config.json, vocab.txt, tokenizer_config.json and model.safetensors."""
+def save_folder(folder, model, tokenizer, label_names, word_head=True):
+    """Writes config.json, vocab.txt, tokenizer_config.json and model.safetensors;
+    the masked-word head is left out where word_head is false."""
     os.makedirs(folder, exist_ok=True)
     layers = model.shape.num_hidden_layers
     write_json(os.path.join(folder, "config.json"), {
@@ -72,7 +73,9 @@ def save_folder(folder, model, tokenizer, label_names, weights=None):
     })
     with open(os.path.join(folder, "vocab.txt"), "w", encoding="utf-8") as file:
         file.write("\n".join(tokenizer.tokens) + "\n")
-    write_safetensors(os.path.join(folder, "model.safetensors"), weights or model.state_dict())
+    tensors = {name: tensor for name, tensor in model.state_dict().items()
+               if word_head or not name.startswith("cls.")}
+    write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
 
 
 def load_folder(folder, dropout=0.0, num_labels=None):

@@ -120,7 +120,7 @@ class MaskedWordHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape.vocab_size))
 
     def forward(self, x, word_embeddings):
-        x = self.transform["LayerNorm"](F.gelu(self.transform["dense"](x)))
+        x = self.transform["LayerNorm"](F.gelu(self.transform["dense"](x)).float())
         return F.linear(x, word_embeddings, self.bias)
 
 

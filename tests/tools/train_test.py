@@ -26,7 +26,7 @@ SIZES = ["--layers", LAYERS, "--hidden", HIDDEN, "--heads", 2, "--intermediate",
 
 
 def command(*arguments):
-    return [sys.executable] + [os.path.join(TOOLS, str(arguments[0]))] + list(map(str, arguments[1:]))
+    return [sys.executable, os.path.join(TOOLS, arguments[0])] + list(map(str, arguments[1:]))
 
 
 def run(*arguments, status=0):
@@ -80,8 +80,9 @@ def test_padding_changes_nothing():
 def expected_shapes(vocab, labels):
     norm = {"LayerNorm.weight": [HIDDEN], "LayerNorm.bias": [HIDDEN]}
     square = {"weight": [HIDDEN, HIDDEN], "bias": [HIDDEN]}
-    shapes = {"word_embeddings.weight": [vocab, HIDDEN], "token_type_embeddings.weight": [2, HIDDEN],
-              "position_embeddings.weight": [POSITIONS, HIDDEN], **norm}
+    shapes = {"word_embeddings.weight": [vocab, HIDDEN],
+              "position_embeddings.weight": [POSITIONS, HIDDEN],
+              "token_type_embeddings.weight": [2, HIDDEN], **norm}
     shapes = {f"elasticbert.embeddings.{name}": shape for name, shape in shapes.items()}
     for i in range(LAYERS):
         layer = f"elasticbert.encoder.layer.{i}."
@@ -118,8 +119,8 @@ def check_folder(path, labels):
 def test_pretrain_then_finetune():
     run("train.py", "pretrain", "--work", "work", "--vocab", "vocab.txt", "--text", "train.tsv",
         "--grow", 0.5, "--steps", 10, "--output", "pretrained", *SIZES)
-    run("train.py", "finetune", "--work", "work", "--start", "pretrained", "--steps", 200,
-        "--lr", 3e-3, "--ema", 0, "--dropout", 0, "--token-dropout", 0,
+    run("train.py", "finetune", "--work", "work", "--start", "pretrained",
+        "--steps", 200, "--lr", 3e-3, "--ema", 0, "--dropout", 0, "--token-dropout", 0,
         "--train", "train.tsv[:-4]", "--dev", "own=train.tsv", "--calibrate", "train.tsv[-4:]",
         "--crop", 8, "--output", "tuned", *SIZES)
     check_folder("tuned", 2)
@@ -139,8 +140,9 @@ def test_pairs_of_three_classes_on_two_cores():
 
 
 def finetune_arguments(name):
-    return ["train.py", "finetune", "--work", f"work-{name}", "--vocab", "vocab.txt", "--steps", 120,
-            "--train", "train.tsv", "--checkpoint-minutes", 0, "--output", name, *SIZES]
+    return ["train.py", "finetune", "--work", f"work-{name}", "--vocab", "vocab.txt",
+            "--train", "train.tsv", "--steps", 120, "--checkpoint-minutes", 0,
+            "--output", name, *SIZES]
 
 
 def test_resume_equals_uninterrupted():
