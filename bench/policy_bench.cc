@@ -56,7 +56,8 @@ void live_decision(benchmark::State& state, const std::string& policy_name) {
   std::size_t sample = 0;
   for (auto _ : state) {
     const Row row{&trace().confidence[sample * trace().exits], trace().exits};
-    benchmark::DoNotOptimize(session.run(Link::kUp, row).cost);
+    double cost = session.run(Link::kUp, row).cost;
+    benchmark::DoNotOptimize(cost);
     sample = sample + 1 < kSamples ? sample + 1 : 0;
   }
   state.SetItemsProcessed(state.iterations());

@@ -39,7 +39,7 @@ class OffloadAtOnce final : public PolicyBase {
 
  private:
   Plan choose(Link link) override {
-    return {.arm = link == Link::kUp ? kOffloadAtOnce : options_.last_arm()};
+    return {.arm = link == Link::kNone ? options_.last_arm() : kOffloadAtOnce};
   }
 };
 

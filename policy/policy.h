@@ -39,7 +39,8 @@ enum class Link {
 inline constexpr std::size_t kOffloadAtOnce = static_cast<std::size_t>(-1);
 
 struct Plan {
-  std::size_t arm = 0;      // splitting arm; kOffloadAtOnce sends the input, no layer is run
+  std::size_t arm = 0;  // splitting arm; kOffloadAtOnce sends the input, no layer is run (with no
+                        // link up: all are)
   bool every_exit = false;  // evaluate each exit up to the arm, not only the arm's own
   Link link = Link::kNone;
   std::uint64_t ticket = 0;  // set by plan(); lets observe() count every sample once

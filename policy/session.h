@@ -43,8 +43,10 @@ class Session {
   const Outcome& run(Link link, Network&& network) {
     start(link);
     const Plan& plan = outcome_.plan;
-    if (plan.arm == kOffloadAtOnce) {
+    if (plan.arm == kOffloadAtOnce && plan.link == Link::kUp) {
       send(network, kOffloadAtOnce);
+    } else if (plan.arm == kOffloadAtOnce) {
+      finish_at(last(), evaluate(network, last()).confidence);
     } else {
       SPLITEE_CHECK(plan.arm < layer_of_.size());
       walk(network);

@@ -87,6 +87,7 @@ TEST_CASE("every route is accounted for as it was run") {
       {"offload", 0, Link::kUp, true, kOffload, 3, 0, 0, 1, 0.97f},
       {"offload", 0, Link::kUp, false, kFallback, 3, 6, 1, 1, 0.95f},
       {"offload", 0, Link::kNone, true, kFinal, 3, 6, 1, 0, 0.95f},
+      {"offload", 0, Link::kDown, true, kFinal, 3, 6, 1, 0, 0.95f},
       {"threshold", 0, Link::kUp, true, kExit, 2, 5, 3, 0, 0.85f},
       {"splitee", 0, Link::kUp, true, kOffload, 3, 2, 1, 1, 0.97f},
       {"splitee-s", 0, Link::kUp, false, kFallback, 3, 6, 2, 1, 0.95f},

@@ -116,6 +116,8 @@ def test_no_server(_):
         assert len(result.records) == len(TEXTS) and "no server" in result.err, result
         all_routes(result.records, "fallback")
         assert {record["bytes_sent"] for record in result.records} == {0}
+        at_once = records_of("--policy", "offload", "--server", endpoint, "--connect-ms", "300", stdin=lines(TEXTS))
+        all_routes(at_once, "fallback")
         # The second of two servers is taken where the first is not there.
         with Server() as remote:
             flags = ("--server", endpoint, "--server", remote.endpoint, *OFFLOAD)
