@@ -52,8 +52,13 @@ Status check_options(const ClientOptions& options) {
 }  // namespace
 
 struct Client::Impl : Network {
+  struct Connection {
+    zmq::socket_t socket;
+    zmq::socket_t monitor;  // tells when the peer is gone, long before a deadline would
+  };
+
   explicit Impl(const ClientOptions& client_options)
-      : options(client_options), sockets(options.endpoints.size()), core(options, *this) {}
+      : options(client_options), connections(options.endpoints.size()), core(options, *this) {}
 
   void open(std::size_t link) override;
   void close(std::size_t link) override;
@@ -62,13 +67,15 @@ struct Client::Impl : Network {
   // Waits for a message or the core's next event, at most until `until_us`, and handles both.
   void step(std::int64_t until_us);
   void handle_ready();
+  void watch(Connection& connection);
   void wait_for_event(std::int64_t until_us);
 
   ClientOptions options;
   Status open_error;  // the last one
   std::random_device random;
   zmq::context_t context{1};
-  std::vector<std::optional<zmq::socket_t>> sockets;
+  std::vector<std::optional<Connection>> connections;
+  std::uint64_t opened = 0;
   ClientCore core;
   Received received;
 };
@@ -92,39 +99,56 @@ void Client::Impl::open(std::size_t link) {
       socket.set(curve_publickey, options.curve->public_key);
       socket.set(curve_secretkey, options.curve->secret_key);
     }
-    socket.connect(options.endpoints[link]);
-    sockets[link] = std::move(socket);
+    connections[link] = Connection{std::move(socket), zmq::socket_t(context, ZMQ_PAIR)};
+    watch(*connections[link]);
+    connections[link]->socket.connect(options.endpoints[link]);
   } catch (const std::exception& error) {
+    connections[link].reset();
     open_error = {Code::kInvalidArgument, options.endpoints[link] + ": " + error.what()};
   }
 }
 
+void Client::Impl::watch(Connection& connection) {
+  const std::string address = "inproc://monitor-" + std::to_string(opened++);
+  if (zmq_socket_monitor(connection.socket.handle(), address.c_str(), ZMQ_EVENT_DISCONNECTED) !=
+      0) {
+    throw zmq::error_t();
+  }
+  connection.monitor.connect(address);
+}
+
 void Client::Impl::close(std::size_t link) {
-  sockets[link].reset();
+  connections[link].reset();
 }
 
 bool Client::Impl::send(std::size_t link, Frames frames) {
-  return sockets[link] && transport::send(*sockets[link], {}, std::move(frames));
+  return connections[link] && transport::send(connections[link]->socket, {}, std::move(frames));
 }
 
 void Client::Impl::handle_ready() {
-  for (std::size_t link = 0; link < sockets.size(); ++link) {
-    // The core may close the socket over what it receives.
-    while (sockets[link] && receive(*sockets[link], received)) {
+  for (std::size_t link = 0; link < connections.size(); ++link) {
+    if (!connections[link]) continue;
+    // Asked first: what came in before the peer went is still read below.
+    bool lost = false;
+    while (receive(connections[link]->monitor, received)) lost = true;
+    // The core may close the connection over what it receives.
+    while (connections[link] && receive(connections[link]->socket, received)) {
       std::vector<std::span<const std::byte>> frames;
       for (const zmq::message_t& part : received.parts) frames.push_back(bytes_of(part));
       core.receive(link, frames, now_us());
     }
+    if (lost) core.disconnected(link, now_us());
   }
   core.tick(now_us());
 }
 
 void Client::Impl::wait_for_event(std::int64_t until_us) {
   std::vector<zmq_pollitem_t> items;
-  for (std::size_t link = 0; link < sockets.size(); ++link) {
-    if (!sockets[link]) continue;
+  for (std::size_t link = 0; link < connections.size(); ++link) {
+    if (!connections[link]) continue;
     const short events = core.connecting(link) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN;
-    items.push_back({sockets[link]->handle(), 0, events, 0});
+    items.push_back({connections[link]->socket.handle(), 0, events, 0});
+    items.push_back({connections[link]->monitor.handle(), 0, ZMQ_POLLIN, 0});
   }
   const std::int64_t next_us = std::min(until_us, core.next_event_us());
   wait(items, std::max<std::int64_t>(0, next_us - now_us()));

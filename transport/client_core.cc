@@ -261,6 +261,12 @@ void ClientCore::receive(std::size_t index, std::span<const std::span<const std:
   }
 }
 
+void ClientCore::disconnected(std::size_t index, std::int64_t now_us) {
+  const Link& link = links_[index];
+  if (link.state == Link::State::kDown || link.state == Link::State::kConnecting) return;
+  drop(index, "connection lost", now_us + backoff_us(link.failures));
+}
+
 void ClientCore::drop_invalid(std::size_t index, const std::string& why, std::int64_t now_us) {
   ++counters_.invalid_messages;
   drop(index, "the server broke the protocol (" + why + ")",

@@ -43,6 +43,10 @@ class ClientCore {
   void receive(std::size_t link, std::span<const std::span<const std::byte>> frames,
                std::int64_t now_us);
 
+  // The peer is gone: what was in flight ends now, not at its deadline. Connecting goes on by
+  // itself.
+  void disconnected(std::size_t link, std::int64_t now_us);
+
   bool available() const;
   Client::Ticket submit(const OffloadRequest& request, std::int64_t deadline_us,
                         std::int64_t now_us);

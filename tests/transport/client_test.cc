@@ -394,6 +394,21 @@ TEST_CASE("every submitted request has one outcome when the server vanishes") {
   CHECK(open.empty());
 }
 
+TEST_CASE("a request in flight ends when its server goes, not at its deadline") {
+  auto server =
+      std::make_unique<FakeServer>(welcoming([](const Message&) { return std::vector<Raw>(); }));
+  const auto client = make_client(client_options({server->endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  const Client::Ticket ticket = client->submit(Sample(1).request(), 3'600'000'000);
+  while (server->infers() == 0) CHECK(!client->poll(1'000));
+  server.reset();
+  const auto completion = client->poll(kPatienceUs);
+  REQUIRE(completion);
+  CHECK(completion->ticket == ticket);
+  CHECK(kind_of(completion->outcome) == "unavailable");
+  CHECK(contains(client->last_problem(), "connection lost"));
+}
+
 TEST_CASE("requests that cannot be encoded are refused without being sent") {
   FakeServer server(welcoming(answer_well));
   const auto client = make_client(client_options({server.endpoint()}));
