@@ -20,9 +20,12 @@ die() {
 # install_packages NAME...: installs those that are missing; says so and stops where it may not.
 install_packages() {
   command -v dpkg-query > /dev/null || die "this set-up needs Debian or a relative of it; install by hand: $*"
-  local missing=() name
+  local missing=() name native
+  native=$(dpkg --print-architecture)
   for name in "$@"; do
-    [[ $(dpkg-query -W -f='${db:Status-Status}' "$name" 2> /dev/null) == installed ]] || missing+=("$name")
+    # A package may be installed for several architectures at once.
+    dpkg-query -W -f='${Architecture} ${db:Status-Status}\n' "$name" 2> /dev/null |
+      grep -qxE "(all|${name#*:}|$native) installed" || missing+=("$name")
   done
   ((${#missing[@]})) || return 0
 
