@@ -67,7 +67,7 @@ def make_stream(path, samples, seed, folder):
 
 
 class Progress:
-    """A bar with the sentence last classified, redrawn in place on a terminal."""
+    """A bar, and below it the sentence last classified, redrawn in place on a terminal."""
 
     def __init__(self, title, total):
         self.title, self.total, self.drawn = title, total, 0.0
@@ -84,8 +84,9 @@ class Progress:
         filled = 24 * done // self.total
         bar = f"{self.title:<22} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}"
         answer = f"  layer {record['exit_layer']:>2} {record['route']:<8} {record['label']}: {text}"
-        line = (bar + answer)[:width]
-        sys.stderr.write("\r\x1b[K" + line + ("\n" if last else ""))
+        # The answer goes below the bar; then the cursor goes back up, so that both are redrawn.
+        below = "\n\x1b[K" if last else f"\n\x1b[K{answer[:width]}\r\x1b[A"
+        sys.stderr.write(f"\r\x1b[K{bar[:width]}{below}")
         sys.stderr.flush()
 
 
@@ -147,7 +148,7 @@ def row_of(title, records, layers):
 
 
 def print_table(rows):
-    header = ["policy", "accuracy", "exited on edge", "offloaded", "fell back", "edge layers", "sent", "p50", "p99", "cost saved"]
+    header = ["policy", "accuracy", "exited", "offloaded", "fell back", "layers", "sent", "p50", "p99", "cost saved"]
     table = [header] + rows
     widths = [max(len(row[i]) for row in table) for i in range(len(header))]
     for number, row in enumerate(table):
@@ -174,7 +175,7 @@ def main():
             server.wait()
     print()
     print_table(rows)
-    print(f"\ncost saved: against running all {layers} layers on the edge for every sample.")
+    print(f"\nlayers: mean run on the edge. cost saved: against running all {layers} layers there for every sample.")
 
 
 if __name__ == "__main__":
