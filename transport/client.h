@@ -4,8 +4,8 @@
 // Each server has a link: connected, greeted with hello, ready, or out of use. A link leaves use
 // when a request times out, when its server keeps refusing as busy, or when it breaks; it comes
 // back after a probe (a hello answered by a welcome), with exponential back-off and jitter. So a
-// silent server costs the deadline of the requests in flight, once (one whose connection breaks ends
-// them at once); after that available() says no
+// silent server costs the deadline of the requests in flight, once, and one whose connection breaks
+// ends them at once; after that available() says no
 // at once. Requests go to the first ready link in the order of the endpoints.
 //
 // Thread rule: one thread at a time; a ZeroMQ I/O thread works behind it.
