@@ -350,9 +350,11 @@ TEST_CASE("the next server takes over, and the first one takes back") {
 
 TEST_CASE("submitted requests are in flight together, each with one outcome") {
   std::vector<Raw> held;
+  std::atomic<bool> may_answer{false};
   FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
     held.push_back(reply_to(message));
     if (held.size() < 3) return {};
+    may_answer.wait(false);
     return {held[2], held[0], held[1]};
   }));
   ClientOptions options = client_options({server.endpoint()});
@@ -366,6 +368,8 @@ TEST_CASE("submitted requests are in flight together, each with one outcome") {
   }
   CHECK_FALSE(client->available());
   tickets.push_back(client->submit(Sample(1).request(), kPatienceUs));  // beyond the window
+  may_answer = true;
+  may_answer.notify_all();
   std::set<Client::Ticket> seen;
   while (const auto completion = client->poll(kPatienceUs)) {
     CHECK(seen.insert(completion->ticket).second);
