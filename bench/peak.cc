@@ -1,7 +1,11 @@
 #include "bench/peak.h"
 
 #include <algorithm>
+#include <barrier>
+#include <chrono>
 #include <ctime>
+#include <functional>
+#include <thread>
 #include <vector>
 
 #ifdef __x86_64__
@@ -244,16 +248,28 @@ double measure_peak(const Peak& peak, int runs) {
   return best;
 }
 
-double measure_read(std::size_t bytes) {
+double measure_read(std::size_t bytes, std::size_t threads) {
   constexpr int kRuns = 12;
   constexpr std::size_t kBytesPerRun = std::size_t{64} << 20;
-  const std::vector<char> data(bytes, 1);
   const std::size_t passes = std::max<std::size_t>(1, kBytesPerRun / bytes);
+  std::vector<double> seconds(threads);
+  const auto read = [&](std::size_t thread, std::barrier<>& start) {
+    const std::vector<char> data(bytes, 1);
+    start.arrive_and_wait();
+    const auto begin = std::chrono::steady_clock::now();
+    for (std::size_t pass = 0; pass < passes; ++pass) read_once(data.data(), bytes);
+    const auto end = std::chrono::steady_clock::now();
+    seconds[thread] = std::chrono::duration<double>(end - begin).count();
+  };
   double best = 0.0;
   for (int run = 0; run < kRuns; ++run) {
-    const double start = thread_seconds();
-    for (std::size_t pass = 0; pass < passes; ++pass) read_once(data.data(), bytes);
-    best = std::max(best, static_cast<double>(passes * bytes) / (thread_seconds() - start));
+    std::barrier<> barrier(static_cast<std::ptrdiff_t>(threads));
+    std::vector<std::thread> helpers;
+    for (std::size_t t = 1; t < threads; ++t) helpers.emplace_back(read, t, std::ref(barrier));
+    read(0, barrier);
+    for (std::thread& helper : helpers) helper.join();
+    const double slowest = *std::max_element(seconds.begin(), seconds.end());
+    best = std::max(best, static_cast<double>(threads * passes * bytes) / slowest);
   }
   return best;
 }

@@ -29,8 +29,8 @@ const Peak* find_peak(std::string_view dtype, std::string_view target);
 // Operations a second of CPU time: the best of `runs` runs of about half a millisecond.
 double measure_peak(const Peak& peak, int runs = 40);
 
-// Bytes a second of one thread that reads a buffer of `bytes` again and again: the best of several
-// runs.
-double measure_read(std::size_t bytes);
+// Bytes a second that `threads` threads read together, each its own buffer of `bytes` again and
+// again: the best of several runs.
+double measure_read(std::size_t bytes, std::size_t threads = 1);
 
 }  // namespace splitee::bench

@@ -4,8 +4,11 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <functional>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <map>
+#include <numeric>
 #include <thread>
 
 #include <nlohmann/json.hpp>
@@ -22,8 +25,10 @@ using Json = nlohmann::json;
 using Ids = std::vector<std::int32_t>;
 
 constexpr std::size_t kCheckedSamples = 4;  // per length
-constexpr double kBlockSeconds = 0.05;      // of passes of one side, before it is the other's turn
-constexpr std::size_t kMinPasses = 3;
+constexpr double kBlockSeconds = 0.04;      // of passes of one side, before it is the other's turn
+constexpr std::size_t kMinPasses = 2;
+constexpr std::size_t kMinRounds = 5;
+constexpr double kCalmShare = 0.01;  // of a block's time, spent waiting for a core
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -72,23 +77,40 @@ Json check(const std::vector<Side>& sides, Network& reference, const std::vector
   return result;
 }
 
-// The times of every pass, and per round the median of the block.
-struct Times {
-  std::vector<double> passes_ms, blocks_ms;
-};
+// Seconds that this process's threads were ready to run and had no core, so far: what others on the
+// machine took from us (Linux; elsewhere 0).
+double waited_seconds() {
+  double seconds = 0.0;
+  std::error_code error;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", error)) {
+    std::ifstream file(task.path() / "schedstat");
+    double ran_ns = 0.0, waited_ns = 0.0;
+    if (file >> ran_ns >> waited_ns) seconds += 1e-9 * waited_ns;
+  }
+  return seconds;
+}
 
-void run_block(Network& network, const Ids& ids, std::size_t passes, bool rest, Times& times) {
+// The passes of one side in one round.
+struct Block {
+  std::vector<double> passes_ms;
+  double waited = 0.0;  // share of the time
+};
+using Blocks = std::map<std::string, std::vector<Block>>;
+
+Block run_block(Network& network, const Ids& ids, std::size_t passes, bool rest) {
   // Helper threads of the other side may still spin; the first pass brings our own data back.
   if (rest) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   network.run(ids);
-  std::vector<double> block;
+  Block block;
+  const double waited = waited_seconds();
+  const Clock::time_point block_start = Clock::now();
   for (std::size_t i = 0; i < passes; ++i) {
     const Clock::time_point start = Clock::now();
     network.run(ids);
-    block.push_back(1e3 * seconds_since(start));
+    block.passes_ms.push_back(1e3 * seconds_since(start));
   }
-  times.blocks_ms.push_back(median(block));
-  times.passes_ms.insert(times.passes_ms.end(), block.begin(), block.end());
+  block.waited = (waited_seconds() - waited) / seconds_since(block_start);
+  return block;
 }
 
 Json summary(const std::vector<double>& values) {
@@ -98,17 +120,41 @@ Json summary(const std::vector<double>& values) {
           {"count", values.size()}};
 }
 
+// What others took from any side in a round.
+double waited_share(const Blocks& sides, std::size_t round) {
+  double most = 0.0;
+  for (const auto& [name, blocks] : sides) most = std::max(most, blocks[round].waited);
+  return most;
+}
+
+// The rounds in which nobody else took much; the calmest few, where those are fewer.
+std::vector<std::size_t> rounds_to_count(const Blocks& sides) {
+  std::vector<std::size_t> rounds(sides.begin()->second.size());
+  std::iota(rounds.begin(), rounds.end(), std::size_t{0});
+  std::sort(rounds.begin(), rounds.end(), [&](std::size_t a, std::size_t b) {
+    return waited_share(sides, a) < waited_share(sides, b);
+  });
+  std::size_t calm = kMinRounds;
+  while (calm < rounds.size() && waited_share(sides, rounds[calm]) <= kCalmShare) ++calm;
+  rounds.resize(calm);
+  return rounds;
+}
+
 // Medians of all passes; ratios per round, as neighbours in time share the machine's state.
-Json times_json(const std::map<std::string, Times>& times, const std::string& ours) {
-  Json result;
-  for (const auto& [name, side] : times) {
-    result[name] = summary(side.passes_ms);
-    if (name == ours) continue;
-    std::vector<double> ratios;
-    for (std::size_t round = 0; round < side.blocks_ms.size(); ++round) {
-      ratios.push_back(side.blocks_ms[round] / times.at(ours).blocks_ms[round]);
+Json times_json(const Blocks& sides, const std::string& ours) {
+  const std::vector<std::size_t> rounds = rounds_to_count(sides);
+  Json result = {{"rounds", sides.at(ours).size()},
+                 {"rounds_counted", rounds.size()},
+                 {"waited_share", waited_share(sides, rounds.back())}};
+  for (const auto& [name, blocks] : sides) {
+    std::vector<double> passes, ratios;
+    for (const std::size_t round : rounds) {
+      const std::vector<double>& block = blocks[round].passes_ms;
+      passes.insert(passes.end(), block.begin(), block.end());
+      ratios.push_back(median(block) / median(sides.at(ours)[round].passes_ms));
     }
-    result[name]["ratio"] = summary(ratios);
+    result[name] = summary(passes);
+    if (name != ours) result[name]["ratio"] = summary(ratios);
   }
   return result;
 }
@@ -118,7 +164,7 @@ struct Cell {
   Ids ids;
   std::size_t passes = 0;
   Json check;
-  std::map<std::string, Times> times;
+  Blocks blocks;
 };
 
 std::size_t passes_per_block(const std::vector<Side>& sides, const Ids& ids) {
@@ -166,13 +212,14 @@ void compare(const CompareOptions& options) {
   const Peak* peak = find_peak(options.dtype, model->kernels().target);
   std::vector<double> peaks;
   const Clock::time_point start = Clock::now();
-  for (std::size_t round = 0; round < 3 || seconds_since(start) < options.seconds; ++round) {
+  for (std::size_t round = 0; round < kMinRounds || seconds_since(start) < options.seconds;
+       ++round) {
     if (peak != nullptr) peaks.push_back(measure_peak(*peak, 10));
     for (Cell& cell : cells) {
       for (std::size_t turn = 0; turn < sides.size(); ++turn) {
         const Side& side = sides[(round + turn) % sides.size()];
-        run_block(*side.network, cell.ids, cell.passes, options.ort.threads > 1,
-                  cell.times[side.name]);
+        cell.blocks[side.name].push_back(
+            run_block(*side.network, cell.ids, cell.passes, options.ort.threads > 1));
       }
     }
   }
@@ -184,7 +231,7 @@ void compare(const CompareOptions& options) {
   for (std::size_t i = 0; i < cells.size(); ++i) {
     result["lengths"].push_back({{"tokens", options.tokens[i]},
                                  {"check", cells[i].check},
-                                 {"milliseconds", times_json(cells[i].times, "ours")}});
+                                 {"milliseconds", times_json(cells[i].blocks, "ours")}});
   }
   std::printf("%s\n", result.dump(1).c_str());
 }

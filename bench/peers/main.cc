@@ -103,6 +103,7 @@ void print_peaks() {
                                                        {"DRAM (256 MiB)", 256 << 10}};
   for (const auto& [name, kib] : sizes) {
     result["bytes_per_second"][name] = measure_read(kib << 10);
+    result["bytes_per_second_two_threads"][name] = measure_read(kib << 10, 2);
   }
   std::printf("%s\n", result.dump(1).c_str());
 }

@@ -37,9 +37,10 @@ def cell_text(length, goal):
     times = length["milliseconds"]
     peer, ours = times["onnxruntime"], times["ours"]
     ratio = peer["ratio"]
+    busy = " busy" if times["waited_share"] > 0.02 else ""
     return (
         f"{peer['median']:.2f} / {ours['median']:.2f} = **{ratio['median']:.2f}** "
-        f"({ratio['p10']:.2f}-{ratio['p90']:.2f}), goal {goal:.2f}"
+        f"({ratio['p10']:.2f}-{ratio['p90']:.2f}; {goal:.2f}){busy}"
     )
 
 
@@ -130,15 +131,17 @@ def peak_lines(results):
     operations_text = ", ".join(
         f"{name} {value / 1e9:.0f}" for name, value in peaks["operations_per_second"].items()
     )
+    two_threads = peaks["bytes_per_second_two_threads"]
     bytes_text = ", ".join(
-        f"{name} {value / 1e9:.0f}" for name, value in peaks["bytes_per_second"].items()
+        f"{name} {value / 1e9:.0f} ({two_threads[name] / 1e9:.0f})"
+        for name, value in peaks["bytes_per_second"].items()
     )
     machine = results["machine"]
     return [
         f"{machine['Model name']} (family {machine['CPU family']}, model {machine['Model']}, "
         f"{machine['CPU(s)']} cores), {machine['system']}, {peaks['compiler']}, "
         f"commit {peaks['commit']}.",
-        f"Peaks of one core, 10^9 operations/s: {operations_text}. Reading, GB/s: {bytes_text}.",
+        f"Peaks of one core, 10^9 operations/s: {operations_text}. Reading, GB/s (two threads): {bytes_text}.",
     ]
 
 
@@ -147,7 +150,7 @@ def markdown(results):
     cells = results["cells"]
     if cells:
         parts += [
-            ("ONNX Runtime / splitee, milliseconds = ratio (p10-p90 of the rounds), by tokens",
+            ("ONNX Runtime / splitee, milliseconds = ratio (p10-p90 of the rounds; goal), by tokens",
              ratio_table(cells)),
             ("Share of the machine's peak, ONNX Runtime / splitee", share_table(cells)),
             ("Largest difference of a log probability from fp32, ONNX Runtime / splitee",
