@@ -1,14 +1,11 @@
-// One row per operation, target and real shape. Counters: GFLOPS, and for matmul and attention the
-// share of the target's own peak, measured at start (rows "peak"). Every output is compared with
-// the scalar target's before it is timed. "cold" rows go through weights of 64 MB, as a model
-// does; the others use the same weight again and again.
+// One row per operation, target and shape of bench/shapes.txt (--shapes=FILE names another), each
+// beside the target's peak (see support.h). Every output is compared with the scalar target's
+// before it is timed. "cold" rows go through weights of 64 MB, as a model does; the others use the
+// same weight again and again.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
-#include <ctime>
 #include <functional>
-#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -16,7 +13,7 @@
 
 #include <benchmark/benchmark.h>
 
-#include "bench/peak.h"
+#include "bench/support.h"
 #include "kernels/kernels.h"
 
 namespace splitee::bench {
@@ -42,41 +39,6 @@ bool same(const Floats& actual, const Floats& expected, float tolerance) {
     if (!(std::fabs(actual[i] - expected[i]) <= tolerance)) return false;
   }
   return true;
-}
-
-double thread_seconds() {
-  timespec time = {};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-// The best of several short runs, in operations a second.
-double measured_peak(const std::string& target) {
-  static std::map<std::string, double> peaks;
-  double& peak = peaks[target];
-  for (int run = 0; run < 20 && peak == 0.0; ++run) {
-    for (int i = 0; i < 20; ++i) {
-      const double start = thread_seconds();
-      const auto operations = static_cast<double>(run_peak(target, 1'000'000));
-      peak = std::max(peak, operations / (thread_seconds() - start));
-    }
-  }
-  return peak;
-}
-
-void count_operations(benchmark::State& state, double each, const std::string& target) {
-  const double total = each * static_cast<double>(state.iterations());
-  state.counters["GFLOPS"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
-  const double peak = measured_peak(target);
-  if (peak > 0.0) {
-    state.counters["of_peak"] = benchmark::Counter(total / peak, benchmark::Counter::kIsRate);
-  }
-}
-
-void bench_peak(benchmark::State& state, const std::string& target) {
-  double operations = 0.0;
-  for (auto _ : state) operations += static_cast<double>(run_peak(target, 100'000));
-  state.counters["GFLOPS"] = benchmark::Counter(operations * 1e-9, benchmark::Counter::kIsRate);
 }
 
 // C (m, n) = A (m, k) W^T, W (n, k), with `copies` packed weights taken in turn.
@@ -107,7 +69,7 @@ void bench_matmul(benchmark::State& state, const Kernels& kernels, std::size_t m
     multiply(kernels, weights[turn++ % copies], c);
     benchmark::DoNotOptimize(c.data());
   }
-  count_operations(state, 2.0 * static_cast<double>(m * n * k), kernels.target);
+  count_operations(state, 2.0 * static_cast<double>(m * n * k), "f32", kernels.target);
   const double bytes = static_cast<double>(weights[0].size() * sizeof(float) * state.iterations());
   state.counters["weight_GBps"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsRate);
 }
@@ -136,7 +98,8 @@ void bench_attention(benchmark::State& state, const Kernels& kernels, std::size_
     run(kernels, scratch, out);
     benchmark::DoNotOptimize(out.data());
   }
-  count_operations(state, 4.0 * static_cast<double>(q_rows * kv_rows * hidden), kernels.target);
+  count_operations(state, 4.0 * static_cast<double>(q_rows * kv_rows * hidden), "f32",
+                   kernels.target);
 }
 
 // An operation in place on (rows, cols). Its input is restored before every run, and that copy is
@@ -164,30 +127,16 @@ void bench_in_place(benchmark::State& state, const Kernels& kernels, std::size_t
 
 template <class Body, class... Args>
 void add(const std::string& name, const Body& body, Args... args) {
-  benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) { body(state, args...); })
-      ->Unit(benchmark::kMicrosecond)
-      ->ComputeStatistics("min",
-                          [](const std::vector<double>& values) {
-                            return *std::min_element(values.begin(), values.end());
-                          })
-      ->ComputeStatistics("max", [](const std::vector<double>& values) {
-        return *std::max_element(values.begin(), values.end());
-      });
+  add_row(name, [=](benchmark::State& state) { body(state, args...); });
 }
 
-struct Model {
-  std::size_t hidden;
-  std::size_t ffn;
-  std::size_t heads;
-};
-constexpr Model kModels[] = {{768, 3072, 12}, {256, 1024, 4}, {192, 768, 6}};
-
-void add_matmul(const Kernels& kernels, const Model& model) {
+void add_matmul(const Kernels& kernels, const ModelShape& model,
+                const std::vector<std::size_t>& tokens) {
   const std::string target = kernels.target;
   const std::pair<std::size_t, std::size_t> shapes[] = {
       {model.hidden, model.hidden}, {model.hidden, model.ffn}, {model.ffn, model.hidden}};
   for (const auto& [k, n] : shapes) {
-    for (const std::size_t m : {1u, 16u, 32u, 64u, 128u}) {
+    for (const std::size_t m : tokens) {
       const std::string shape = std::to_string(k) + "x" + std::to_string(n);
       const std::string name = "matmul/" + target + "/" + shape + "/m:" + std::to_string(m);
       const std::size_t copies = (std::size_t{1} << 24) / (k * n) + 1;
@@ -197,7 +146,7 @@ void add_matmul(const Kernels& kernels, const Model& model) {
   }
 }
 
-void add_rest(const Kernels& kernels, const Model& model) {
+void add_rest(const Kernels& kernels, const ModelShape& model) {
   const std::string target = kernels.target;
   const std::size_t head_size = model.hidden / model.heads;
   const std::string heads = std::to_string(model.heads) + "x" + std::to_string(head_size);
@@ -239,18 +188,15 @@ void add_rest(const Kernels& kernels, const Model& model) {
 }  // namespace splitee::bench
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  namespace bench = splitee::bench;
+  const std::vector<std::string> paths = bench::take_flag(argc, argv, "shapes");
+  const bench::Shapes shapes = bench::read_shapes(paths.empty() ? "bench/shapes.txt" : paths[0]);
   for (const splitee::kernels::Kernels* kernels : splitee::kernels::compiled_targets()) {
     if (!supported(*kernels)) continue;
-    splitee::bench::add(std::string("peak/") + kernels->target, splitee::bench::bench_peak,
-                        std::string(kernels->target));
-    for (const auto& model : splitee::bench::kModels) {
-      splitee::bench::add_matmul(*kernels, model);
-      splitee::bench::add_rest(*kernels, model);
+    for (const bench::ModelShape& model : shapes.models) {
+      bench::add_matmul(*kernels, model, shapes.tokens);
+      bench::add_rest(*kernels, model);
     }
   }
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
+  return bench::run_benchmarks(argc, argv);
 }
