@@ -162,7 +162,7 @@ std::int64_t f32_neon(std::int64_t turns) {
 }
 // The instruction by its name, since the baseline does not have it.
 inline int32x4_t dot_i8(int8x16_t a, int8x16_t b, int32x4_t sum) {
-  asm volatile(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+  asm volatile(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
                : "+w"(sum)
                : "w"(a), "w"(b));
   return sum;
