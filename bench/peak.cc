@@ -160,14 +160,17 @@ float32x4_t multiply_add(float32x4_t a, float32x4_t b, float32x4_t c) {
 std::int64_t f32_neon(std::int64_t turns) {
   SPLITEE_PEAK(float32x4_t, vdupq_n_f32(1.0f), vdupq_n_f32(0.0f), "+w", multiply_add, 4);
 }
-// The instruction by its name, since the baseline does not have it.
-inline int32x4_t dot_i8(int8x16_t a, int8x16_t b, int32x4_t sum) {
-  asm volatile(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
-               : "+w"(sum)
-               : "w"(a), "w"(b));
+#ifdef __clang__
+#define SPLITEE_DOTPROD __attribute__((target("dotprod")))
+#else
+#define SPLITEE_DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+// The instruction by its name, since arm_neon.h may hide it where the baseline lacks it.
+SPLITEE_DOTPROD inline int32x4_t dot_i8(int8x16_t a, int8x16_t b, int32x4_t sum) {
+  asm volatile("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b));
   return sum;
 }
-std::int64_t i8_neon_sdot(std::int64_t turns) {
+SPLITEE_DOTPROD std::int64_t i8_neon_sdot(std::int64_t turns) {
   SPLITEE_PEAK(int32x4_t, vdupq_n_s8(1), vdupq_n_s32(0), "+w", dot_i8, 16);
 }
 int32x4_t multiply_pairs(int8x16_t a, int8x16_t b, int32x4_t sum) {
