@@ -179,13 +179,22 @@ void Engine::add_and_norm(const float* addend, const LayerNorm& norm) {
 // c (rows, linear.out) = a (rows, linear.in) W^T + bias, shared by panels of columns.
 void Engine::matmul(const Linear& linear, const float* a, std::size_t a_stride, float* c,
                     std::size_t rows) {
-  const kernels::Kernels& kernels = model_->kernels();
-  const std::size_t columns = kernels.matmul_columns;
-  for_parts(
-      (linear.out + columns - 1) / columns, [&](std::size_t, std::size_t begin, std::size_t end) {
-        kernels.matmul(a, a_stride, linear.packed.data(), linear.bias.data(), c, linear.out, rows,
-                       linear.out, linear.in, begin * columns, std::min(end * columns, linear.out));
-      });
+  const kernels::Matmul& f32 = model_->kernels().f32;
+  const std::size_t columns = f32.columns;
+  for_parts((linear.out + columns - 1) / columns,
+            [&](std::size_t, std::size_t begin, std::size_t end) {
+              f32.multiply({.a = a,
+                            .a_stride_bytes = a_stride * sizeof(float),
+                            .packed = linear.packed.data(),
+                            .bias = linear.bias.data(),
+                            .c = c,
+                            .c_stride = linear.out,
+                            .m = rows,
+                            .n = linear.out,
+                            .k = linear.in,
+                            .n_begin = begin * columns,
+                            .n_end = std::min(end * columns, linear.out)});
+            });
 }
 
 // Calls body(part, begin, end) for an even share of 0 .. count - 1 per thread.
