@@ -23,8 +23,8 @@ struct SampleRows;
 // Layer 0: ids and types. Else: the activation of `layer`, (tokens, hidden) row major.
 struct BatchSample {
   std::size_t layer = 0;
-  std::span<const std::int32_t> ids, types;
-  std::span<const float> activation;
+  std::span<const std::int32_t> ids = {}, types = {};
+  std::span<const float> activation = {};
 };
 
 class BatchEngine {

@@ -133,18 +133,25 @@ void Encoder::gelu(float* x, std::size_t rows, std::size_t cols) {
 
 void Encoder::multiply(const Linear& linear, const float* a, float* c, std::size_t rows,
                        std::size_t begin, std::size_t end) {
-  const kernels::Kernels& kernels = model_.kernels();
-  const std::size_t columns = kernels.matmul_columns;
-  const std::size_t panels = (end - begin + columns - 1) / columns;
+  const kernels::Matmul& kernel = model_.kernels().f32;
+  const std::size_t panels = (end - begin + kernel.columns - 1) / kernel.columns;
   pool_->share(panels, [&](std::size_t, std::size_t first, std::size_t last) {
-    kernels.matmul(a, linear.in, linear.packed.data(), linear.bias.data(), c, linear.out, rows,
-                   linear.out, linear.in, begin + first * columns,
-                   std::min(begin + last * columns, end));
+    kernel.multiply({.a = a,
+                     .a_stride_bytes = linear.in * sizeof(float),
+                     .packed = linear.packed.data(),
+                     .bias = linear.bias.data(),
+                     .c = c,
+                     .c_stride = linear.out,
+                     .m = rows,
+                     .n = linear.out,
+                     .k = linear.in,
+                     .n_begin = begin + first * kernel.columns,
+                     .n_end = std::min(begin + last * kernel.columns, end)});
   });
 }
 
 std::size_t Encoder::query_columns(bool round_up) const {
-  const std::size_t columns = model_.kernels().matmul_columns;
+  const std::size_t columns = model_.kernels().f32.columns;
   return std::min((hidden_ + (round_up ? columns - 1 : 0)) / columns * columns, 3 * hidden_);
 }
 
