@@ -1,8 +1,8 @@
-// Rows per layer, exit and whole model, for every target that this CPU has and every number of
-// tokens in bench/shapes.txt (--shapes=FILE names another), on model files (--model=FILE, may be
-// repeated; default models/default.gguf) and --threads=N. Each row stands beside the peak of its
-// target and of the number format of its weights. Before a model is timed, all its exits' answers
-// are compared with the scalar target's.
+// Rows per layer, exit, way to the first exit and whole model, for every target that this CPU has
+// and every number of tokens in bench/shapes.txt (--shapes=FILE names another), on model files
+// (--model=FILE, may be repeated; default models/default.gguf) and --threads=N. Each row stands
+// beside the peak of its target and of the number format of its weights. Before a model is timed,
+// all its exits' answers are compared with the scalar target's.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -55,13 +55,18 @@ void begin(Engine& engine, const Sample& sample) {
   }
 }
 
-// Every exit's probabilities.
+void run_layer(Engine& engine, std::size_t layer) {
+  if (const auto status = engine.run_to(layer); !status.ok()) fail(status.message());
+  engine.finish_layer();
+}
+
+// Every exit's probabilities, all tokens of every layer.
 std::vector<float> run_all(Engine& engine, const Sample& sample) {
   begin(engine, sample);
   const std::vector<std::size_t>& exit_layers = engine.model().config().exit_layers;
   std::vector<float> result;
   for (std::size_t exit = 0; exit < exit_layers.size(); ++exit) {
-    engine.run_to(exit_layers[exit]);
+    run_layer(engine, exit_layers[exit]);
     const auto answer = engine.evaluate_exit(exit);
     result.insert(result.end(), answer.begin(), answer.end());
   }
@@ -110,14 +115,24 @@ void bench_layers(benchmark::State& state, Engine& engine, const Sample& sample)
       layer = 0;
       state.ResumeTiming();
     }
-    engine.run_to(++layer);
+    run_layer(engine, ++layer);
+  }
+}
+
+// From the embeddings to the first exit, which reads one token: keys and values for all tokens, the
+// rest of the layer for that one, and the exit.
+void bench_first_exit(benchmark::State& state, Engine& engine, const Sample& sample) {
+  for (auto _ : state) {
+    begin(engine, sample);
+    if (!engine.run_to(engine.model().config().exit_layers.front()).ok()) fail("run_to");
+    benchmark::DoNotOptimize(engine.evaluate_exit(0).data());
   }
 }
 
 void bench_exit(benchmark::State& state, Engine& engine, const Sample& sample) {
   const std::vector<std::size_t>& exit_layers = engine.model().config().exit_layers;
   begin(engine, sample);
-  engine.run_to(exit_layers.front());
+  run_layer(engine, exit_layers.front());
   for (auto _ : state) benchmark::DoNotOptimize(engine.evaluate_exit(0).data());
 }
 
@@ -140,6 +155,8 @@ void add_rows(const std::shared_ptr<Subject>& subject, std::size_t tokens) {
     bench_layers(state, *subject->engine, sample);
     count(state, layer_operations(subject->model->config(), tokens));
   });
+  add_row("first_exit" + suffix,
+          [=](benchmark::State& state) { bench_first_exit(state, *subject->engine, sample); });
   add_row("exit" + suffix, [=](benchmark::State& state) {
     bench_exit(state, *subject->engine, sample);
     count(state, exit_operations(subject->model->config()));

@@ -184,7 +184,8 @@ void compare(const CompareOptions& options) {
   const std::size_t vocab = model->config().vocab, classes = model->config().classes;
   OurNetwork ours(model, options.ort.threads);
   OrtNetwork peer(options.ort, classes);
-  std::vector<Side> sides = {{"ours", &ours}, {"onnxruntime", &peer}};
+  OurNetwork lazy(model, options.ort.threads, true);
+  std::vector<Side> sides = {{"ours", &ours}, {"onnxruntime", &peer}, {"ours_lazy", &lazy}};
 
   std::vector<Cell> cells(options.tokens.size());
   {

@@ -16,8 +16,8 @@ namespace {
 
 }  // namespace
 
-OurNetwork::OurNetwork(std::shared_ptr<const runtime::Model> model, std::size_t threads)
-    : engine_(std::move(model), threads) {}
+OurNetwork::OurNetwork(std::shared_ptr<const runtime::Model> model, std::size_t threads, bool lazy)
+    : engine_(std::move(model), threads), lazy_(lazy) {}
 
 void OurNetwork::run(std::span<const std::int32_t> ids) {
   const std::vector<std::size_t>& exit_layers = engine_.model().config().exit_layers;
@@ -27,7 +27,10 @@ void OurNetwork::run(std::span<const std::int32_t> ids) {
   }
   probabilities_.clear();
   for (std::size_t exit = 0; exit < exit_layers.size(); ++exit) {
-    engine_.run_to(exit_layers[exit]);
+    if (const runtime::Status status = engine_.run_to(exit_layers[exit]); !status.ok()) {
+      fail(status.message());
+    }
+    if (!lazy_ || exit + 1 < exit_layers.size()) engine_.finish_layer();
     const std::span<const float> answer = engine_.evaluate_exit(exit);
     probabilities_.insert(probabilities_.end(), answer.begin(), answer.end());
   }

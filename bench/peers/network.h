@@ -22,15 +22,17 @@ class Network {
   virtual std::vector<float> probabilities() const = 0;
 };
 
-// Our engine.
+// Our engine. Where `lazy`, it computes of the last layer what its exit reads and no more; else all
+// tokens of every layer, as the peer does.
 class OurNetwork : public Network {
  public:
-  OurNetwork(std::shared_ptr<const runtime::Model> model, std::size_t threads);
+  OurNetwork(std::shared_ptr<const runtime::Model> model, std::size_t threads, bool lazy = false);
   void run(std::span<const std::int32_t> ids) override;
   std::vector<float> probabilities() const override { return probabilities_; }
 
  private:
   runtime::Engine engine_;
+  bool lazy_;
   std::vector<std::int32_t> types_;
   std::vector<float> probabilities_;
 };
