@@ -139,7 +139,7 @@ constexpr Peak kPeaks[] = {
     {"bf16 avx512 dpbf16ps", "bf16", "avx512", has_avx512_bf16, bf16_avx512},
     {"i8 avx512 vpdpbusd", "i8", "avx512", has_avx512_vnni, i8_avx512_vnni},
     {"i8 avx512 maddubs", "i8", "avx512", has_avx512, i8_avx512_maddubs},
-    {"i8 avx2 vpdpbusd", "i8", "avx2", has_avx_vnni, i8_avx2_vnni},
+    {"i8 avx2 vpdpbusd", "i8", "avx-vnni", has_avx_vnni, i8_avx2_vnni},
     {"i8 avx2 maddubs", "i8", "avx2", has_avx2, i8_avx2_maddubs},
     {"i8 ssse3 maddubs", "i8", "sse4.2", has_ssse3, i8_sse_maddubs},
 };
