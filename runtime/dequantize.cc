@@ -32,10 +32,10 @@ inline float from_bfloat(std::uint16_t bits) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 
-// Whether no element has all bits of the exponent set. A branch-free loop, which compilers
-// vectorise.
+// Whether no element has all bits of the exponent set. A branch-free loop: one body, which the
+// compiler vectorises for each instruction set.
 template <class Bits>
-bool none_special(std::span<const std::byte> data, Bits exponent) {
+[[gnu::always_inline]] inline bool none_special(std::span<const std::byte> data, Bits exponent) {
   Bits special = 0;
   for (std::size_t i = 0; i + sizeof(Bits) <= data.size(); i += sizeof(Bits)) {
     const auto bits = load<Bits>(data.data() + i);
@@ -43,6 +43,28 @@ bool none_special(std::span<const std::byte> data, Bits exponent) {
   }
   return special == 0;
 }
+
+[[gnu::always_inline]] inline bool finite_elements(TensorType type,
+                                                   std::span<const std::byte> data) {
+  switch (type) {
+    case TensorType::kF32:
+      return none_special<std::uint32_t>(data, kExponent);
+    case TensorType::kF16:
+      return none_special<std::uint16_t>(data, 0x7c00u);
+    case TensorType::kBf16:
+      return none_special<std::uint16_t>(data, 0x7f80u);
+    case TensorType::kI8:
+      return true;
+  }
+  return true;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) bool finite_elements_avx2(TensorType type,
+                                                          std::span<const std::byte> data) {
+  return finite_elements(type, data);
+}
+#endif
 
 }  // namespace
 
@@ -84,17 +106,11 @@ bool all_finite(std::span<const float> values) {
 }
 
 bool all_finite(TensorType type, std::span<const std::byte> data) {
-  switch (type) {
-    case TensorType::kF32:
-      return none_special<std::uint32_t>(data, kExponent);
-    case TensorType::kF16:
-      return none_special<std::uint16_t>(data, 0x7c00u);
-    case TensorType::kBf16:
-      return none_special<std::uint16_t>(data, 0x7f80u);
-    case TensorType::kI8:
-      return true;
-  }
-  return true;
+#if defined(__x86_64__)
+  static const bool avx2 = __builtin_cpu_supports("avx2");
+  if (avx2) return finite_elements_avx2(type, data);
+#endif
+  return finite_elements(type, data);
 }
 
 }  // namespace splitee::runtime

@@ -73,8 +73,9 @@ Status Model::load_parts(std::span<Part* const> parts) const {
     std::optional<WeightLoader> loader;
     for (Part* part : parts) {
       if (part->there.load(std::memory_order_relaxed)) continue;
-      if (!loader) loader.emplace(source_->bytes, *kernels_, source_->exact);
-      if (Status s = loader->load(part->plan, part->memory); !s.ok()) return s;
+      if (!loader) loader.emplace(source_->bytes, *kernels_);
+      std::byte* packed = source_->packed.data() + part->packed_offset;
+      if (Status s = loader->load(part->plan, packed); !s.ok()) return s;
       part->there.store(true, std::memory_order_release);
     }
   } catch (const std::bad_alloc&) {

@@ -1,6 +1,7 @@
 #include "runtime/model_loader.h"
 
 #include <algorithm>
+#include <new>
 #include <string_view>
 
 #include "runtime/checked_size.h"
@@ -8,6 +9,7 @@
 #include "runtime/hash.h"
 #include "runtime/model_config.h"
 #include "runtime/model_format.h"
+#include "runtime/thread_pool.h"
 
 namespace splitee::runtime {
 namespace {
@@ -53,7 +55,7 @@ Result<std::shared_ptr<const Model>> ModelLoader::load(ModelBytes bytes,
   model->path_ = bytes.name();
   model->kernels_ = &kernels;
   ModelLoader loader(std::move(bytes), std::move(*file), *model);
-  if (Status s = loader.check_content(); !s.ok()) return s;
+  if (Status s = loader.check_and_tokenize(); !s.ok()) return s;
   if (Status s = loader.bytes_.check_same(header); !s.ok()) return s;
   if (Status s = loader.load_rest(options); !s.ok()) return s;
   return std::shared_ptr<const Model>(model);
@@ -64,6 +66,22 @@ ModelLoader::ModelLoader(ModelBytes bytes, Gguf file, Model& model)
       file_(std::move(file)),
       model_(model),
       used_(file_.tensors().size(), false) {}
+
+Status ModelLoader::check_and_tokenize() {
+  const std::size_t threads = std::min<std::size_t>(2, loading_threads(bytes_.size()));
+  Status content, tokenizer;
+  ThreadPool(threads).share(2, [&](std::size_t, std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      Status& status = i == 0 ? content : tokenizer;
+      try {
+        status = i == 0 ? check_content() : load_tokenizer();
+      } catch (const std::bad_alloc&) {
+        status = file_.error(Code::kIo, "not enough memory to load it");
+      }
+    }
+  });
+  return content.ok() ? tokenizer : content;
+}
 
 // Looks at every byte of the file: the hash, and that all values are finite.
 Status ModelLoader::check_content() {
@@ -94,7 +112,6 @@ Status ModelLoader::load_rest(const ModelOptions& options) {
   const std::size_t layers = model_.config_.layers, exits = model_.config_.exit_layers.size();
   const Result<std::vector<float>> temperatures = read_temperatures(file_, model_.config_);
   if (!temperatures.ok()) return temperatures.status();
-  if (Status s = load_tokenizer(); !s.ok()) return s;
   Result<WordTable> words = load_embeddings();
   if (!words.ok()) return words.status();
   model_.layers_.resize(layers);
@@ -108,9 +125,27 @@ Status ModelLoader::load_rest(const ModelOptions& options) {
     if (Status s = plan_exit(i, exit_parts[i].plan); !s.ok()) return s;
   }
   if (Status s = check_all_used(); !s.ok()) return s;
-  model_.source_ =
-      std::make_unique<Model::Source>(std::move(bytes_), std::move(*words), options.exact,
-                                      std::move(layer_parts), std::move(exit_parts));
+  model_.source_ = std::make_unique<Model::Source>(std::move(bytes_), std::move(*words),
+                                                   std::move(layer_parts), std::move(exit_parts));
+  return place_weights(options);
+}
+
+// Arithmetic and places of the weights. Layers lie together: those that samples run through leave
+// no gaps, which huge pages would fill.
+Status ModelLoader::place_weights(const ModelOptions& options) {
+  Model::Source& source = *model_.source_;
+  CheckedSize total = 0;
+  const auto place = [&](Model::Source::Part& part) {
+    choose_kernels(part.plan, *model_.kernels_, options.exact);
+    if (total.ok()) part.packed_offset = total.value();
+    total = total + packed_bytes(part.plan);
+  };
+  for (Model::Source::Part& layer : source.layers) place(layer);
+  for (Model::Source::Part& exit : source.exits) place(exit);
+  if (!total.ok()) return file_.error(Code::kUnsupported, "too large for this machine");
+  Result<PageMemory> packed = PageMemory::allocate(total.value(), PageMemory::Use::kDense);
+  if (!packed.ok()) return file_.error(packed.status().code(), packed.status().message());
+  source.packed = std::move(*packed);
   return {};
 }
 

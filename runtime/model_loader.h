@@ -12,6 +12,7 @@
 
 #include "runtime/gguf.h"
 #include "runtime/model.h"
+#include "runtime/page_memory.h"
 #include "runtime/weight_loader.h"
 #include "runtime/word_table.h"
 
@@ -21,21 +22,20 @@ namespace splitee::runtime {
 struct Model::Source {
   struct Part {
     PartPlan plan;
-    PageMemory memory;
+    std::size_t packed_offset = 0;  // in `packed`
     std::atomic<bool> there{false};
   };
 
-  Source(ModelBytes file, WordTable table, bool exact_arithmetic, std::vector<Part> layer_parts,
+  Source(ModelBytes file, WordTable table, std::vector<Part> layer_parts,
          std::vector<Part> exit_parts)
       : bytes(std::move(file)),
         words(std::move(table)),
-        exact(exact_arithmetic),
         layers(std::move(layer_parts)),
         exits(std::move(exit_parts)) {}
 
   ModelBytes bytes;
   WordTable words;
-  bool exact;
+  PageMemory packed;  // the weights of all parts, each part's touched when it is read
   std::vector<Part> layers, exits;
   std::mutex mutex;  // of reading parts
 };
@@ -48,10 +48,13 @@ class ModelLoader {
 
  private:
   ModelLoader(ModelBytes bytes, Gguf file, Model& model);
+  // check_content() and load_tokenizer(), at the same time where the machine has the threads.
+  Status check_and_tokenize();
   Status check_content();
   Status load_rest(const ModelOptions& options);
   Status load_tokenizer();
   Result<WordTable> load_embeddings();
+  Status place_weights(const ModelOptions& options);
   Status plan_layer(std::size_t index, PartPlan& plan);
   Status plan_exit(std::size_t index, PartPlan& plan);
   Status check_all_used() const;

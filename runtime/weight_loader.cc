@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <new>
 
-#include "runtime/checked_size.h"
 #include "runtime/dequantize.h"
 
 namespace splitee::runtime {
@@ -29,6 +28,10 @@ const kernels::Matmul& choose_kernel(const kernels::Kernels& kernels, const Line
   if (same && !exact && type == TensorType::kI8) return kernels.i8;
   if (same && !exact && type == TensorType::kBf16) return kernels.bf16;
   return kernels.f32;
+}
+
+CheckedSize packed_bytes(const Linear& linear) {
+  return CheckedSize(linear.kernel->packed_bytes(linear.out, linear.in)).round_up(kAlignment);
 }
 
 }  // namespace
@@ -118,34 +121,33 @@ Status WeightLoader::Packer::pack_of(std::size_t index, Worker& worker, std::siz
   return {};
 }
 
-WeightLoader::WeightLoader(const ModelBytes& bytes, const kernels::Kernels& kernels, bool exact)
+void choose_kernels(const PartPlan& plan, const kernels::Kernels& kernels, bool exact) {
+  for (const LinearPlan& linear : plan.linears) {
+    linear.to->kernel = &choose_kernel(kernels, linear, exact);
+  }
+}
+
+CheckedSize packed_bytes(const PartPlan& plan) {
+  CheckedSize total = 0;
+  for (const LinearPlan& linear : plan.linears) total = total + packed_bytes(*linear.to);
+  return total;
+}
+
+WeightLoader::WeightLoader(const ModelBytes& bytes, const kernels::Kernels& kernels)
     : bytes_(bytes),
       kernels_(kernels),
-      exact_(exact),
       pool_(loading_threads(bytes.size())),
       workers_(pool_.threads(), Worker{ModelReader(bytes), {}}) {}
 
-Status WeightLoader::load(const PartPlan& plan, PageMemory& memory) {
+Status WeightLoader::load(const PartPlan& plan, std::byte* packed) {
   for (const VectorPlan& vector : plan.vectors) {
     const auto to = std::span(*vector.to).subspan(vector.first, vector.tensor.rows);
     if (Status s = read_floats(workers_[0].reader, vector.tensor, to); !s.ok()) return s;
   }
-  CheckedSize total = 0;
   for (const LinearPlan& linear : plan.linears) {
-    Linear& to = *linear.to;
-    to.kernel = &choose_kernel(kernels_, linear, exact_);
-    total = total + CheckedSize(to.kernel->packed_bytes(to.out, to.in)).round_up(kAlignment);
-  }
-  if (!total.ok()) return error(bytes_, Code::kUnsupported, "too large for this machine");
-  Result<PageMemory> allocated = PageMemory::allocate(total.value(), PageMemory::Use::kDense);
-  if (!allocated.ok()) return error(bytes_, Code::kIo, allocated.status().message());
-  std::byte* packed = allocated->data();
-  for (const LinearPlan& linear : plan.linears) {
-    const Linear& to = *linear.to;
     if (Status s = load_linear(linear, packed); !s.ok()) return s;
-    packed += CheckedSize(to.kernel->packed_bytes(to.out, to.in)).round_up(kAlignment).value();
+    packed += packed_bytes(*linear.to).value();
   }
-  memory = std::move(*allocated);
   return {};
 }
 

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "runtime/checked_size.h"
 #include "runtime/gguf.h"
 #include "runtime/model.h"
 #include "runtime/model_bytes.h"
-#include "runtime/page_memory.h"
 #include "runtime/thread_pool.h"
 
 namespace splitee::runtime {
@@ -52,13 +52,20 @@ Status read_scales(ModelReader& reader, const TensorPlace& matrix, const TensorP
 // values (scales.size(), cols): each row times its scale. No scales: nothing.
 void scale_rows(std::span<float> values, std::span<const float> scales);
 
+// Chooses the kernels of the plan's Linears: the arithmetic of their matrices' type, or fp32 for
+// all where `exact`.
+void choose_kernels(const PartPlan& plan, const kernels::Kernels& kernels, bool exact);
+
+// Bytes of the packed weights of a plan with its kernels chosen.
+CheckedSize packed_bytes(const PartPlan& plan);
+
 class WeightLoader {
  public:
-  // All borrowed. `exact`: fp32 arithmetic for all types.
-  WeightLoader(const ModelBytes& bytes, const kernels::Kernels& kernels, bool exact);
+  // All borrowed.
+  WeightLoader(const ModelBytes& bytes, const kernels::Kernels& kernels);
 
-  // Fills what the plan names. `memory` holds the packed weights afterwards.
-  Status load(const PartPlan& plan, PageMemory& memory);
+  // Fills what the plan names; `packed`, of packed_bytes(), holds the weights afterwards.
+  Status load(const PartPlan& plan, std::byte* packed);
 
  private:
   struct Worker {
@@ -71,7 +78,6 @@ class WeightLoader {
 
   const ModelBytes& bytes_;
   const kernels::Kernels& kernels_;
-  bool exact_;
   ThreadPool pool_;
   std::vector<Worker> workers_;  // one per thread
 };
