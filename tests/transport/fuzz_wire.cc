@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include "runtime/hash.h"
+#include "transport/checksum.h"
 #include "transport/wire.h"
 
 namespace {
@@ -22,16 +22,14 @@ void require(bool condition) {
 }
 
 void reseal(std::vector<std::byte>& header, View payload) {
-  using splitee::runtime::content_hash;
   if (header.size() != splitee::transport::kHeaderBytes) return;
   std::memcpy(header.data(), "SPLE\1\0", 6);
   header[6] &= std::byte{7};
   const std::uint64_t size = payload.size();
   std::memcpy(header.data() + 56, &size, sizeof size);
-  const std::uint64_t payload_hash = content_hash(payload);
-  std::memcpy(header.data() + 64, &payload_hash, sizeof payload_hash);
-  const std::uint64_t sum = content_hash(header);
+  const std::uint64_t sum = splitee::transport::payload_checksum(payload);
   std::memcpy(header.data() + 64, &sum, sizeof sum);
+  splitee::transport::seal_header(std::span(header).first<splitee::transport::kHeaderBytes>());
 }
 
 void read_values(const Infer& infer) {
