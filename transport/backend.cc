@@ -27,6 +27,20 @@ class EngineBackend : public Backend {
 
 }  // namespace
 
+std::vector<runtime::Result<std::vector<float>>> Backend::run_batch(
+    std::span<const BackendRequest> requests) {
+  std::vector<runtime::Result<std::vector<float>>> results;
+  results.reserve(requests.size());
+  for (const BackendRequest& request : requests) results.push_back(run(request));
+  return results;
+}
+
+ServedModel::ServedModel(const ModelShape& model_shape, const BackendFactory& factory,
+                         std::size_t workers)
+    : shape(model_shape) {
+  for (std::size_t i = 0; i < workers; ++i) backends.push_back(factory());
+}
+
 ModelShape shape_of(const runtime::Model& model) {
   const runtime::ModelConfig& config = model.config();
   return {model.hash(), config.layers, config.hidden, config.max_tokens, config.classes};
