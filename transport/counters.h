@@ -82,9 +82,9 @@ struct ServerCounters {
   // code.
   std::atomic<std::uint64_t> hellos{0}, requests{0}, replies{0}, refusals{0}, bad_frames{0},
       expired{0}, busy{0}, bytes_in{0}, bytes_out{0};
+  std::array<std::atomic<std::uint64_t>, 9> refused_by_code{};  // by RefuseCode
   std::atomic<std::uint64_t> undeliverable{0};  // answers to peers that are gone or do not read
   std::atomic<std::uint64_t> denied{0};         // CURVE handshakes with a key not on the list
-  std::atomic<std::uint64_t> wrong_model{0};    // greetings and requests with another model's hash
   std::atomic<std::uint64_t> connections_accepted{0}, connections_over_limit{0};
   std::atomic<std::uint64_t> endless_messages{0};  // connections cut for one
   std::array<std::atomic<std::uint64_t>, kShedReasons> sheds{};

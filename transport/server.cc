@@ -323,6 +323,10 @@ Status Server::replace_model(const ModelShape& shape, const BackendFactory& fact
   return {};
 }
 
+void Server::count_failed_reload() {
+  ++impl_->counters.failed_reloads;
+}
+
 void Server::stop() noexcept {
   impl_->stopping.store(true);
   impl_->wake.signal();

@@ -65,6 +65,8 @@ class Server {
   // server was created with (ZeroMQ's frame limit stays). From any thread.
   runtime::Status replace_model(std::shared_ptr<const runtime::Model> model);
   runtime::Status replace_model(const ModelShape& shape, const BackendFactory& factory);
+  // For the metrics: a model could not be loaded at all.
+  void count_failed_reload();
   // Serves until stop(); then refuses new edges and requests as shutting down, answers those
   // accepted, and returns. Once per server.
   void run();

@@ -161,7 +161,7 @@ void ServerCore::count_refusal(const Refusal& refusal) {
   ++counters_.refusals;
   if (refusal.code == RefuseCode::kBusy) ++counters_.busy;
   if (refusal.code == RefuseCode::kExpired) ++counters_.expired;
-  if (refusal.code == RefuseCode::kWrongModel) ++counters_.wrong_model;
+  ++counters_.refused_by_code[static_cast<std::size_t>(refusal.code)];
 }
 
 Frames ServerCore::refuse(std::uint64_t request_id, const Refusal& refusal, std::int64_t now_us) {

@@ -446,6 +446,14 @@ Result<Message> decode(std::span<const Bytes> frames) {
   return message;
 }
 
+void restamp_infer(std::span<std::byte, kHeaderBytes> header, std::uint64_t request_id,
+                   std::uint64_t deadline_us, std::uint64_t clock_us) {
+  store(std::span<std::byte>(header), 8, request_id);
+  store(std::span<std::byte>(header), 40, deadline_us);
+  store(std::span<std::byte>(header), 48, clock_us);
+  seal_header(header);
+}
+
 void seal_header(std::span<std::byte, kHeaderBytes> header) {
   store(std::span<std::byte>(header), kHeaderCheckOffset, header_check(header));
 }

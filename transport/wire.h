@@ -235,6 +235,9 @@ runtime::Result<Message> decode(std::span<const std::span<const std::byte>> fram
 // check_view() find out whether it is what was sent.
 runtime::Result<Message> decode_deferred(std::span<const std::span<const std::byte>> frames);
 
+// Gives the header of an encoded infer another request id, deadline and clock.
+void restamp_infer(std::span<std::byte, kHeaderBytes> header, std::uint64_t request_id,
+                   std::uint64_t deadline_us, std::uint64_t clock_us);
 // Makes the header check fit the other 68 bytes.
 void seal_header(std::span<std::byte, kHeaderBytes> header);
 

@@ -130,7 +130,7 @@ TEST_CASE("after a change of model, no answer mixes the two") {
   CHECK(std::get<Reply>(first[0].body).probabilities == expected_probabilities(7));
   CHECK(second[0].envelope.model_hash == kOtherHash);
   CHECK(std::get<Reply>(second[0].body).probabilities == expected_probabilities(9));
-  CHECK(bench.counters.wrong_model == 2);
+  CHECK(bench.counters.refused_by_code[3] == 2);
   // An edge that has loaded the new file goes on in the same session.
   CHECK(bench.greet("old", kOtherHash));
 }
