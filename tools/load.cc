@@ -107,7 +107,7 @@ Status add_samples(const Flags& flags, const std::shared_ptr<const runtime::Mode
     request.types = input.types;
     if (flags.layer > 0) {
       if (Status status = engine.begin(input.ids, input.types); !status.ok()) return status;
-      engine.run_to(flags.layer);
+      if (Status status = engine.run_to(flags.layer); !status.ok()) return status;
       request.activation = engine.activation();
     }
     Result<std::size_t> added =

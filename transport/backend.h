@@ -1,4 +1,4 @@
-// What a server's worker runs requests on: an Engine, or a stand-in under test.
+// What a server's worker runs requests on: a BatchEngine, or a stand-in under test.
 // Thread rule: one Backend per worker thread.
 #pragma once
 
@@ -54,7 +54,8 @@ struct ServedModel {
   std::vector<std::unique_ptr<Backend>> backends;
 };
 
-// A single-threaded Engine over `model`.
-std::unique_ptr<Backend> make_engine_backend(std::shared_ptr<const runtime::Model> model);
+// A single-threaded engine over `model` for batches of up to `max_batch` requests.
+std::unique_ptr<Backend> make_engine_backend(std::shared_ptr<const runtime::Model> model,
+                                             std::size_t max_batch);
 
 }  // namespace splitee::transport

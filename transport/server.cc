@@ -273,7 +273,7 @@ Server::~Server() {
 Result<std::unique_ptr<Server>> Server::create(std::shared_ptr<const runtime::Model> model,
                                                const ServerOptions& options) {
   return create(
-      shape_of(*model), [&model] { return make_engine_backend(model); }, options);
+      shape_of(*model), [&] { return make_engine_backend(model, options.max_batch); }, options);
 }
 
 Result<std::unique_ptr<Server>> Server::create(const ModelShape& shape,
@@ -303,7 +303,8 @@ const ServerCounters& Server::counters() const {
 }
 
 Status Server::replace_model(std::shared_ptr<const runtime::Model> model) {
-  return replace_model(shape_of(*model), [&model] { return make_engine_backend(model); });
+  const std::size_t max_batch = impl_->options.max_batch;
+  return replace_model(shape_of(*model), [&] { return make_engine_backend(model, max_batch); });
 }
 
 Status Server::replace_model(const ModelShape& shape, const BackendFactory& factory) {
