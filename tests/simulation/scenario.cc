@@ -40,7 +40,7 @@ class Scenario {
     for (std::size_t i = 0; i < static_cast<std::size_t>(Fault::kCount); ++i) {
       if (world_.chance(0.5)) faults_.push_back(static_cast<Fault>(i));
     }
-    fault_interval_us_ = world_.between(50, 2'000) * kMs;
+    fault_interval_us_ = world_.between(20, 800) * kMs;
   }
 
   Report run() {
@@ -255,6 +255,11 @@ class Scenario {
   }
 
   void check_served() {
+    for (const auto& edge : edges_) edge->stop();
+    run_until(world_.now_us() + 3 * kSecond);
+    for (std::size_t i = 0; i < edges_.size(); ++i) {
+      world_.require(edges_[i]->done(), "every sample has its record", 10 + i);
+    }
     for (std::size_t round = 0; round < kProbes; ++round) {
       for (const auto& edge : edges_) edge->probe();
       run_until(world_.now_us() + 200 * kMs);
@@ -263,7 +268,8 @@ class Scenario {
     for (std::size_t i = 0; i < edges_.size(); ++i) {
       const EdgeTally& tally = edges_[i]->tally();
       world_.require(tally.probes == kProbes, "probes were sent", 10 + i);
-      world_.require(tally.probes_answered >= kProbes * 9 / 10,
+      // One may be told to say hello first: sessions of the intruder can have pushed its own out.
+      world_.require(tally.probes_answered >= kProbes - 1,
                      "I8: served again after all is healed (" + edges_[i]->problem() + ", " +
                          std::to_string(tally.probes_answered) + " answered)",
                      10 + i);

@@ -278,6 +278,7 @@ void SimEdge::collect() {
     in_flight_.erase(it);
     const OffloadOutcome& outcome = completion->outcome;
     world_.note("outcome", id_, completion->ticket, static_cast<std::uint64_t>(outcome.kind));
+    if (!outcome.reason.empty()) world_.note(outcome.reason, id_, completion->ticket);
     if (outcome.kind == OffloadOutcome::Kind::kReply) {
       take_reply(sample, outcome.reply);
     } else if (!sample.is_probe) {

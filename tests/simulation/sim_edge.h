@@ -45,7 +45,8 @@ class SimEdge : public Host {
   void save();
   // Sends a request of its own, past the policy: it must be answered when nothing is wrong.
   void probe();
-  bool available() const { return core_->available(); }
+  // Begins no more samples.
+  void stop() { options_.samples = next_sample_; }
   bool done() const { return next_sample_ == options_.samples && open_.empty(); }
   const EdgeTally& tally() const { return tally_; }
   const transport::ClientCounters& counters() const { return core_->counters(); }

@@ -1,6 +1,6 @@
 // Runs scenarios of the simulation, each from its seed.
 //   simulation_test [--seeds A..B] [--twice] [--verbose]
-// Default: seeds 1 to 300, each 20th twice, to see that it is replayed exactly. A broken promise is
+// Default: seeds 1 to 500, each 20th twice, to see that it is replayed exactly. A broken promise is
 // printed with its seed; --seeds N..N --verbose then shows what happened.
 #include <chrono>
 #include <cstdio>
@@ -15,7 +15,7 @@ using splitee::simulation::Report;
 using splitee::simulation::run_scenario;
 
 struct Flags {
-  std::uint64_t first = 1, last = 300;
+  std::uint64_t first = 1, last = 500;
   bool twice = false, verbose = false;
 };
 
