@@ -53,7 +53,7 @@ void run_model(std::shared_ptr<const Model> model) {
   const Encoding input = model->tokenizer().encode(
       "t5 t6", nullptr, std::min<std::size_t>(4, model->config().max_tokens));
   if (!engine.begin(input.ids, input.types).ok()) return;
-  engine.run_to(model->config().layers);
+  splitee::fuzz::require(engine.run_to(model->config().layers).ok());
   (void)engine.evaluate_exit(model->config().exit_layers.size() - 1);
 }
 
