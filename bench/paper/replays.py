@@ -36,7 +36,7 @@ class Replayer:
 
     def command(self, job):
         words = [self.splitee, "replay", "--trace", job.trace, "--policy", job.policy,
-                 "--alpha", str(job.alpha), "--lambda1", str(LAMBDA1), "--lambda2", str(LAMBDA2),
+                 "--alpha", f"{job.alpha:g}", "--lambda1", str(LAMBDA1), "--lambda2", str(LAMBDA2),
                  "--offload-cost", f"{job.offload * LAMBDA:.6g}", "--semantics", job.semantics,
                  "--runs", str(self.runs), "--seed", str(self.seed),
                  "--exploration", str(job.exploration), "--json"]
