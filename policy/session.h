@@ -49,7 +49,9 @@ class Session {
 
   // `options` are those that the policy was made with.
   Session(Policy& policy, const PolicyOptions& options)
-      : policy_(policy), layer_of_(options.layer_of), costs_(options.costs) {}
+      : policy_(policy), layer_of_(options.layer_of), costs_(options.costs) {
+    clear(trip_);
+  }
 
   // What samples cost from now on; to be told to the policy too.
   void set_costs(const CostModel& costs) { costs_ = costs; }
