@@ -86,11 +86,21 @@ void bench_matmul(benchmark::State& state, const Kernels& kernels, std::size_t m
   const Floats w = random_floats(n * k, 2);
   const Floats bias = random_floats(n, 3);
   const auto multiply = [&](const Kernels& target, const Floats& packed, Floats& c) {
-    target.matmul(a.data(), k, packed.data(), bias.data(), c.data(), n, m, n, k, 0, n);
+    target.f32.multiply({.a = a.data(),
+                         .a_stride_bytes = k * sizeof(float),
+                         .packed = packed.data(),
+                         .bias = bias.data(),
+                         .c = c.data(),
+                         .c_stride = n,
+                         .m = m,
+                         .n = n,
+                         .k = k,
+                         .n_begin = 0,
+                         .n_end = n});
   };
   const auto pack = [&](const Kernels& target) {
-    Floats packed(target.packed_size(n, k));
-    target.pack_rows(w.data(), 0, n, n, k, packed.data());
+    Floats packed(target.f32.packed_bytes(n, k) / sizeof(float));
+    target.f32.pack_rows(w.data(), nullptr, 0, n, n, k, packed.data());
     return packed;
   };
   const std::vector<Floats> weights(copies, pack(kernels));

@@ -1,9 +1,12 @@
 // Costs as measured: how long layers and exits take here, what the link takes and what the server
 // takes, turned into SplitEE's lambda and o (arXiv 2309.09195, section 3).
-// A mean layer with its exit costs lambda, in the unit of the CostModel given; so with l and e the
-// mean times of a layer and an exit here
-//   lambda1 = lambda * l / (l + e),  lambda2 = lambda * e / (l + e),
-//   o(i)    = lambda * weight * (link time + server time, sending from layer i) / (l + e).
+// An engine reads an exit before its layer is complete (runtime/engine.h): let e be the mean time
+// of an exit with as much of its layer as it needs, r that of the rest of the layer where the
+// sample goes on, and l that of a layer whose exit is not read. A layer with its exit, e + r, costs
+// lambda, in the unit of the CostModel given. Then
+//   lambda1 = lambda * l / (e + r),  lambda2 = lambda * (e + r - l) / (e + r),
+//   last_layer_spared = r / l,
+//   o(i) = lambda * weight * (link time + server time, sending from layer i) / (e + r).
 // `weight` is 1 where latency is the cost; for energy it is the power drawn while waiting over the
 // power drawn while computing. Means fade: the last hundred or so count.
 // Pure: no clock. Thread rule: one thread at a time.
@@ -34,9 +37,10 @@ class FadingMean {
 
 class LinkCosts {
  public:
-  // Work on the edge, microseconds for `count` layers or exits.
+  // Work on the edge, microseconds for `count` of them: l, e and r above.
   void add_layers(std::size_t count, double us) { layer_.add(static_cast<double>(count), us); }
   void add_exits(std::size_t count, double us) { exit_.add(static_cast<double>(count), us); }
+  void add_rests(std::size_t count, double us) { rest_.add(static_cast<double>(count), us); }
   // An answered request; `layers` were run by the server.
   void add_offload(std::int64_t sent_us, std::int64_t link_us, std::uint64_t bytes,
                    std::size_t layers, double server_us);
@@ -45,12 +49,11 @@ class LinkCosts {
     link_.add(sent_us, rtt_us, bytes);
   }
 
-  // Whether layers and the link were measured at all.
-  bool known() const {
-    return layer_.known() && exit_.known() && link_.known() && layer_us() + exit_us() > 0.0;
-  }
-  double layer_us() const { return layer_.value(); }
-  double exit_us() const { return exit_.value(); }
+  // Whether the costs of work here, and those of the link, were measured at all.
+  bool work_known() const { return exit_.known() && unit_us() > exit_.value(); }
+  bool known() const { return work_known() && link_.known(); }
+  // A layer with its exit: e + r. What was not measured is taken from the others.
+  double unit_us() const { return exit_.value() + rest_us(); }
   double server_layer_us() const { return server_layer_.value(); }
   const LinkEstimator& link() const { return link_; }
   // From sending `bytes` to the answer of a server that runs `layers`.
@@ -60,14 +63,16 @@ class LinkCosts {
 
   // What waiting `us` costs in units where a mean layer with its exit costs `lambda`.
   double waiting(double us, double lambda, double weight) const {
-    return lambda * weight * us / (layer_.value() + exit_.value());
+    return lambda * weight * us / unit_us();
   }
-  // Sets lambda1, lambda2, offload and offload_by_layer of `costs`, whose sum lambda stays.
+  // Sets everything but mu of `costs`; lambda1 + lambda2 stays what it is.
   // `offload_us`: expected per layer sent from, 0 .. layers. Requires known().
   void price(std::span<const double> offload_us, double weight, CostModel& costs) const;
 
  private:
-  FadingMean layer_, exit_, server_layer_;
+  double rest_us() const;
+
+  FadingMean layer_, exit_, rest_, server_layer_;
   LinkEstimator link_;
 };
 

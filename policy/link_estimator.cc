@@ -12,12 +12,13 @@ constexpr double kAnchorWeight = 2'000.0 * 2'000.0;
 constexpr double kUsualErrors = 4.0;   // beyond so many it is an outlier
 constexpr double kLeastError = 100.0;  // us; schedulers are no better
 constexpr std::size_t kChangeOutliers = 4;
+constexpr int kGoodBetween = 4;
 
 }  // namespace
 
 void LinkEstimator::add(std::int64_t sent_us, std::int64_t link_us, std::uint64_t bytes) {
   Point point{static_cast<double>(bytes), own_time(sent_us, link_us)};
-  if (known()) point.us = within_usual(point);
+  if (known() && predictable(point.bytes)) point.us = within_usual(point);
   learn(point);
 }
 
@@ -33,29 +34,38 @@ double LinkEstimator::own_time(std::int64_t sent_us, std::int64_t link_us) {
   return static_cast<double>(end_us - start_us);
 }
 
-// The time as it may count. After enough outliers in a row forgets what was before them.
+// Of sizes never seen before there is nothing to be far off from.
+bool LinkEstimator::predictable(double bytes) const {
+  const double apart = bytes - x_ / weight_;
+  return bandwidth_known_ || apart * apart < kAnchorWeight / 4.0;
+}
+
+// The time as it may count. After enough outliers forgets what was before them.
 double LinkEstimator::within_usual(const Point& point) {
   const double error = point.us - expected_us(point.bytes);
   const double limit = kUsualErrors * std::max(usual_error_us_, kLeastError);
   const double counted = std::clamp(error, -limit, limit);
   usual_error_us_ = kFade * usual_error_us_ + (1.0 - kFade) * std::abs(counted);
   if (counted == error) {
-    outliers_.clear();
+    if (++good_ >= kGoodBetween) outliers_.clear();
     return point.us;
   }
-  if (!outliers_.empty() &&
-      (outliers_.front().us > expected_us(outliers_.front().bytes)) != (error > 0)) {
-    outliers_.clear();
-  }
+  good_ = 0;
+  if (outliers_above_ != (error > 0)) outliers_.clear();
+  outliers_above_ = error > 0;
   outliers_.push_back(point);
   if (outliers_.size() < kChangeOutliers) return point.us - error + counted;
+  start_again();
+  return point.us;
+}
+
+void LinkEstimator::start_again() {
   weight_ = x_ = y_ = xx_ = xy_ = 0;
   bandwidth_known_ = false;
   ++changes_;
   outliers_.pop_back();
   for (const Point& outlier : outliers_) learn(outlier);
   outliers_.clear();
-  return point.us;
 }
 
 void LinkEstimator::learn(const Point& point) {

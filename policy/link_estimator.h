@@ -1,9 +1,8 @@
 // What the link to the server is like, from what requests took: an online fit of
 //   link time = round trip + bytes / bandwidth
 // by least squares over the recent requests (each counts 5 % less with every later one).
-//  - A time far off the prediction counts only as far as is usual; several in a row on the same
-//  side
-//    mean another link: then the older ones are forgotten.
+//  - A time far off the prediction counts only as far as is usual; several on the same side, with
+//    few good ones between them, mean another link: then the older ones are forgotten.
 //  - Requests of nearly one size say nothing about the bandwidth: it stays as last known.
 //  - Of requests that queued behind each other on the link only the own time counts: it begins when
 //    the one before was through.
@@ -36,7 +35,9 @@ class LinkEstimator {
   };
 
   double own_time(std::int64_t sent_us, std::int64_t link_us);
+  bool predictable(double bytes) const;
   double within_usual(const Point& point);
+  void start_again();
   void learn(const Point& point);
   void fit();
 
@@ -45,7 +46,9 @@ class LinkEstimator {
   double anchor_us_per_byte_ = 0.08;  // last known well
   bool bandwidth_known_ = false;
   double usual_error_us_ = 0;
-  std::vector<Point> outliers_;  // in a row, on the same side
+  std::vector<Point> outliers_;  // of late, on the same side
+  bool outliers_above_ = false;
+  int good_ = 0;  // since the last outlier
   bool any_end_ = false;
   std::int64_t last_end_us_ = 0;
   std::uint64_t changes_ = 0;

@@ -194,7 +194,7 @@ Status ModelLoader::load_linear(std::initializer_list<std::string> names, std::s
   linear.out = out;
   linear.in = in;
   linear.bias.resize(out);
-  linear.packed.resize(model_.kernels_->packed_size(out, in));
+  linear.packed.resize(model_.kernels_->f32.packed_bytes(out, in) / sizeof(float));
   std::size_t row = 0;
   for (const std::string& name : names) {
     if (Status s = load_share(name, row, rows, linear); !s.ok()) return s;
@@ -219,8 +219,8 @@ Status ModelLoader::load_share(const std::string& name, std::size_t row, std::si
     const std::size_t count = std::min(step, rows - done);
     const auto values = std::span(scratch_).first(count * linear.in);
     if (Status s = read_rows(**weight, *scales, done, values); !s.ok()) return s;
-    model_.kernels_->pack_rows(values.data(), row + done, count, linear.out, linear.in,
-                               linear.packed.data());
+    model_.kernels_->f32.pack_rows(values.data(), nullptr, row + done, count, linear.out, linear.in,
+                                   linear.packed.data());
   }
   return {};
 }

@@ -89,13 +89,15 @@ Status EdgeLoop::start(const Sample& sample) {
   const Session::Step step = session_.start(own.trip, state, network_);
   if (!network_.status().ok()) return network_.status();
   own.finished.record.edge_us = watch.elapsed_us();
-  add_work(own);
+  own.finished.edge_layers = network_.layer();
+  meter_.add_work(network_.work());
   ++started_;
   if (step == Session::Step::kSend) {
-    own.layer = network_.layer();
+    own.layer = network_.layer() > 0 ? engine_.ready_layer() : 0;
     own.activation.clear();
     if (own.layer > 0) {
-      own.activation.assign(engine_.activation().begin(), engine_.activation().end());
+      const std::span<const float> ready = engine_.ready_activation();
+      own.activation.assign(ready.begin(), ready.end());
     }
   }
   if (settings_.exits) evaluate_exits(own);
@@ -190,7 +192,8 @@ Status EdgeLoop::finish_here(Flight& own) {
   session_.finish(own.trip, std::nullopt, network_, cost);
   if (!network_.status().ok()) return network_.status();
   own.finished.record.edge_us += watch.elapsed_us();
-  add_work(own);
+  own.finished.edge_layers = network_.layer();
+  meter_.add_work(network_.work());
   complete(own, network_.class_index());
   return {};
 }
@@ -201,11 +204,6 @@ double EdgeLoop::offload_cost(const Flight& own) const {
   const Record& record = own.finished.record;
   return meter_.costs().waiting(static_cast<double>(record.link_us + record.server_us),
                                 costs_.lambda(), settings_.wait_weight);
-}
-
-void EdgeLoop::add_work(Flight& own) {
-  meter_.add_work(network_.work());
-  own.finished.edge_layers += network_.work().layers;
 }
 
 void EdgeLoop::complete(Flight& own, std::uint32_t class_index) {
@@ -243,7 +241,8 @@ void EdgeLoop::evaluate_exits(Flight& own) {
   // The sample went through the engine or would have: begin() takes it.
   if (!engine_.begin(own.input.ids, own.input.types).ok()) return;
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    engine_.run_to(layers[i]);
+    if (!engine_.run_to(layers[i]).ok()) return;
+    engine_.finish_layer();
     const std::span<const float> probabilities = engine_.evaluate_exit(i);
     record.exits[i].assign(probabilities.begin(), probabilities.end());
   }

@@ -78,7 +78,7 @@ class EdgeLoop {
   struct Flight {
     policy::Trip trip;
     runtime::Encoding input;
-    std::size_t layer = 0;          // where it was sent; 0: at the input
+    std::size_t layer = 0;          // last complete when it was sent; 0: none
     std::vector<float> activation;  // of that layer
     std::optional<transport::Client::Ticket> ticket;
     Stopwatch sent;  // since it was first sent
@@ -101,7 +101,6 @@ class EdgeLoop {
   bool send_again(Flight& flight, const transport::OffloadOutcome& outcome);
   runtime::Status finish_here(Flight& flight);
   double offload_cost(const Flight& flight) const;
-  void add_work(Flight& flight);
   void complete(Flight& flight, std::uint32_t class_index);
   void evaluate_exits(Flight& flight);
 

@@ -156,7 +156,7 @@ void add_measurements(Run& run, const EdgeLoop& loop) {
   Summary& summary = *run.summary;
   summary.set_costs(loop.costs());
   const policy::LinkCosts& costs = loop.meter().costs();
-  summary.layer_us = costs.layer_us();
+  summary.layer_us = costs.work_known() ? costs.unit_us() : 0.0;
   if (run.client == nullptr) return;
   summary.retries = run.client->counters().retries;
   if (!costs.link().known()) return;

@@ -16,8 +16,9 @@ constexpr double kWorthwhile = 0.9;
 }  // namespace
 
 void EdgeMeter::add_work(const Work& work) {
-  if (work.layers > 0) costs_.add_layers(work.layers, work.layers_us);
-  if (work.exits > 0) costs_.add_exits(work.exits, work.exits_us);
+  if (work.layers.count > 0) costs_.add_layers(work.layers.count, work.layers.us);
+  if (work.exits.count > 0) costs_.add_exits(work.exits.count, work.exits.us);
+  if (work.rests.count > 0) costs_.add_rests(work.rests.count, work.rests.us);
 }
 
 void EdgeMeter::add_reply(const transport::OffloadOutcome& outcome, std::size_t layer) {
@@ -64,8 +65,9 @@ void EdgeMeter::price(double wait_weight, policy::CostModel& costs) {
   if (!costs_.known() || !tokens_.known()) return;
   const auto tokens = static_cast<std::size_t>(std::lround(tokens_.value()));
   offload_us_.resize(layers_ + 1);
+  // The layer whose exit was read is not complete: the one before is what there is to send.
   for (std::size_t layer = 0; layer <= layers_; ++layer) {
-    offload_us_[layer] = best(layer, tokens).expected_us;
+    offload_us_[layer] = best(layer > 0 ? layer - 1 : 0, tokens).expected_us;
   }
   costs_.price(offload_us_, wait_weight, costs);
 }

@@ -9,7 +9,7 @@ namespace splitee::tools {
 
 void EdgeNetwork::start(const runtime::Encoding& input) {
   input_ = &input;
-  begun_ = false;
+  begun_ = exit_read_ = false;
   work_ = {};
   status_ = {};
 }
@@ -24,14 +24,29 @@ void EdgeNetwork::resume(const runtime::Encoding& input, std::size_t layer,
 
 // Runs the body, and waits for the rest of the time it is to take.
 template <class Body>
-double EdgeNetwork::timed(const Body& body) {
+void EdgeNetwork::add(Tally& tally, const Body& body) {
   const Stopwatch watch;
   body();
   if (slowdown_ > 1.0) {
     const double rest_us = watch.elapsed_exact_us() * (slowdown_ - 1.0);
     std::this_thread::sleep_for(std::chrono::duration<double, std::micro>(rest_us));
   }
-  return watch.elapsed_exact_us();
+  ++tally.count;
+  tally.us += watch.elapsed_exact_us();
+}
+
+// The engine computes a layer when the next one is asked for, or an exit of it.
+void EdgeNetwork::run_to(std::size_t last) {
+  while (status_.ok() && engine_.layer() < last) {
+    const auto step = [&] { status_ = engine_.run_to(engine_.layer() + 1); };
+    if (engine_.ready_layer() == engine_.layer()) {
+      step();  // nothing is computed yet
+    } else {
+      add(exit_read_ ? work_.rests : work_.layers, step);
+    }
+    exit_read_ = false;
+    if (client_ != nullptr) client_->ready();
+  }
 }
 
 policy::ExitReading EdgeNetwork::evaluate(std::size_t arm) {
@@ -40,15 +55,11 @@ policy::ExitReading EdgeNetwork::evaluate(std::size_t arm) {
     begun_ = status_.ok();
   }
   if (!begun_) return {};
-  const std::size_t last = engine_.model().config().exit_layers[arm];
-  while (engine_.layer() < last) {
-    work_.layers_us += timed([&] { engine_.run_to(engine_.layer() + 1); });
-    ++work_.layers;
-    if (client_ != nullptr) client_->ready();
-  }
+  run_to(engine_.model().config().exit_layers[arm]);
+  if (!status_.ok()) return {};
   policy::ExitReading reading;
-  work_.exits_us += timed([&] { reading = policy::read_exit(engine_.evaluate_exit(arm)); });
-  ++work_.exits;
+  add(work_.exits, [&] { reading = policy::read_exit(engine_.evaluate_exit(arm)); });
+  exit_read_ = true;
   class_index_ = static_cast<std::uint32_t>(reading.prediction);
   return reading;
 }

@@ -13,10 +13,17 @@
 
 namespace splitee::tools {
 
-// Work on the edge since the sample was started or taken up again.
+struct Tally {
+  std::size_t count = 0;
+  double us = 0;
+};
+
+// Work on the edge since the sample was started or taken up again. An exit that is read before its
+// layer is complete includes that layer for the first token (runtime/engine.h).
 struct Work {
-  std::size_t layers = 0, exits = 0;
-  double layers_us = 0, exits_us = 0;
+  Tally layers;  // computed in one go
+  Tally exits;   // with their layer for the first token
+  Tally rests;   // of layers whose exit was read
 };
 
 class EdgeNetwork {
@@ -37,20 +44,22 @@ class EdgeNetwork {
   // Of the exit last evaluated.
   std::uint32_t class_index() const { return class_index_; }
   const Work& work() const { return work_; }
-  // Layers run on this sample, here, all told.
+  // Of the sample at hand: the layer reached.
   std::size_t layer() const { return begun_ ? engine_.layer() : 0; }
   // Not ok if the engine refused the sample: its answer means nothing then.
   const runtime::Status& status() const { return status_; }
 
  private:
   template <class Body>
-  double timed(const Body& body);
+  void add(Tally& tally, const Body& body);
+  void run_to(std::size_t last);
 
   runtime::Engine& engine_;
   transport::Client* client_;
   double slowdown_;
   const runtime::Encoding* input_ = nullptr;
   bool begun_ = false;
+  bool exit_read_ = false;  // of the layer reached
   std::uint32_t class_index_ = 0;
   Work work_;
   runtime::Status status_;

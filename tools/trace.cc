@@ -86,12 +86,14 @@ Result<std::string> trace_row(runtime::Engine& engine, const Sample& sample) {
   if (sample.text2) text2 = *sample.text2;
   const runtime::Encoding input = model.tokenizer().encode(
       sample.text, sample.text2 ? &text2 : nullptr, model.config().max_tokens);
-  const Status status = engine.begin(input.ids, input.types);
+  Status status = engine.begin(input.ids, input.types);
   if (!status.ok()) return status;
   std::vector<ClassNumber> predictions;
   std::vector<float> confidences;
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    engine.run_to(layers[i]);
+    status = engine.run_to(layers[i]);
+    if (!status.ok()) return status;
+    engine.finish_layer();
     const policy::ExitReading reading = policy::read_exit(engine.evaluate_exit(i));
     predictions.push_back(static_cast<ClassNumber>(reading.prediction));
     confidences.push_back(reading.confidence);

@@ -10,12 +10,13 @@ class EngineBackend : public Backend {
   explicit EngineBackend(std::shared_ptr<const runtime::Model> model) : engine_(std::move(model)) {}
 
   runtime::Result<std::vector<float>> run(const BackendRequest& request) override {
-    const runtime::Status status =
+    runtime::Status status =
         request.layer == 0 ? engine_.begin(request.ids, request.types)
                            : engine_.resume(request.layer, request.tokens, request.activation);
     if (!status.ok()) return status;
     const runtime::ModelConfig& config = engine_.model().config();
-    engine_.run_to(config.layers);
+    status = engine_.run_to(config.layers);
+    if (!status.ok()) return status;
     const std::span<const float> probabilities =
         engine_.evaluate_exit(config.exit_layers.size() - 1);
     return std::vector<float>(probabilities.begin(), probabilities.end());

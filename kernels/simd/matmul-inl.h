@@ -9,6 +9,8 @@
 
 #include <utility>
 
+#include "kernels/kernels.h"
+#include "kernels/simd/elements-inl.h"
 #include "kernels/simd/vector-inl.h"
 
 namespace splitee::kernels {
@@ -213,10 +215,32 @@ void pack(const float* w, std::size_t w_stride, std::size_t row, std::size_t row
   }
 }
 
+// --- as entries of the table (kernels.h, Matmul) ------------------------------------------------
+std::size_t f32_prepared_bytes(std::size_t k) {
+  return (k * sizeof(float) + 63) / 64 * 64;
+}
+
 template <class T>
-void pack_rows(const float* w, std::size_t row, std::size_t rows, std::size_t n, std::size_t k,
-               float* packed) {
-  pack<T>(w, k, row, rows, n, k, packed);
+std::size_t f32_packed_bytes(std::size_t n, std::size_t k) {
+  return packed_size<T>(n, k) * sizeof(float);
+}
+
+template <class T>
+void f32_pack_rows(const void* w, const float*, std::size_t row, std::size_t rows, std::size_t n,
+                   std::size_t k, void* packed) {
+  pack<T>(static_cast<const float*>(w), k, row, rows, n, k, static_cast<float*>(packed));
+}
+
+template <class T>
+void f32_multiply(const MatmulArgs& args) {
+  matmul<T>(static_cast<const float*>(args.a), args.a_stride_bytes / sizeof(float),
+            static_cast<const float*>(args.packed), args.bias, args.c, args.c_stride, args.m,
+            args.n, args.k, args.n_begin, args.n_end);
+  if (args.epilogue != Epilogue::kGelu) return;
+  for (std::size_t r = 0; r < args.m; ++r) {
+    for_each<typename T::V, gelu_vector<typename T::V>>(args.c + r * args.c_stride + args.n_begin,
+                                                        args.n_end - args.n_begin);
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The SIMD kernels of one target. Compiled once per target, with that target's machine flags and
 // SPLITEE_TARGET_<NAME>; everything here and in the bodies is in an anonymous namespace, so that
 // one function is all that the library exports.
+#include "kernels/scalar_matmul-inl.h"
 #include "kernels/simd/attention-inl.h"
 #include "kernels/simd/elements-inl.h"
 #include "kernels/simd/matmul-inl.h"
@@ -32,10 +33,14 @@ using V = MatmulTile::V;
 
 constexpr Kernels kKernels = {
     .target = kName,
-    .packed_size = packed_size<MatmulTile>,
-    .pack_rows = pack_rows<MatmulTile>,
-    .matmul = matmul<MatmulTile>,
-    .matmul_columns = MatmulTile::kColumns,
+    .f32 = {.columns = MatmulTile::kColumns,
+            .prepared_bytes = f32_prepared_bytes,
+            .prepare = nullptr,
+            .packed_bytes = f32_packed_bytes<MatmulTile>,
+            .pack_rows = f32_pack_rows<MatmulTile>,
+            .multiply = f32_multiply<MatmulTile>},
+    .bf16 = scalar::matmul<scalar::Bf16>(scalar::prepare_bf16),
+    .i8 = scalar::matmul<scalar::I8>(scalar::prepare_i8),
     .attention_scratch = attention_scratch<MatmulTile>,
     .attention = attention<MatmulTile>,
     .softmax = softmax<V>,

@@ -86,13 +86,17 @@ std::vector<Sample> samples(const ModelConfig& config) {
   return all;
 }
 
+std::vector<float> copy_of(std::span<const float> values) {
+  return {values.begin(), values.end()};
+}
+
 // Every exit's probabilities one after the other, from the layer that the engine has reached.
 std::vector<float> remaining_exits(Engine& engine) {
   const ModelConfig& config = engine.model().config();
   std::vector<float> all;
   for (std::size_t i = 0; i < config.exit_layers.size(); ++i) {
     if (config.exit_layers[i] < engine.layer()) continue;
-    engine.run_to(config.exit_layers[i]);
+    REQUIRE(engine.run_to(config.exit_layers[i]).ok());
     const auto probabilities = engine.evaluate_exit(i);
     all.insert(all.end(), probabilities.begin(), probabilities.end());
   }
@@ -153,7 +157,7 @@ TEST_CASE("Engine: split at every layer and resumed by another engine, the same 
           CAPTURE(std::string(target->target));
           CAPTURE(layer);
           REQUIRE(edge.begin(sample.ids, sample.types).ok());
-          edge.run_to(layer);
+          REQUIRE(edge.run_to(layer).ok());
           REQUIRE(edge.layer() == layer);
           const auto view = edge.activation();
           CHECK(view.size() == sample.ids.size() * shape.hidden);
@@ -165,6 +169,61 @@ TEST_CASE("Engine: split at every layer and resumed by another engine, the same 
           CHECK(found == std::vector<float>(expected.end() - static_cast<long>(found.size()),
                                             expected.end()));
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("Engine: exits read before and after their layer is finished, the same bits") {
+  for (const auto* target : targets()) {
+    for (const ModelShape& shape : kShapes) {
+      const auto model = load(shape, *target);
+      Engine eager(model), lazy(model, 2);
+      for (const Sample& sample : samples(model->config())) {
+        REQUIRE(eager.begin(sample.ids, sample.types).ok());
+        REQUIRE(lazy.begin(sample.ids, sample.types).ok());
+        for (std::size_t exit = 0; exit < shape.exit_layers.size(); ++exit) {
+          CAPTURE(std::string(target->target));
+          CAPTURE(shape.hidden);
+          CAPTURE(sample.ids.size());
+          CAPTURE(exit);
+          const std::size_t layer = shape.exit_layers[exit];
+          REQUIRE(eager.run_to(layer).ok());
+          eager.finish_layer();
+          CHECK(eager.ready_layer() == layer);
+          REQUIRE(lazy.run_to(layer).ok());
+          CHECK(lazy.layer() == layer);
+          const auto expected = copy_of(eager.evaluate_exit(exit));
+          CHECK(copy_of(lazy.evaluate_exit(exit)) == expected);
+          CHECK(lazy.ready_layer() == layer - 1);
+          CHECK(copy_of(lazy.evaluate_exit(exit)) == expected);
+          if (exit % 2 == 0) continue;
+          CHECK(copy_of(lazy.activation()) == copy_of(eager.activation()));
+          CHECK(copy_of(lazy.evaluate_exit(exit)) == expected);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("Engine: resumed from what is ready when an exit was read, the same bits") {
+  const ModelShape& shape = kShapes[3];
+  const auto model = load(shape, *targets().front());
+  for (const Sample& sample : samples(model->config())) {
+    Engine edge(model), server(model);
+    const std::vector<float> expected = all_exits(edge, sample);
+    REQUIRE(edge.begin(sample.ids, sample.types).ok());
+    for (std::size_t exit = 0; exit < 4; ++exit) {
+      REQUIRE(edge.run_to(exit + 1).ok());
+      edge.evaluate_exit(exit);
+      REQUIRE(edge.ready_layer() == exit);
+      REQUIRE(server.resume(exit, sample.ids.size(), edge.ready_activation()).ok());
+      const std::vector<float> found = remaining_exits(server);
+      CHECK(found ==
+            std::vector<float>(expected.end() - static_cast<long>(found.size()), expected.end()));
+      // The server may resume from its own view, too.
+      if (exit == 2) {
+        REQUIRE(edge.resume(exit, sample.ids.size(), edge.ready_activation()).ok());
       }
     }
   }

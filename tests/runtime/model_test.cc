@@ -32,7 +32,7 @@ std::vector<float> answer(const std::shared_ptr<const Model>& model) {
   Engine engine(model);
   REQUIRE(
       engine.begin(std::vector<std::int32_t>{2, 7, 3}, std::vector<std::int32_t>{0, 1, 0}).ok());
-  engine.run_to(model->config().layers);
+  REQUIRE(engine.run_to(model->config().layers).ok());
   const auto probabilities = engine.evaluate_exit(model->config().exit_layers.size() - 1);
   return {probabilities.begin(), probabilities.end()};
 }
