@@ -17,19 +17,27 @@ void LinkCosts::add_offload(std::int64_t sent_us, std::int64_t link_us, std::uin
   if (layers > 0) server_layer_.add(count, server_us);
 }
 
-double LinkCosts::rest_us() const {
-  if (rest_.known() || !layer_.known()) return rest_.value();
-  return std::max(0.0, layer_.value() - exit_.value());
+void LinkCosts::add_work(Part part, std::size_t count, double us) {
+  if (count == 0) return;
+  FadingMean& mean = part == Part::kLayer  ? layer_
+                     : part == Part::kHead ? head_
+                     : part == Part::kExit ? exit_
+                                           : rest_;
+  mean.add(static_cast<double>(count), us);
+}
+
+// Where no layer was computed in one go: from the two parts of others.
+double LinkCosts::layer_us() const {
+  if (layer_.known() || !rest_.known()) return layer_.value();
+  return exit_.value() + rest_.value();
 }
 
 void LinkCosts::price(std::span<const double> offload_us, double weight, CostModel& costs) const {
   SPLITEE_CHECK(known() && !offload_us.empty());
   const double lambda = costs.lambda();
-  const double unit = unit_us();
-  const double layer_us = layer_.known() ? std::min(layer_.value(), unit) : unit;
-  costs.lambda1 = lambda * layer_us / unit;
-  costs.lambda2 = lambda - costs.lambda1;
-  costs.last_layer_spared = std::min(1.0, rest_us() / layer_us);
+  costs.lambda2 = lambda * head_.value() / unit_us();
+  costs.lambda1 = lambda - costs.lambda2;
+  costs.last_layer_spared = std::clamp((unit_us() - exit_.value()) / layer_us(), 0.0, 1.0);
   costs.offload_by_layer.resize(offload_us.size());
   for (std::size_t layer = 0; layer < offload_us.size(); ++layer) {
     costs.offload_by_layer[layer] = waiting(offload_us[layer], lambda, weight);

@@ -1,12 +1,12 @@
 // Costs as measured: how long layers and exits take here, what the link takes and what the server
 // takes, turned into SplitEE's lambda and o (arXiv 2309.09195, section 3).
-// An engine reads an exit before its layer is complete (runtime/engine.h): let e be the mean time
-// of an exit with as much of its layer as it needs, r that of the rest of the layer where the
-// sample goes on, and l that of a layer whose exit is not read. A layer with its exit, e + r, costs
-// lambda, in the unit of the CostModel given. Then
-//   lambda1 = lambda * l / (e + r),  lambda2 = lambda * (e + r - l) / (e + r),
-//   last_layer_spared = r / l,
-//   o(i) = lambda * weight * (link time + server time, sending from layer i) / (e + r).
+// An engine reads the last exit of a sample before that layer is complete (runtime/engine.h). With
+// l the mean time of a layer, h that of an exit's head, and e that of a last exit with as much of
+// its layer as it needs, a layer with its exit, l + h, costs lambda in the unit of the CostModel
+// given:
+//   lambda1 = lambda * l / (l + h),  lambda2 = lambda * h / (l + h),
+//   last_layer_spared = (l + h - e) / l,
+//   o(i) = lambda * weight * (link time + server time, sending from layer i) / (l + h).
 // `weight` is 1 where latency is the cost; for energy it is the power drawn while waiting over the
 // power drawn while computing. Means fade: the last hundred or so count.
 // Pure: no clock. Thread rule: one thread at a time.
@@ -37,10 +37,9 @@ class FadingMean {
 
 class LinkCosts {
  public:
-  // Work on the edge, microseconds for `count` of them: l, e and r above.
-  void add_layers(std::size_t count, double us) { layer_.add(static_cast<double>(count), us); }
-  void add_exits(std::size_t count, double us) { exit_.add(static_cast<double>(count), us); }
-  void add_rests(std::size_t count, double us) { rest_.add(static_cast<double>(count), us); }
+  // Work on the edge. kRest: of a layer, after kExit was read where the sample went on after all.
+  enum class Part { kLayer, kHead, kExit, kRest };
+  void add_work(Part part, std::size_t count, double us);
   // An answered request; `layers` were run by the server.
   void add_offload(std::int64_t sent_us, std::int64_t link_us, std::uint64_t bytes,
                    std::size_t layers, double server_us);
@@ -49,11 +48,11 @@ class LinkCosts {
     link_.add(sent_us, rtt_us, bytes);
   }
 
-  // Whether the costs of work here, and those of the link, were measured at all.
-  bool work_known() const { return exit_.known() && unit_us() > exit_.value(); }
+  // Whether the times of work here, and of the link, were measured at all.
+  bool work_known() const { return exit_.known() && layer_us() > 0.0; }
   bool known() const { return work_known() && link_.known(); }
-  // A layer with its exit: e + r. What was not measured is taken from the others.
-  double unit_us() const { return exit_.value() + rest_us(); }
+  // A layer with its exit: l + h.
+  double unit_us() const { return layer_us() + head_.value(); }
   double server_layer_us() const { return server_layer_.value(); }
   const LinkEstimator& link() const { return link_; }
   // From sending `bytes` to the answer of a server that runs `layers`.
@@ -70,9 +69,9 @@ class LinkCosts {
   void price(std::span<const double> offload_us, double weight, CostModel& costs) const;
 
  private:
-  double rest_us() const;
+  double layer_us() const;
 
-  FadingMean layer_, exit_, rest_, server_layer_;
+  FadingMean layer_, head_, exit_, rest_, server_layer_;
   LinkEstimator link_;
 };
 

@@ -14,6 +14,8 @@
 //
 // Network, by duck typing:
 //   ExitReading evaluate(std::size_t arm);            runs on to the arm's layer, reads its exit
+//   void will_go_on();                                optional: the exit evaluated next does not
+//                                                     end the sample
 //   std::optional<float> offload(std::size_t arm);    for run() only: confidence of the server's
 //                                                     answer, or nothing if the link failed; arm
 //                                                     may be kOffloadAtOnce
@@ -134,6 +136,9 @@ class Session {
   Step walk(Trip& trip, Network& network) {
     const Plan& plan = trip.outcome.plan;
     for (std::size_t arm = plan.every_exit ? 0 : plan.arm;; ++arm) {
+      if constexpr (requires { network.will_go_on(); }) {
+        if (arm != plan.arm && !plan.may_end_early) network.will_go_on();
+      }
       const ExitReading reading = evaluate(trip, arm, network);
       const Action action = policy_.decide(plan, arm, reading);
       if (action == Action::kExit) return answer_at(trip, arm, reading.confidence);

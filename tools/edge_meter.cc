@@ -16,9 +16,10 @@ constexpr double kWorthwhile = 0.9;
 }  // namespace
 
 void EdgeMeter::add_work(const Work& work) {
-  if (work.layers.count > 0) costs_.add_layers(work.layers.count, work.layers.us);
-  if (work.exits.count > 0) costs_.add_exits(work.exits.count, work.exits.us);
-  if (work.rests.count > 0) costs_.add_rests(work.rests.count, work.rests.us);
+  costs_.add_work(policy::LinkCosts::Part::kLayer, work.layers.count, work.layers.us);
+  costs_.add_work(policy::LinkCosts::Part::kHead, work.heads.count, work.heads.us);
+  costs_.add_work(policy::LinkCosts::Part::kExit, work.exits.count, work.exits.us);
+  costs_.add_work(policy::LinkCosts::Part::kRest, work.rests.count, work.rests.us);
 }
 
 void EdgeMeter::add_reply(const transport::OffloadOutcome& outcome, std::size_t layer) {

@@ -9,7 +9,7 @@ namespace splitee::tools {
 
 void EdgeNetwork::start(const runtime::Encoding& input) {
   input_ = &input;
-  begun_ = exit_read_ = false;
+  begun_ = exit_read_ = goes_on_ = false;
   work_ = {};
   status_ = {};
 }
@@ -58,8 +58,12 @@ policy::ExitReading EdgeNetwork::evaluate(std::size_t arm) {
   run_to(engine_.model().config().exit_layers[arm]);
   if (!status_.ok()) return {};
   policy::ExitReading reading;
-  add(work_.exits, [&] { reading = policy::read_exit(engine_.evaluate_exit(arm)); });
-  exit_read_ = true;
+  if (goes_on_) add(work_.layers, [&] { engine_.finish_layer(); });
+  goes_on_ = false;
+  const bool complete = engine_.ready_layer() == engine_.layer();
+  add(complete ? work_.heads : work_.exits,
+      [&] { reading = policy::read_exit(engine_.evaluate_exit(arm)); });
+  exit_read_ = !complete;
   class_index_ = static_cast<std::uint32_t>(reading.prediction);
   return reading;
 }

@@ -22,8 +22,9 @@ struct Tally {
 // layer is complete includes that layer for the first token (runtime/engine.h).
 struct Work {
   Tally layers;  // computed in one go
+  Tally heads;   // exits of complete layers
   Tally exits;   // with their layer for the first token
-  Tally rests;   // of layers whose exit was read
+  Tally rests;   // of layers whose exit was read so
 };
 
 class EdgeNetwork {
@@ -40,6 +41,7 @@ class EdgeNetwork {
 
   // What policy::Session asks of a network.
   policy::ExitReading evaluate(std::size_t arm);
+  void will_go_on() { goes_on_ = true; }
 
   // Of the exit last evaluated.
   std::uint32_t class_index() const { return class_index_; }
@@ -59,7 +61,8 @@ class EdgeNetwork {
   double slowdown_;
   const runtime::Encoding* input_ = nullptr;
   bool begun_ = false;
-  bool exit_read_ = false;  // of the layer reached
+  bool goes_on_ = false;    // beyond the exit evaluated next
+  bool exit_read_ = false;  // of the layer reached, before it was complete
   std::uint32_t class_index_ = 0;
   Work work_;
   runtime::Status status_;

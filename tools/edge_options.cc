@@ -178,6 +178,7 @@ Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
   result.alpha = options.alpha.value_or(config.alpha > 0 ? config.alpha : kDefaultAlpha);
   result.exploration = options.exploration;
   result.seed = options.seed;
+  result.at_once_arm = live_costs(options) && !options.servers.empty();
   if (options.policy == "fixed") {
     const auto& layers = config.exit_layers;
     const auto found = std::find(layers.begin(), layers.end(), *options.split);

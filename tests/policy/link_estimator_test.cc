@@ -143,9 +143,10 @@ TEST_CASE("strange times do no harm") {
 TEST_CASE("measured times become lambda and o") {
   LinkCosts costs;
   CHECK_FALSE(costs.known());
-  costs.add_exits(4, 1'600.0);  // 400 us an exit with its part of a layer
+  using Part = LinkCosts::Part;
+  costs.add_work(Part::kExit, 4, 1'600.0);  // 400 us an exit with its part of a layer
   CHECK_FALSE(costs.work_known());
-  costs.add_rests(2, 1'200.0);  // 600 us the rest
+  costs.add_work(Part::kRest, 2, 1'200.0);  // 600 us the rest
   CHECK(costs.work_known());
   CHECK(costs.unit_us() == doctest::Approx(1'000.0));
   CHECK_FALSE(costs.known());
@@ -160,7 +161,8 @@ TEST_CASE("measured times become lambda and o") {
   costs.price(offload_us, 1.0, model);
   CHECK(model.lambda1 == doctest::Approx(0.1));
   CHECK(model.cost(3, 1, false) == doctest::Approx(0.24));  // 2 layers and an exit
-  costs.add_layers(10, 8'000.0);                            // 800 us a layer without its exit
+  costs.add_work(Part::kLayer, 10, 8'000.0);
+  costs.add_work(Part::kHead, 10, 2'000.0);  // 800 us a layer, 200 us a head
   costs.price(offload_us, 1.0, model);
   CHECK(model.lambda1 == doctest::Approx(0.08));
   CHECK(model.lambda2 == doctest::Approx(0.02));
