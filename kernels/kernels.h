@@ -2,7 +2,8 @@
 // instruction set). The table is chosen once, at start; nothing is chosen per call.
 //
 // Thread rule: tables are immutable; every function is re-entrant and keeps no state.
-// Ownership: nothing is allocated; all buffers are the caller's. No alignment is asked for.
+// Ownership: nothing is allocated; all buffers are the caller's. No alignment is asked for but that
+// of the type named; packed weights and prepared rows are fastest at multiples of 64 bytes.
 // Errors: none; sizes are preconditions (checked where model and input are loaded).
 // Shapes are "(rows, cols)", row major; a stride is the distance between rows, in elements.
 #pragma once
@@ -14,25 +15,72 @@
 
 namespace splitee::kernels {
 
+// What a matmul does with a result before it writes it.
+enum class Epilogue { kNone, kGelu };
+
+// C = epilogue(A W^T + bias) for columns [n_begin, n_end) of C. A (m, k), W (n, k) as PyTorch's
+// Linear stores it, bias (n) or null, C (m, n).
+struct MatmulArgs {
+  // f32: the rows of floats themselves, any stride. Else rows that `prepare` made,
+  // prepared_bytes(k) apart.
+  const void* a;
+  std::size_t a_stride_bytes;
+  const void* packed;
+  const float* bias;
+  float* c;
+  std::size_t c_stride;
+  std::size_t m, n, k;
+  // n_begin is a multiple of Matmul::columns, so that threads can share one product.
+  std::size_t n_begin, n_end;
+  Epilogue epilogue = Epilogue::kNone;
+};
+
+// A matrix product in one arithmetic. Every element of C is the same sequence of operations
+// whatever the split of the columns and the rows beside it.
+//
+// f32   W float. Sums in float32.
+// bf16  W bfloat16 (std::uint16_t), A rounded to bfloat16, to nearest even; sums in float32 of
+//       products that are exact, in an order that depends on the target. Subnormal products may
+//       count as zero.
+// i8    W std::int8_t times a scale per row. Each row of A is quantised when it is prepared:
+//       scale_a = max|a| / 127, q = a * (127 / max|a|) rounded to nearest even, so |q| <= 127. A
+//       row with max|a| < 1e-30 counts as zeros; one with a NaN or infinity gives NaN in all of its
+//       results. The sum over k of q * w is exact for k <= 131072; then
+//       ((float(sum) * scale_w) * scale_a) + bias, each step rounded: the same bits on every
+//       target (not those of Epilogue::kGelu).
+struct Matmul {
+  // Columns of a panel: the grain at which a product can be shared out.
+  std::size_t columns;
+
+  // Bytes of one prepared row of A, a multiple of 64.
+  std::size_t (*prepared_bytes)(std::size_t k);
+  // Rows a (rows, k) to prepared rows, prepared_bytes(k) apart. A prepared row stands for itself
+  // alone, so rows can be prepared by several threads, or one by one where they are produced, while
+  // they are in the cache (after layer_norm, attention, the product before). Null for f32.
+  void (*prepare)(const float* a, std::size_t a_stride, std::size_t rows, std::size_t k,
+                  void* prepared);
+
+  // W is packed once, at load; the packed form belongs to this target and arithmetic alone and may
+  // be copied and moved as bytes.
+  std::size_t (*packed_bytes)(std::size_t n, std::size_t k);
+  // Packs rows [row, row + rows) of W (n, k), given as `w` (rows, k) in the stored type, so that a
+  // caller can convert a few rows at a time. Rows may come in any order, and disjoint ranges from
+  // several threads where they start at multiples of `columns`. scales (rows): i8 alone.
+  void (*pack_rows)(const void* w, const float* scales, std::size_t row, std::size_t rows,
+                    std::size_t n, std::size_t k, void* packed);
+
+  void (*multiply)(const MatmulArgs& args);
+};
+
 struct Kernels {
-  // Word used for the target everywhere: scalar, sse4.2, avx2, avx512, neon.
+  // Word used for the target everywhere: scalar, sse4.2, avx2, avx512, avx512vnni, avx512bf16 (with
+  // VNNI), neon, neon-dotprod.
   const char* target;
 
-  // --- fp32 matmul: C = A W^T + bias --------------------------------------------------------
-  // A (M, K), W (N, K) as PyTorch's Linear stores it, bias (N) or null, C (M, N).
-  // W is packed once at load; the packed form belongs to this target alone.
-  // Elements (floats) of the packed form of an (n, k) matrix.
-  std::size_t (*packed_size)(std::size_t n, std::size_t k);
-  // Packs rows [row, row + rows) of W (n, k), given as `w` (rows, k), so that a caller can
-  // dequantise a few rows at a time. Rows may come in any order.
-  void (*pack_rows)(const float* w, std::size_t row, std::size_t rows, std::size_t n, std::size_t k,
-                    float* packed);
-  // Computes columns [n_begin, n_end) of C; n_begin is a multiple of `matmul_columns`, so that
-  // threads can share one product. Same result for any split.
-  void (*matmul)(const float* a, std::size_t a_stride, const float* packed, const float* bias,
-                 float* c, std::size_t c_stride, std::size_t m, std::size_t n, std::size_t k,
-                 std::size_t n_begin, std::size_t n_end);
-  std::size_t matmul_columns;
+  // --- matmul, by the type of the weights ----------------------------------------------------
+  Matmul f32;
+  Matmul bf16;
+  Matmul i8;
 
   // --- attention (Vaswani et al. 2017, eq. 1), one sample, no mask ---------------------------
   // For heads [head_begin, head_end): out = softmax(q k^T / sqrt(head_size)) v.

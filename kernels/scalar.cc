@@ -3,52 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/scalar_matmul-inl.h"
 #include "kernels/targets.h"
 
 namespace splitee::kernels {
 namespace {
-
-// Packed W: panels of kColumns rows of W, each panel (k, kColumns), the last one padded with zeros.
-constexpr std::size_t kColumns = 8;
-
-std::size_t packed_size(std::size_t n, std::size_t k) {
-  return (n + kColumns - 1) / kColumns * kColumns * k;
-}
-
-void pack_rows(const float* w, std::size_t row, std::size_t rows, std::size_t n, std::size_t k,
-               float* packed) {
-  for (std::size_t r = 0; r < rows; ++r) {
-    const std::size_t column = row + r;
-    float* panel = packed + column / kColumns * kColumns * k;
-    for (std::size_t i = 0; i < k; ++i) panel[i * kColumns + column % kColumns] = w[r * k + i];
-  }
-  if (row + rows < n || n % kColumns == 0) return;
-  float* last = packed + n / kColumns * kColumns * k;
-  for (std::size_t i = 0; i < k; ++i) {
-    std::fill(last + i * kColumns + n % kColumns, last + (i + 1) * kColumns, 0.0f);
-  }
-}
-
-void matmul(const float* a, std::size_t a_stride, const float* packed, const float* bias, float* c,
-            std::size_t c_stride, std::size_t m, std::size_t n, std::size_t k, std::size_t n_begin,
-            std::size_t n_end) {
-  (void)n;
-  for (std::size_t column = n_begin; column < n_end; column += kColumns) {
-    const float* panel = packed + column * k;
-    const std::size_t columns = std::min(kColumns, n_end - column);
-    for (std::size_t row = 0; row < m; ++row) {
-      float sums[kColumns] = {};
-      for (std::size_t i = 0; i < k; ++i) {
-        for (std::size_t j = 0; j < kColumns; ++j) {
-          sums[j] += a[row * a_stride + i] * panel[i * kColumns + j];
-        }
-      }
-      for (std::size_t j = 0; j < columns; ++j) {
-        c[row * c_stride + column + j] = bias == nullptr ? sums[j] : sums[j] + bias[column + j];
-      }
-    }
-  }
-}
 
 void softmax(float* x, std::size_t stride, std::size_t rows, std::size_t cols) {
   if (cols == 0) return;
@@ -117,8 +76,7 @@ void layer_norm(const float* x, std::size_t x_stride, const float* residual,
 }
 
 void gelu(float* x, std::size_t n) {
-  constexpr float kSqrtHalf = 0.70710678118654752f;
-  for (std::size_t i = 0; i < n; ++i) x[i] = x[i] * 0.5f * (1.0f + std::erf(x[i] * kSqrtHalf));
+  for (std::size_t i = 0; i < n; ++i) x[i] = scalar::gelu_value(x[i]);
 }
 
 void tanh_all(float* x, std::size_t n) {
@@ -140,10 +98,9 @@ void embed(const std::int32_t* ids, const std::int32_t* types, const float* word
 
 constexpr Kernels kKernels = {
     .target = "scalar",
-    .packed_size = packed_size,
-    .pack_rows = pack_rows,
-    .matmul = matmul,
-    .matmul_columns = kColumns,
+    .f32 = scalar::matmul<scalar::F32>(nullptr),
+    .bf16 = scalar::matmul<scalar::Bf16>(scalar::prepare_bf16),
+    .i8 = scalar::matmul<scalar::I8>(scalar::prepare_i8),
     .attention_scratch = attention_scratch,
     .attention = attention,
     .softmax = softmax,

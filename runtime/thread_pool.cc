@@ -1,11 +1,17 @@
 #include "runtime/thread_pool.h"
 
+#include <chrono>
 #include <system_error>
 
 namespace splitee::runtime {
 namespace {
 
-constexpr int kSpins = 1000;
+constexpr unsigned kLeftBits = 16;
+constexpr std::uint64_t kLeftMask = (std::uint64_t{1} << kLeftBits) - 1;
+// Longer than the gaps between two products, shorter than a time slice that another process
+// could use.
+constexpr std::chrono::microseconds kSpin(50);
+constexpr int kSpinsPerLook = 16;
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -19,54 +25,73 @@ inline void relax() {
 
 ThreadPool::ThreadPool(std::size_t threads) {
   if (threads < 2) return;
+  threads = std::min<std::size_t>(threads, kLeftMask / kChunks);
   helpers_.reserve(threads - 1);
   try {
-    for (std::size_t part = 1; part < threads; ++part) {
-      helpers_.emplace_back([this, part] { help(part); });
+    for (std::size_t worker = 1; worker < threads; ++worker) {
+      helpers_.emplace_back([this, worker] { help(worker); });
     }
   } catch (const std::system_error&) {
-    // Fewer helpers; the parts are counted from those that started.
+    // Fewer helpers.
   }
 }
 
 ThreadPool::~ThreadPool() {
   stop_ = true;
-  round_.fetch_add(1, std::memory_order_release);
   wake_all();
   for (std::thread& helper : helpers_) helper.join();
 }
 
-void ThreadPool::run_parts(Call call, const void* context) {
-  call_ = call;
-  context_ = context;
-  pending_.store(helpers_.size(), std::memory_order_relaxed);
-  round_.fetch_add(1, std::memory_order_release);
+void ThreadPool::run_chunks(const Job& job) {
+  job_ = job;
+  unfinished_.store(job.chunks, std::memory_order_relaxed);
+  work_ = ((work_.load(std::memory_order_relaxed) >> kLeftBits) + 1) << kLeftBits | job.chunks;
   wake_all();
-  call(context, 0);
-  wait_until([this] { return pending_.load(std::memory_order_acquire) == 0; });
+  take_chunks(0);
+  wait_until([this] { return unfinished_ == 0; });
 }
 
-void ThreadPool::help(std::size_t part) {
-  for (std::size_t round = 1;; ++round) {
-    wait_until([&] { return round_.load(std::memory_order_acquire) >= round; });
+void ThreadPool::take_chunks(std::size_t worker) {
+  std::uint64_t work = work_;
+  while ((work & kLeftMask) != 0) {
+    if (!work_.compare_exchange_weak(work, work - 1)) continue;
+    // This chunk is not finished, so the job stays what it is.
+    const std::size_t index = job_.chunks - static_cast<std::size_t>(work & kLeftMask);
+    job_.call(job_.context, worker, job_.count * index / job_.chunks,
+              job_.count * (index + 1) / job_.chunks);
+    if (unfinished_.fetch_sub(1) == 1) wake_all();
+    work = work_;
+  }
+}
+
+void ThreadPool::help(std::size_t worker) {
+  for (;;) {
+    wait_until([this] { return (work_ & kLeftMask) != 0 || stop_; });
     if (stop_) return;
-    call_(context_, part);
-    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) wake_all();
+    take_chunks(worker);
   }
 }
 
 template <class Condition>
 void ThreadPool::wait_until(const Condition& condition) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (condition()) return;
-    relax();
-  }
+  if (condition()) return;
+  const auto give_up = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < kSpinsPerLook; ++i) {
+      if (condition()) return;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < give_up);
   std::unique_lock lock(mutex_);
+  ++sleepers_;
   changed_.wait(lock, condition);
+  --sleepers_;
 }
 
 void ThreadPool::wake_all() {
-  // Taking the mutex orders this after the check of a thread that is about to sleep.
+  // A sleeper counts itself before it looks at its condition, so either it is seen here or it sees
+  // the change. Taking the mutex orders this after a look that came before the change.
+  if (sleepers_ == 0) return;
   { const std::lock_guard lock(mutex_); }
   changed_.notify_all();
 }

@@ -1,11 +1,15 @@
-// Helper threads for the single products of one engine: one part of the work per thread.
-// Thread rule: used by one thread at a time, the owner, which does a part itself.
+// Helper threads for the single products of one engine. Work is cut into a few chunks per thread,
+// which threads take as they get to them: a thread that the system holds up, or that sleeps, leaves
+// its chunks to the others.
+// Thread rule: used by one thread at a time, the owner, which works too.
 // Errors: none; where the system refuses another thread, there are fewer.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -22,31 +26,49 @@ class ThreadPool {
 
   std::size_t threads() const { return helpers_.size() + 1; }
 
-  // Calls task(part) once for each part in 0 .. threads() - 1, each on a thread of its own, and
-  // returns when all are done. The task must not throw and must not use the pool.
-  template <class Task>
-  void run(const Task& task) {
-    run_parts(
-        [](const void* context, std::size_t part) { (*static_cast<const Task*>(context))(part); },
-        &task);
+  // Calls body(worker, begin, end) for ranges that together are 0 .. count - 1, and returns when
+  // all are done. `worker` is below threads(), and never the same in two calls at the same time.
+  // The body must not throw and must not use the pool.
+  template <class Body>
+  void share(std::size_t count, const Body& body) {
+    const std::size_t chunks = helpers_.empty() ? 1 : std::min(count, kChunks * threads());
+    if (chunks > 1) {
+      run_chunks({[](const void* context, std::size_t worker, std::size_t begin, std::size_t end) {
+                    (*static_cast<const Body*>(context))(worker, begin, end);
+                  },
+                  &body, count, chunks});
+    } else if (count != 0) {
+      body(std::size_t{0}, std::size_t{0}, count);
+    }
   }
 
  private:
-  using Call = void (*)(const void* context, std::size_t part);
-  void run_parts(Call call, const void* context);
-  void help(std::size_t part);
+  static constexpr std::size_t kChunks = 4;  // per thread
+  struct Job {
+    void (*call)(const void* context, std::size_t worker, std::size_t begin,
+                 std::size_t end) = nullptr;
+    const void* context = nullptr;
+    std::size_t count = 0, chunks = 0;
+  };
+
+  void run_chunks(const Job& job);
+  // Works until no chunk is left to take.
+  void take_chunks(std::size_t worker);
+  void help(std::size_t worker);
   // Spins for some microseconds, as the next product usually follows at once; then sleeps.
   template <class Condition>
   void wait_until(const Condition& condition);
   void wake_all();
 
-  // The job: written by the owner before `round_` moves on, read by helpers after that.
-  Call call_ = nullptr;
-  const void* context_ = nullptr;
-  bool stop_ = false;
-  std::atomic<std::size_t> round_{0};
-  std::atomic<std::size_t> pending_{0};  // helpers that have not finished this round
-  std::mutex mutex_;                     // only for sleeping
+  // Written by the owner while no chunk is taken; read by who took one.
+  Job job_;
+  // Number of the job above, chunks left to take below kLeftBits: a chunk of an earlier job cannot
+  // be taken by mistake.
+  std::atomic<std::uint64_t> work_{0};
+  std::atomic<std::size_t> unfinished_{0};  // chunks
+  std::atomic<bool> stop_{false};
+  std::atomic<std::size_t> sleepers_{0};
+  std::mutex mutex_;  // only for sleeping
   std::condition_variable changed_;
   std::vector<std::thread> helpers_;
 };

@@ -58,7 +58,8 @@ class Runner {
     if (Status status = engine.begin(input.ids, input.types); !status.ok()) return status;
     probabilities.clear();
     for (std::size_t i = 0; i < config.exit_layers.size(); ++i) {
-      engine.run_to(config.exit_layers[i]);
+      if (Status status = engine.run_to(config.exit_layers[i]); !status.ok()) return status;
+      engine.finish_layer();
       const std::span<const float> exit = engine.evaluate_exit(i);
       probabilities.insert(probabilities.end(), exit.begin(), exit.end());
     }

@@ -64,6 +64,8 @@ std::string cost_file_json(const CostFile& costs) {
   root["embedding_us"] = costs.embedding_us;
   root["layers_us"] = costs.layers_us;
   root["exits_us"] = costs.exits_us;
+  root["lazy_exits_us"] = costs.lazy_exits_us;
+  root["rest_layers_us"] = costs.rest_layers_us;
   root["total_us"] = costs.total_us;
   return root.dump(2) + "\n";
 }

@@ -4,6 +4,11 @@
 //   "model_hash": 16 hex digits      "target", "dtype": strings      "seq", "threads": integers
 //   "embedding_us", "total_us": microseconds      "layers_us": [one per layer]
 //   "exits_us": [one per exit]        all medians
+//   "lazy_exits_us": [one per exit]   the exit together with its layer for the first token, which
+//   is
+//                                     what a sample pays that ends there (runtime/engine.h)
+//   "rest_layers_us": [one per exit]  that layer for the other tokens, if the sample goes on
+// The last two are not read: files without them are fine.
 //
 // Reading it into a cost model: with l = mean(layers_us) and e = mean(exits_us), a layer takes
 // lambda1 = lambda * l / (l + e) and an exit lambda2 = lambda * e / (l + e), so that the mean
@@ -24,6 +29,7 @@ struct CostFile {
   std::size_t seq = 0, threads = 1;
   double embedding_us = 0, total_us = 0;
   std::vector<double> layers_us, exits_us;
+  std::vector<double> lazy_exits_us, rest_layers_us;
 };
 
 // The JSON text; also what `splitee profile --json` prints.

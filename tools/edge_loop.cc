@@ -86,7 +86,8 @@ void EdgeLoop::evaluate_exits(Record& record) {
   // The sample went through the engine or would have: begin() takes it.
   if (!engine_.begin(input_.ids, input_.types).ok()) return;
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    engine_.run_to(layers[i]);
+    if (!engine_.run_to(layers[i]).ok()) return;
+    engine_.finish_layer();
     const std::span<const float> probabilities = engine_.evaluate_exit(i);
     record.exits[i].assign(probabilities.begin(), probabilities.end());
   }

@@ -20,7 +20,8 @@ policy::ExitReading EdgeNetwork::evaluate(std::size_t arm) {
     begun_ = status_.ok();
   }
   if (!begun_) return {};
-  engine_.run_to(engine_.model().config().exit_layers[arm]);
+  status_ = engine_.run_to(engine_.model().config().exit_layers[arm]);
+  if (!status_.ok()) return {};
   const policy::ExitReading reading = policy::read_exit(engine_.evaluate_exit(arm));
   class_index_ = static_cast<std::uint32_t>(reading.prediction);
   return reading;

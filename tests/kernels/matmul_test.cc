@@ -1,43 +1,10 @@
 #include <algorithm>
 #include <numeric>
 
-#include "tests/kernels/support.h"
+#include "tests/kernels/matmul_support.h"
 
 namespace splitee::kernels::testing {
 namespace {
-
-std::vector<float> pack_all(const Kernels& kernels, const Matrix& w) {
-  std::vector<float> packed(kernels.packed_size(w.rows(), w.cols()), kNan);
-  kernels.pack_rows(w.data(), 0, w.rows(), w.rows(), w.cols(), packed.data());
-  return packed;
-}
-
-void multiply(const Kernels& kernels, const Matrix& a, const Matrix& w, const Matrix* bias,
-              Matrix& c) {
-  const std::vector<float> packed = pack_all(kernels, w);
-  kernels.matmul(a.data(), a.stride(), packed.data(), bias == nullptr ? nullptr : bias->data(),
-                 c.data(), c.stride(), a.rows(), w.rows(), w.cols(), 0, w.rows());
-}
-
-// Compares C with A W^T + bias in double.
-void check_product(const Matrix& a, const Matrix& w, const Matrix* bias, const Matrix& c) {
-  REQUIRE(c.guards_intact());
-  std::size_t wrong = 0;
-  for (std::size_t r = 0; r < a.rows(); ++r) {
-    for (std::size_t n = 0; n < w.rows(); ++n) {
-      double sum = bias == nullptr ? 0.0 : static_cast<double>(bias->at(0, n));
-      double size = std::fabs(sum);
-      for (std::size_t i = 0; i < w.cols(); ++i) {
-        const double product = static_cast<double>(a.at(r, i)) * static_cast<double>(w.at(n, i));
-        sum += product;
-        size += std::fabs(product);
-      }
-      const double roundings = 10.0 + std::sqrt(static_cast<double>(w.cols()));
-      if (!close(static_cast<double>(c.at(r, n)), sum, roundings * kEpsilon * size)) ++wrong;
-    }
-  }
-  CHECK(wrong == 0);
-}
 
 struct Shape {
   std::size_t m;
@@ -45,7 +12,9 @@ struct Shape {
   std::size_t k;
 };
 
-void check_shape(const Kernels& kernels, const Shape& shape, std::uint32_t seed) {
+// Random strides, offsets, bias and epilogue.
+void check_shape(const Matmul& matmul, const Arithmetic& arithmetic, const Shape& shape,
+                 std::uint32_t seed) {
   CAPTURE(shape.m);
   CAPTURE(shape.n);
   CAPTURE(shape.k);
@@ -53,76 +22,83 @@ void check_shape(const Kernels& kernels, const Shape& shape, std::uint32_t seed)
   Random random(seed);
   const std::size_t offset = random.below(kMaxLanes);
   const auto a = Matrix(shape.m, shape.k, shape.k + random.below(4), offset).fill(random);
-  const auto w = Matrix(shape.n, shape.k, shape.k).fill(random);
+  const Weights w = make_weights(arithmetic, shape.n, shape.k, random);
   const auto bias = Matrix(1, shape.n, shape.n, random.below(kMaxLanes)).fill(random);
   const Matrix* used_bias = random.below(4) == 0 ? nullptr : &bias;
+  const Epilogue epilogue = random.below(3) == 0 ? Epilogue::kGelu : Epilogue::kNone;
   Matrix c(shape.m, shape.n, shape.n + random.below(4), random.below(kMaxLanes));
-  multiply(kernels, a, w, used_bias, c);
-  check_product(a, w, used_bias, c);
+  multiply(matmul, a, w, used_bias, c, epilogue, random.below(kMaxLanes));
+  CHECK(c.guards_intact());
+  CHECK(wrong_elements(arithmetic, a, w, used_bias, c, epilogue) == 0);
 }
 
 TEST_CASE("matmul: every number of columns around the panels") {
-  for_each_target([](const Kernels& kernels) {
-    for (std::size_t n = 1; n <= 2 * kernels.matmul_columns + 3; ++n) {
-      check_shape(kernels, {5, n, 19}, static_cast<std::uint32_t>(n));
-      check_shape(kernels, {1, n, 19}, static_cast<std::uint32_t>(n));
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
+    for (std::size_t n = 1; n <= 2 * matmul.columns + 3; ++n) {
+      check_shape(matmul, arithmetic, {5, n, 19}, static_cast<std::uint32_t>(n));
+      check_shape(matmul, arithmetic, {1, n, 19}, static_cast<std::uint32_t>(n));
     }
-    check_shape(kernels, {1, 5 * kernels.matmul_columns + 3, 70}, 1);
-    check_shape(kernels, {1, 9 * kernels.matmul_columns, 70}, 2);
+    check_shape(matmul, arithmetic, {1, 5 * matmul.columns + 3, 70}, 1);
+    check_shape(matmul, arithmetic, {1, 9 * matmul.columns, 70}, 2);
   });
 }
 
 TEST_CASE("matmul: every number of rows around the tiles") {
-  for_each_target([](const Kernels& kernels) {
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
     for (std::size_t m = 0; m <= 35; ++m) {
-      check_shape(kernels, {m, kernels.matmul_columns + 5, 11}, static_cast<std::uint32_t>(m));
+      check_shape(matmul, arithmetic, {m, matmul.columns + 5, 11}, static_cast<std::uint32_t>(m));
     }
   });
 }
 
 TEST_CASE("matmul: every small depth, and depths around the blocks") {
-  for_each_target([](const Kernels& kernels) {
-    for (std::size_t k = 0; k <= 35; ++k) {
-      check_shape(kernels, {3, kernels.matmul_columns + 1, k}, static_cast<std::uint32_t>(k));
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
+    for (std::size_t k = 0; k <= 2 * 64 + 3; ++k) {
+      check_shape(matmul, arithmetic, {3, matmul.columns + 1, k}, static_cast<std::uint32_t>(k));
     }
     for (const std::size_t k : {255u, 256u, 257u, 511u, 513u, 1030u, 3072u}) {
-      check_shape(kernels, {17, 2 * kernels.matmul_columns + 1, k}, static_cast<std::uint32_t>(k));
-      check_shape(kernels, {1, 6 * kernels.matmul_columns + 1, k}, static_cast<std::uint32_t>(k));
+      const auto seed = static_cast<std::uint32_t>(k);
+      check_shape(matmul, arithmetic, {17, 2 * matmul.columns + 1, k}, seed);
+      check_shape(matmul, arithmetic, {1, 6 * matmul.columns + 1, k}, seed);
     }
   });
 }
 
 TEST_CASE("matmul: real shapes") {
-  for_each_target([](const Kernels& kernels) {
-    check_shape(kernels, {128, 256, 256}, 1);
-    check_shape(kernels, {33, 1024, 256}, 2);
-    check_shape(kernels, {16, 256, 1024}, 3);
-    check_shape(kernels, {1, 768, 768}, 4);
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
+    check_shape(matmul, arithmetic, {128, 256, 256}, 1);
+    check_shape(matmul, arithmetic, {33, 1024, 256}, 2);
+    check_shape(matmul, arithmetic, {16, 256, 1024}, 3);
+    check_shape(matmul, arithmetic, {1, 768, 768}, 4);
   });
 }
 
 TEST_CASE("matmul: any split of the columns gives the same bits") {
-  for_each_target([](const Kernels& kernels) {
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
     Random random(7);
-    const std::size_t step = kernels.matmul_columns;
+    const std::size_t step = matmul.columns;
     for (const std::size_t m : {1u, 4u, 31u}) {
       for (const std::size_t panels : {1u, 2u, 7u}) {
         const std::size_t n = panels * step + 3;
-        const std::size_t k = 300;
         CAPTURE(m);
         CAPTURE(n);
-        const auto a = Matrix(m, k, k).fill(random);
-        const auto w = Matrix(n, k, k).fill(random);
+        const auto a = Matrix(m, 300, 300).fill(random);
+        const Weights w = make_weights(arithmetic, n, 300, random);
         const auto bias = Matrix(1, n, n).fill(random);
         Matrix whole(m, n, n + 1);
-        multiply(kernels, a, w, &bias, whole);
-        const std::vector<float> packed = pack_all(kernels, w);
+        const auto packed = pack_all(matmul, w);
+        const auto prepared = prepare_all(matmul, a);
+        MatmulArgs args = product(matmul, a, prepared.get(), *packed, &bias, whole);
+        args.epilogue = Epilogue::kGelu;
+        matmul.multiply(args);
         for (std::size_t split = 0; split <= panels; ++split) {
           Matrix parts(m, n, n + 1);
+          args.c = parts.data();
           for (const auto& [begin, end] :
                {std::pair(split * step, n), std::pair<std::size_t, std::size_t>(0, split * step)}) {
-            kernels.matmul(a.data(), k, packed.data(), bias.data(), parts.data(), n + 1, m, n, k,
-                           begin, end);
+            args.n_begin = begin;
+            args.n_end = end;
+            matmul.multiply(args);
           }
           CHECK(parts.same_bits(whole));
         }
@@ -132,15 +108,19 @@ TEST_CASE("matmul: any split of the columns gives the same bits") {
 }
 
 TEST_CASE("matmul: columns outside the range are left alone") {
-  for_each_target([](const Kernels& kernels) {
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
     Random random(8);
-    const std::size_t step = kernels.matmul_columns;
+    const std::size_t step = matmul.columns;
     const std::size_t n = 3 * step + 2;
     const auto a = Matrix(6, 20, 20).fill(random);
-    const auto w = Matrix(n, 20, 20).fill(random);
-    const std::vector<float> packed = pack_all(kernels, w);
+    const Weights w = make_weights(arithmetic, n, 20, random);
+    const auto packed = pack_all(matmul, w);
+    const auto prepared = prepare_all(matmul, a);
     Matrix c(6, n, n);
-    kernels.matmul(a.data(), 20, packed.data(), nullptr, c.data(), n, 6, n, 20, step, step + 5);
+    MatmulArgs args = product(matmul, a, prepared.get(), *packed, nullptr, c);
+    args.n_begin = step;
+    args.n_end = step + 5;
+    matmul.multiply(args);
     for (std::size_t i = 0; i < n; ++i) {
       const bool inside = i >= step && i < step + 5;
       CHECK((c.at(3, i) != 0.0f) == inside);
@@ -149,18 +129,18 @@ TEST_CASE("matmul: columns outside the range are left alone") {
 }
 
 TEST_CASE("matmul: a row's result does not depend on the rows beside it") {
-  for_each_target([](const Kernels& kernels) {
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
     Random random(9);
-    const std::size_t n = 5 * kernels.matmul_columns + 1;
+    const std::size_t n = 5 * matmul.columns + 1;
     const auto a = Matrix(29, 300, 300).fill(random);
-    const auto w = Matrix(n, 300, 300).fill(random);
+    const Weights w = make_weights(arithmetic, n, 300, random);
     Matrix all(29, n, n);
-    multiply(kernels, a, w, nullptr, all);
+    multiply(matmul, a, w, nullptr, all, Epilogue::kGelu);
     for (std::size_t r = 0; r < a.rows(); ++r) {
       Matrix row(1, 300, 300);
       std::copy_n(&a.data()[r * 300], 300, row.data());
       Matrix alone(1, n, n);
-      multiply(kernels, row, w, nullptr, alone);
+      multiply(matmul, row, w, nullptr, alone, Epilogue::kGelu);
       CAPTURE(r);
       CHECK(std::memcmp(alone.data(), all.data() + r * n, n * sizeof(float)) == 0);
     }
@@ -168,14 +148,14 @@ TEST_CASE("matmul: a row's result does not depend on the rows beside it") {
 }
 
 TEST_CASE("pack_rows: rows in any order and number give the same packed form") {
-  for_each_target([](const Kernels& kernels) {
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
     for (std::uint32_t seed = 1; seed <= 12; ++seed) {
       CAPTURE(seed);
       Random random(seed);
-      const std::size_t n = 1 + random.below(3 * kernels.matmul_columns);
+      const std::size_t n = 1 + random.below(3 * matmul.columns);
       const std::size_t k = 1 + random.below(21);
-      const auto w = Matrix(n, k, k, random.below(kMaxLanes)).fill(random);
-      const std::vector<float> expected = pack_all(kernels, w);
+      const Weights w = make_weights(arithmetic, n, k, random);
+      const auto expected = pack_all(matmul, w);
       std::vector<std::pair<std::size_t, std::size_t>> pieces;
       for (std::size_t row = 0; row < n;) {
         const std::size_t rows = std::min(n - row, 1 + random.below(9));
@@ -183,30 +163,130 @@ TEST_CASE("pack_rows: rows in any order and number give the same packed form") {
         row += rows;
       }
       std::shuffle(pieces.begin(), pieces.end(), random.engine());
-      Matrix packed(1, expected.size(), expected.size());
+      Bytes packed(matmul.packed_bytes(n, k), 4 * random.below(kMaxLanes));
       for (const auto& [row, rows] : pieces) {
-        kernels.pack_rows(w.data() + row * k, row, rows, n, k, packed.data());
+        matmul.pack_rows(w.stored.data() + row * k * arithmetic.weight_bytes,
+                         w.scales.empty() ? nullptr : w.scales.data() + row, row, rows, n, k,
+                         packed.data());
       }
       CHECK(packed.guards_intact());
-      CHECK(std::memcmp(packed.data(), expected.data(), expected.size() * sizeof(float)) == 0);
+      CHECK(packed.same_bits(*expected));
     }
   });
 }
 
-TEST_CASE("matmul: NaN and infinity reach their row or column only") {
-  for_each_target([](const Kernels& kernels) {
-    Random random(10);
-    const std::size_t n = kernels.matmul_columns + 3;
-    for (const float special : {kNan, kInfinity, -kInfinity}) {
-      auto a = Matrix(9, 40, 40).fill(random, 0.5f, 1.0f);
-      auto w = Matrix(n, 40, 40).fill(random, 0.5f, 1.0f);
-      a.at(4, 17) = special;
-      w.at(2, 33) = special;
-      w.at(n - 1, 5) = special;
-      Matrix c(9, n, n);
-      multiply(kernels, a, w, nullptr, c);
-      check_product(a, w, nullptr, c);
+TEST_CASE("prepare: one row is the same alone and with others, and of a multiple of 64 bytes") {
+  for_each_matmul([](const Matmul& matmul, const Arithmetic&) {
+    if (matmul.prepare == nullptr) return;
+    for (const std::size_t k : {1u, 63u, 64u, 200u}) {
+      Random random(static_cast<std::uint32_t>(k));
+      const auto a = Matrix(5, k, k + 3, 1).fill(random);
+      const std::size_t bytes = matmul.prepared_bytes(k);
+      CHECK(bytes % 64 == 0);
+      const auto all = prepare_all(matmul, a);
+      Bytes single(5 * bytes);
+      for (std::size_t r = 5; r-- > 0;) {
+        matmul.prepare(a.data() + r * a.stride(), a.stride(), 1, k, single.data() + r * bytes);
+      }
+      CHECK(single.same_bits(*all));
     }
+  });
+}
+
+TEST_CASE("matmul: NaN and infinity in A reach their row only") {
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
+    Random random(10);
+    const std::size_t n = matmul.columns + 3;
+    for (const float special : {kNan, -kNan, kInfinity, -kInfinity}) {
+      for (const std::size_t at : {0u, 17u, 39u}) {
+        auto a = Matrix(9, 40, 40).fill(random, 0.5f, 1.0f);
+        const Weights w = make_weights(arithmetic, n, 40, random, 0.5f, 1.0f);
+        a.at(4, at) = special;
+        Matrix c(9, n, n);
+        multiply(matmul, a, w, nullptr, c);
+        CHECK(wrong_elements(arithmetic, a, w, nullptr, c, Epilogue::kNone) == 0);
+      }
+    }
+  });
+}
+
+TEST_CASE("matmul: NaN and infinity in W reach their column only") {
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
+    if (&arithmetic == &kI8) return;
+    Random random(11);
+    const std::size_t n = matmul.columns + 3;
+    for (const float special : {kNan, kInfinity, -kInfinity}) {
+      const auto a = Matrix(9, 40, 40).fill(random, 0.5f, 1.0f);
+      Weights w = make_weights(arithmetic, n, 40, random, 0.5f, 1.0f);
+      set_weight(arithmetic, w, 2, 33, special);
+      set_weight(arithmetic, w, n - 1, 5, special);
+      Matrix c(9, n, n);
+      multiply(matmul, a, w, nullptr, c);
+      CHECK(wrong_elements(arithmetic, a, w, nullptr, c, Epilogue::kNone) == 0);
+    }
+  });
+}
+
+// The largest sums there are, where a saturating instruction would give itself away.
+TEST_CASE("matmul: int8 extremes") {
+  for_each_target([](const Kernels& kernels) {
+    Random random(12);
+    const std::size_t n = kernels.i8.columns + 3;
+    for (const std::size_t k : {1u, 2u, 64u, 999u, 3072u}) {
+      for (const float a_value : {-1.0f, 1.0f, 0.0f}) {
+        for (const float w_value : {-128.0f, 127.0f, 0.0f}) {
+          CAPTURE(k);
+          Matrix a(4, k, k);
+          Weights w = make_weights(kI8, n, k, random);
+          for (std::size_t i = 0; i < k; ++i) {
+            for (std::size_t r = 0; r < 4; ++r) {
+              a.at(r, i) = a_value != 0.0f ? a_value : random.below(2) == 0 ? -1.0f : 1.0f;
+            }
+            for (std::size_t r = 0; r < n; ++r) {
+              const float extreme = random.below(2) == 0 ? -128.0f : 127.0f;
+              set_weight(kI8, w, r, i, w_value != 0.0f ? w_value : extreme);
+            }
+          }
+          Matrix c(4, n, n);
+          multiply(kernels.i8, a, w, nullptr, c);
+          CHECK(wrong_elements(kI8, a, w, nullptr, c, Epilogue::kNone) == 0);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("matmul: int8 rows of any size, from subnormal to the largest") {
+  for_each_target([](const Kernels& kernels) {
+    Random random(13);
+    const std::size_t k = 77;
+    for (const float size : {1e-45f, 1e-38f, 9.9e-31f, 1.01e-30f, 1e-20f, 1e20f, 3.4e38f}) {
+      CAPTURE(size);
+      auto a = Matrix(3, k, k).fill(random);
+      for (std::size_t i = 0; i < k; ++i) a.at(1, i) = i == 40 ? size : a.at(1, i) * size;
+      const Weights w = make_weights(kI8, 20, k, random);
+      Matrix c(3, 20, 20);
+      multiply(kernels.i8, a, w, nullptr, c);
+      CHECK(wrong_elements(kI8, a, w, nullptr, c, Epilogue::kNone) == 0);
+    }
+  });
+}
+
+TEST_CASE("matmul: int8 rounds halves to even") {
+  for_each_target([](const Kernels& kernels) {
+    const std::size_t k = 64;
+    Random random(14);
+    Matrix a(1, k, k);
+    for (std::size_t i = 0; i < k; ++i) a.at(0, i) = static_cast<float>(i) - 31.5f;
+    a.at(0, 0) = 127.0f;  // the scale is 1
+    Weights w = make_weights(kI8, k, k, random);
+    for (std::size_t r = 0; r < k; ++r) {
+      w.scales[r] = 1.0f;
+      for (std::size_t i = 0; i < k; ++i) set_weight(kI8, w, r, i, i == r ? 1.0f : 0.0f);
+    }
+    Matrix c(1, k, k);
+    multiply(kernels.i8, a, w, nullptr, c);
+    for (std::size_t i = 1; i < k; ++i) CHECK(c.at(0, i) == std::nearbyint(a.at(0, i)));
   });
 }
 

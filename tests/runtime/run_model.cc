@@ -27,11 +27,12 @@ void print_targets() {
   }
 }
 
-void print_exits(Engine& engine) {
+// An exit is read before its layer is computed for all tokens, and the next one after.
+splitee::runtime::Status print_exits(Engine& engine) {
   const auto& layers = engine.model().config().exit_layers;
   std::printf("[");
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    engine.run_to(layers[i]);
+    if (const auto status = engine.run_to(layers[i]); !status.ok()) return status;
     const char* separator = i == 0 ? "[" : ", [";
     for (const float probability : engine.evaluate_exit(i)) {
       std::printf("%s%.9g", separator, static_cast<double>(probability));
@@ -40,6 +41,7 @@ void print_exits(Engine& engine) {
     std::printf("]");
   }
   std::printf("]\n");
+  return {};
 }
 
 std::vector<std::int32_t> parse_numbers(const std::string& text) {
@@ -58,10 +60,10 @@ int run(const std::string& path, const std::string& target, std::size_t threads)
   for (std::string line; std::getline(std::cin, line);) {
     const std::size_t bar = line.find('|');
     if (bar == std::string::npos) return fail("a line without |");
-    const auto status =
+    auto status =
         engine.begin(parse_numbers(line.substr(0, bar)), parse_numbers(line.substr(bar + 1)));
+    if (status.ok()) status = print_exits(engine);
     if (!status.ok()) return fail(status.message());
-    print_exits(engine);
   }
   return 0;
 }

@@ -1,7 +1,7 @@
 #include "runtime/thread_pool.h"
 
+#include <atomic>
 #include <chrono>
-#include <set>
 #include <thread>
 #include <vector>
 
@@ -9,37 +9,83 @@
 
 using splitee::runtime::ThreadPool;
 
-TEST_CASE("ThreadPool: every part runs once per call, on its own thread, before run returns") {
+namespace {
+
+// Shares `count` items and returns whether each was done once, by workers that exist.
+bool each_once(ThreadPool& pool, std::size_t count) {
+  std::vector<int> done(count, 0);  // not atomic: only one thread may write each
+  std::atomic<bool> known{true};
+  pool.share(count, [&](std::size_t worker, std::size_t begin, std::size_t end) {
+    if (worker >= pool.threads() || begin >= end || end > count) known = false;
+    for (std::size_t i = begin; i < end; ++i) ++done[i];
+  });
+  return known && done == std::vector<int>(count, 1);
+}
+
+}  // namespace
+
+TEST_CASE("ThreadPool: every item is done once, before share returns") {
   for (std::size_t threads = 1; threads <= 4; ++threads) {
-    CAPTURE(threads);
     ThreadPool pool(threads);
     REQUIRE(pool.threads() == threads);
-    std::vector<std::size_t> counts(threads, 0);  // not atomic: only one thread may write each
-    std::vector<std::thread::id> ids(threads);
-    for (std::size_t round = 1; round <= 2000; ++round) {
-      pool.run([&](std::size_t part) {
-        ++counts[part];
-        ids[part] = std::this_thread::get_id();
-      });
-      bool all = true;
-      for (const std::size_t count : counts) all = all && count == round;
-      REQUIRE(all);
+    for (int round = 0; round < 500; ++round) {
+      for (const std::size_t count : {0u, 1u, 2u, 3u, 7u, 16u, 61u}) {
+        CAPTURE(threads);
+        CAPTURE(count);
+        REQUIRE(each_once(pool, count));
+      }
     }
-    CHECK(std::set<std::thread::id>(ids.begin(), ids.end()).size() == threads);
-    CHECK(ids[0] == std::this_thread::get_id());
   }
 }
 
-TEST_CASE("ThreadPool: helpers that went to sleep wake up, and a slow helper is waited for") {
+TEST_CASE("ThreadPool: a worker does one thing at a time, the owner is worker 0") {
   ThreadPool pool(3);
-  for (int round = 0; round < 5; ++round) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    std::vector<int> done(3, 0);
-    pool.run([&](std::size_t part) {
-      if (part == 2) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      done[part] = 1;
+  const std::thread::id owner = std::this_thread::get_id();
+  std::vector<std::atomic<int>> busy(3);
+  std::atomic<bool> alone{true}, owner_is_0{true};
+  for (int round = 0; round < 500; ++round) {
+    pool.share(12, [&](std::size_t worker, std::size_t, std::size_t) {
+      if (busy[worker]++ != 0) alone = false;
+      if ((worker == 0) != (std::this_thread::get_id() == owner)) owner_is_0 = false;
+      std::this_thread::yield();
+      --busy[worker];
     });
-    CHECK(done == std::vector<int>{1, 1, 1});
+  }
+  CHECK(alone);
+  CHECK(owner_is_0);
+}
+
+TEST_CASE("ThreadPool: helpers take part, also after they went to sleep") {
+  ThreadPool pool(2);
+  for (int round = 0; round < 3; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    // The owner holds its first chunk until a helper has come.
+    std::atomic<bool> helped{false};
+    pool.share(8, [&](std::size_t worker, std::size_t, std::size_t) {
+      if (worker == 1) helped = true;
+      while (!helped) std::this_thread::yield();
+    });
+    CHECK(helped);
+  }
+}
+
+TEST_CASE("ThreadPool: a helper that is held up keeps one chunk, and is waited for") {
+  ThreadPool pool(2);
+  for (int round = 0; round < 3; ++round) {
+    std::atomic<int> chunks{0}, of_helper{0}, of_owner{0};
+    pool.share(8, [&](std::size_t worker, std::size_t, std::size_t) {
+      if (worker == 1) {
+        ++of_helper;
+        // Until the owner has done all others.
+        while (of_owner + of_helper < 8) std::this_thread::yield();
+      } else {
+        while (of_helper == 0) std::this_thread::yield();
+        ++of_owner;
+      }
+      ++chunks;
+    });
+    CHECK(chunks == 8);
+    CHECK(of_helper == 1);
   }
 }
 

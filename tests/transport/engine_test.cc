@@ -83,7 +83,7 @@ TEST_CASE("a sample split between edge and server gives the same probabilities")
         types[i] = static_cast<std::int32_t>(i % 2);
       }
       REQUIRE(engine.begin(ids, types).ok());
-      engine.run_to(4);
+      REQUIRE(engine.run_to(4).ok());
       const auto last = engine.evaluate_exit(2);
       const std::vector<float> expected(last.begin(), last.end());
       for (std::size_t layer = 0; layer < 4; ++layer) {
@@ -91,7 +91,7 @@ TEST_CASE("a sample split between edge and server gives the same probabilities")
         CAPTURE(tokens);
         CAPTURE(layer);
         REQUIRE(engine.begin(ids, types).ok());
-        engine.run_to(layer);
+        REQUIRE(engine.run_to(layer).ok());
         OffloadRequest request;
         request.layer = layer;
         request.tokens = tokens;

@@ -1,0 +1,176 @@
+// Matmul in the scalar target, in its three arithmetics: the reference of all others.
+//
+// Packed W: panels of kColumns rows of W, each panel (k, kColumns), the last one padded with zeros;
+// for i8 the scales of all columns follow the panels.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/bfloat16-inl.h"
+#include "kernels/kernels.h"
+#include "kernels/quantise-inl.h"
+
+namespace splitee::kernels {
+namespace {
+namespace scalar {
+
+constexpr std::size_t kColumns = 8;
+
+inline float gelu_value(float x) {
+  constexpr float kSqrtHalf = 0.70710678118654752f;
+  return x * 0.5f * (1.0f + std::erf(x * kSqrtHalf));
+}
+
+inline std::size_t padded(std::size_t n, std::size_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+// Each arithmetic names its types and what a row of A and a sum mean.
+struct F32 {
+  using Weight = float;
+  using A = float;
+  using Sum = float;
+  static constexpr bool kScaled = false;
+  static Sum multiply(A a, Weight w) { return a * w; }
+};
+
+struct Bf16 {
+  using Weight = std::uint16_t;
+  using A = std::uint16_t;
+  using Sum = float;
+  static constexpr bool kScaled = false;
+  static Sum multiply(A a, Weight w) { return from_bfloat16(a) * from_bfloat16(w); }
+};
+
+// A prepared row starts with its scale.
+struct I8 {
+  using Weight = std::int8_t;
+  using A = std::int8_t;
+  using Sum = std::int32_t;
+  static constexpr bool kScaled = true;
+  static Sum multiply(A a, Weight w) { return Sum{a} * Sum{w}; }
+};
+
+template <class T>
+constexpr std::size_t kHeaderBytes = T::kScaled ? sizeof(float) : 0;
+
+template <class T>
+std::size_t prepared_bytes(std::size_t k) {
+  return padded(kHeaderBytes<T> + k * sizeof(typename T::A), 64);
+}
+
+inline void prepare_bf16(const float* a, std::size_t a_stride, std::size_t rows, std::size_t k,
+                         void* prepared) {
+  for (std::size_t r = 0; r < rows; ++r) {
+    auto* row = static_cast<std::byte*>(prepared) + r * prepared_bytes<Bf16>(k);
+    for (std::size_t i = 0; i < k; ++i) {
+      const std::uint16_t value = to_bfloat16(a[r * a_stride + i]);
+      std::memcpy(row + i * sizeof value, &value, sizeof value);
+    }
+  }
+}
+
+inline void prepare_i8(const float* a, std::size_t a_stride, std::size_t rows, std::size_t k,
+                       void* prepared) {
+  for (std::size_t r = 0; r < rows; ++r) {
+    const float* from = a + r * a_stride;
+    auto* row = static_cast<std::byte*>(prepared) + r * prepared_bytes<I8>(k);
+    std::int32_t largest = 0;
+    for (std::size_t i = 0; i < k; ++i) largest = std::max(largest, magnitude_bits(from[i]));
+    const RowScale scale = row_scale(largest);
+    std::memcpy(row, &scale.scale, sizeof scale.scale);
+    row += kHeaderBytes<I8>;
+    for (std::size_t i = 0; i < k; ++i) {
+      const float q = scale.inverse == 0.0f ? 0.0f : std::nearbyint(from[i] * scale.inverse);
+      row[i] = static_cast<std::byte>(static_cast<std::int8_t>(q));
+    }
+  }
+}
+
+template <class T>
+std::size_t packed_bytes(std::size_t n, std::size_t k) {
+  return padded(n, kColumns) * (k * sizeof(typename T::Weight) + kHeaderBytes<T>);
+}
+
+template <class T>
+void pack_rows(const void* w, const float* scales, std::size_t row, std::size_t rows, std::size_t n,
+               std::size_t k, void* packed) {
+  using Weight = typename T::Weight;
+  auto* panels = static_cast<std::byte*>(packed);
+  const auto put = [&](std::size_t column, std::size_t i, const std::byte* value) {
+    const std::size_t at = column / kColumns * kColumns * k + i * kColumns + column % kColumns;
+    if (value == nullptr) {
+      std::memset(panels + at * sizeof(Weight), 0, sizeof(Weight));
+    } else {
+      std::memcpy(panels + at * sizeof(Weight), value, sizeof(Weight));
+    }
+  };
+  const auto* from = static_cast<const std::byte*>(w);
+  const std::size_t end = row + rows < n ? n : padded(n, kColumns);
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t i = 0; i < k; ++i) put(row + r, i, from + (r * k + i) * sizeof(Weight));
+  }
+  for (std::size_t column = n; column < end; ++column) {
+    for (std::size_t i = 0; i < k; ++i) put(column, i, nullptr);
+  }
+  if constexpr (T::kScaled) {
+    std::byte* to = panels + padded(n, kColumns) * k * sizeof(Weight);
+    std::memcpy(to + row * sizeof(float), scales, rows * sizeof(float));
+    std::memset(to + n * sizeof(float), 0, (end - n) * sizeof(float));
+  }
+}
+
+// The sum over k of row `a` and a column of W.
+template <class T>
+typename T::Sum dot(const std::byte* a, const std::byte* column, std::size_t k) {
+  typename T::Sum sum = 0;
+  for (std::size_t i = 0; i < k; ++i) {
+    typename T::A left;
+    typename T::Weight right;
+    std::memcpy(&left, a + i * sizeof left, sizeof left);
+    std::memcpy(&right, column + i * kColumns * sizeof right, sizeof right);
+    sum += T::multiply(left, right);
+  }
+  return sum;
+}
+
+template <class T>
+void multiply(const MatmulArgs& args) {
+  const auto* packed = static_cast<const std::byte*>(args.packed);
+  const std::size_t k = args.k, weight_bytes = sizeof(typename T::Weight);
+  const std::byte* scales = packed + padded(args.n, kColumns) * k * weight_bytes;
+  for (std::size_t column = args.n_begin; column < args.n_end; ++column) {
+    const std::size_t first = column / kColumns * kColumns * k + column % kColumns;
+    for (std::size_t r = 0; r < args.m; ++r) {
+      const auto* a = static_cast<const std::byte*>(args.a) + r * args.a_stride_bytes;
+      auto value =
+          static_cast<float>(dot<T>(a + kHeaderBytes<T>, packed + first * weight_bytes, k));
+      if constexpr (T::kScaled) {
+        float scale_a = 0.0f, scale_w = 0.0f;
+        std::memcpy(&scale_a, a, sizeof scale_a);
+        std::memcpy(&scale_w, scales + column * sizeof scale_w, sizeof scale_w);
+        value = value * scale_w * scale_a;
+      }
+      if (args.bias != nullptr) value += args.bias[column];
+      if (args.epilogue == Epilogue::kGelu) value = gelu_value(value);
+      args.c[r * args.c_stride + column] = value;
+    }
+  }
+}
+
+template <class T>
+constexpr Matmul matmul(void (*prepare)(const float*, std::size_t, std::size_t, std::size_t,
+                                        void*)) {
+  return {.columns = kColumns,
+          .prepared_bytes = prepared_bytes<T>,
+          .prepare = prepare,
+          .packed_bytes = packed_bytes<T>,
+          .pack_rows = pack_rows<T>,
+          .multiply = multiply<T>};
+}
+
+}  // namespace scalar
+}  // namespace
+}  // namespace splitee::kernels

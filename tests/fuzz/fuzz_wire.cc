@@ -1,0 +1,98 @@
+// libFuzzer target for the decoder. The input is one message: a byte that says how many bytes the
+// header frame has, the header, the payload. Half of the inputs get a fitting magic, version,
+// size and checksum, so that the rules behind them are reached.
+#include <algorithm>
+
+#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/reseal.h"
+#include "transport/wire.h"
+
+namespace {
+
+using splitee::fuzz::require;
+using splitee::transport::Frames;
+using splitee::transport::Infer;
+using splitee::transport::Message;
+using View = std::span<const std::byte>;
+
+void read_values(const Infer& infer) {
+  const std::size_t count = std::size_t{infer.tokens} * infer.hidden;
+  if (infer.dtype == splitee::transport::Dtype::kTokens) {
+    std::vector<std::int32_t> ids(infer.tokens), types(infer.tokens);
+    (void)!read_tokens(infer, ids, types).ok();
+    return;
+  }
+  std::vector<float> values(count);
+  if (read_activation(infer, values).ok()) require(splitee::transport::all_finite(values));
+  if (const auto view = view_activation(infer)) require(view->size() == count);
+}
+
+// What was decoded, encoded again, is the same message.
+void check_again(const Message& message, View header, View payload) {
+  const auto same = [&](const Frames& frames) {
+    require(std::ranges::equal(frames.header, header));
+    require(std::ranges::equal(frames.payload.bytes(), payload));
+  };
+  std::visit(
+      [&](const auto& body) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(body)>, Infer>) {
+          read_values(body);
+        } else {
+          same(encode(message.envelope, body));
+        }
+      },
+      message.body);
+}
+
+constexpr std::uint8_t kSealed = 0x80;
+
+std::string as_input(const Frames& frames) {
+  std::string input(1, static_cast<char>(kSealed | frames.header.size()));
+  for (const View part : {View(frames.header), frames.payload.bytes()}) {
+    input.append(reinterpret_cast<const char*>(part.data()), part.size());
+  }
+  return input;
+}
+
+}  // namespace
+
+std::vector<std::string> splitee::fuzz::seeds() {
+  using namespace splitee::transport;
+  const Envelope from{7, 0x1234, 99};
+  Reply reply;
+  reply.class_index = 1;
+  reply.confidence = 0.75f;
+  reply.probabilities = {0.25f, 0.75f};
+  std::vector<std::string> inputs = {
+      "",
+      "\x48",
+      as_input(encode(from, Hello{})),
+      as_input(encode(from, Welcome{kAllCapabilities, 128, 12, 768, 2, 4})),
+      as_input(encode(from, reply)),
+      as_input(encode(from, Refusal{RefuseCode::kBusy, "queue full"})),
+      as_input(encode({7, 0, 99}, Ping{})),
+      as_input(encode({7, 0, 99}, Pong{}))};
+  const std::vector<float> values = {0, 1, -2.5f, 1e-42f, 65504, 3};
+  for (const Dtype dtype : {Dtype::kF32, Dtype::kF16, Dtype::kI8}) {
+    Infer infer{3, 2, 3, dtype, 1'000'000, {}};
+    inputs.push_back(as_input(*encode_activation(from, infer, values)));
+  }
+  const std::vector<std::int32_t> ids = {101, 7, 102}, types = {0, 0, 1};
+  inputs.push_back(as_input(*encode_tokens(from, 500, ids, types)));
+  return inputs;
+}
+
+void splitee::fuzz::repair(std::string&) {}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  splitee::fuzz::Taker input(data + 1, size - 1);
+  std::string header(input.bytes(data[0] & 0x7f));
+  const std::string payload(input.rest());
+  if ((data[0] & kSealed) != 0) splitee::fuzz::reseal(header, payload);
+  const View frames[] = {splitee::fuzz::bytes_of(header), splitee::fuzz::bytes_of(payload)};
+  (void)splitee::transport::readable_request_id(frames[0]);
+  const auto message = splitee::transport::decode(frames);
+  if (message.ok()) check_again(*message, frames[0], frames[1]);
+  return 0;
+}
