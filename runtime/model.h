@@ -42,6 +42,7 @@ struct ModelConfig {
   std::vector<std::size_t> exit_layers;  // ascending, 1-based, the last one is `layers`
   std::vector<std::string> labels;       // classes names
   double alpha = 0;                      // suggested exit threshold; 0 where the file has none
+  std::vector<double> exit_alphas;       // thresholds per exit; empty where the file has none
   std::string dtype;                     // of the first layer's weights: f32, f16, bf16 or i8
 };
 
