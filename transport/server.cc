@@ -75,17 +75,6 @@ std::set<std::string> decode_keys(const std::vector<std::string>& keys) {
   return decoded;
 }
 
-SchedulerLimits limits_of(const ServerOptions& options) {
-  SchedulerLimits limits;
-  limits.max_jobs = options.max_queue;
-  limits.max_bytes = options.max_queue_bytes;
-  limits.max_flow_bytes = options.max_edge_bytes;
-  limits.workers = options.threads;
-  limits.max_batch = options.max_batch;
-  limits.max_batch_rows = options.max_batch_rows;
-  return limits;
-}
-
 std::string_view text_of(const zmq::message_t& part) {
   return {static_cast<const char*>(part.data()), part.size()};
 }

@@ -19,7 +19,7 @@ def markdown(header, rows):
 
 
 def change(cost, full):
-    return f"{100 * (cost / full - 1):+.1f} %"
+    return f"{100 * (cost / full - 1):+.1f} %".replace("-0.0 %", "+0.0 %")
 
 
 def layers(result):
@@ -28,13 +28,13 @@ def layers(result):
 
 def accuracy_cell(result):
     accuracy = result["accuracy"]
-    interval = f" ± {percent(accuracy['ci95'])}" if accuracy["ci95"] > 0 else ""
+    interval = f" ± {percent(accuracy['ci95'])}" if accuracy["ci95"] > 1e-6 else ""
     return percent(accuracy["mean"]) + interval
 
 
 def cost_cell(result):
     cost = result["cost"]
-    interval = f" ± {cost['ci95']:.3f}" if cost["ci95"] > 0 else ""
+    interval = f" ± {cost['ci95']:.3f}" if cost["ci95"] > 1e-6 else ""
     return f"{cost['mean']:.3f}" + interval
 
 
