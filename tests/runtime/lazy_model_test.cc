@@ -182,6 +182,20 @@ TEST_CASE("Model: a word embedding is read when its word first occurs") {
   CHECK(engine.begin(kIds, kTypes).ok());
 }
 
+TEST_CASE("Model: an exit that nobody wants is not read") {
+  const Opened opened;
+  const std::size_t at = opened.place("splitee.exit.1.pooler.weight");
+  const std::string before = opened.bytes.substr(at, 4);
+  Engine engine(opened.model);
+  REQUIRE(engine.begin(kIds, kTypes).ok());
+  overwrite(opened.path, at, raw(0.5f));
+  REQUIRE(engine.run_to(1, /*exit_wanted=*/false).ok());
+  CHECK(engine.run_to(1).code() == Code::kCorrupt);
+  overwrite(opened.path, at, before);
+  REQUIRE(engine.run_to(1).ok());
+  CHECK(engine.evaluate_exit(0)[0] == opened.expected[0]);
+}
+
 TEST_CASE("Model: load_all() reads everything, so that the file may go") {
   const Opened opened;
   REQUIRE(opened.model->load_all().ok());
