@@ -62,6 +62,10 @@
 // An I8 matrix NAME (rows, cols) has a companion vector NAME.scale (rows), for instance
 // blk.0.attn_q.weight.scale: value = int8 * scale[row].
 // Every value (after scaling) is finite.
+//
+// Matrices lie as they are, one form for every machine: the two ends of a link hold the same file
+// (they compare its hash) on different instruction sets, and each packs what it uses for its own
+// kernels. The type of a matrix is also its arithmetic (runtime/model.h).
 #pragma once
 
 #include <cstddef>
