@@ -33,11 +33,12 @@ double LinkCosts::layer_us() const {
 }
 
 void LinkCosts::price(std::span<const double> offload_us, double weight, CostModel& costs) const {
-  SPLITEE_CHECK(known() && !offload_us.empty());
+  SPLITEE_CHECK(work_known());
   const double lambda = costs.lambda();
   costs.lambda2 = lambda * head_.value() / unit_us();
   costs.lambda1 = lambda - costs.lambda2;
   costs.last_layer_spared = std::clamp((unit_us() - exit_.value()) / layer_us(), 0.0, 1.0);
+  if (offload_us.empty()) return;
   costs.offload_by_layer.resize(offload_us.size());
   for (std::size_t layer = 0; layer < offload_us.size(); ++layer) {
     costs.offload_by_layer[layer] = waiting(offload_us[layer], lambda, weight);

@@ -55,9 +55,10 @@ class LinkCosts {
   double unit_us() const { return layer_us() + head_.value(); }
   double server_layer_us() const { return server_layer_.value(); }
   const LinkEstimator& link() const { return link_; }
-  // From sending `bytes` to the answer of a server that runs `layers`.
-  double offload_us(double bytes, std::size_t layers) const {
-    return link_.expected_us(bytes) + server_layer_.value() * static_cast<double>(layers);
+  // From sending `bytes` to the answer of a server that runs `layers`, each taking `scale` times
+  // the mean.
+  double offload_us(double bytes, std::size_t layers, double scale = 1.0) const {
+    return link_.expected_us(bytes) + server_layer_.value() * scale * static_cast<double>(layers);
   }
 
   // What waiting `us` costs in units where a mean layer with its exit costs `lambda`.
@@ -65,7 +66,7 @@ class LinkCosts {
     return lambda * weight * us / unit_us();
   }
   // Sets everything but mu of `costs`; lambda1 + lambda2 stays what it is.
-  // `offload_us`: expected per layer sent from, 0 .. layers. Requires known().
+  // `offload_us`: expected per layer sent from, 0 .. layers; empty leaves o. Requires work_known().
   void price(std::span<const double> offload_us, double weight, CostModel& costs) const;
 
  private:

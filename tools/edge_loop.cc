@@ -65,7 +65,7 @@ void EdgeLoop::encode(const Sample& sample, Flight& flight) {
   flight.input =
       model_->tokenizer().encode(sample.text, sample.text2 ? &text2 : nullptr, max_tokens);
   flight.finished.cut = flight.input.ids.size() == max_tokens;
-  meter_.add_tokens(flight.input.ids.size());
+  meter_.add_sample(flight.input.ids.size());
 }
 
 Status EdgeLoop::start(const Sample& sample) {
@@ -78,19 +78,17 @@ Status EdgeLoop::start(const Sample& sample) {
   own.finished.record.truth = sample.truth;
   own.answered = own.retried = false;
   const Link state = link();
-  if (settings_.live_costs) {
-    meter_.price(settings_.wait_weight, costs_);
-    session_.set_costs(costs_);
-    SPLITEE_CHECK(policy_.set_costs(costs_).ok());
-  }
   const Stopwatch watch;
   encode(sample, own);
+  const std::int64_t encode_us = watch.elapsed_us();
+  if (settings_.live_costs) price(own);
+  const Stopwatch run_watch;
   network_.start(own.input);
   const Session::Step step = session_.start(own.trip, state, network_);
   if (!network_.status().ok()) return network_.status();
-  own.finished.record.edge_us = watch.elapsed_us();
+  own.finished.record.edge_us = encode_us + run_watch.elapsed_us();
   own.finished.edge_layers = network_.layer();
-  meter_.add_work(network_.work());
+  meter_.add_work(network_.work(), own.input.ids.size());
   ++started_;
   if (step == Session::Step::kSend) {
     own.layer = network_.layer() > 0 ? engine_.ready_layer() : 0;
@@ -107,6 +105,22 @@ Status EdgeLoop::start(const Sample& sample) {
   }
   send(own);
   return collect();
+}
+
+// The costs of now. Before the first sample its layers and exits are run once for measurement.
+void EdgeLoop::price(const Flight& own) {
+  const std::size_t exits = model_->config().exit_layers.size();
+  if (!meter_.work_known()) {
+    network_.start(own.input);
+    for (std::size_t arm = 0; arm < exits; ++arm) {
+      if (arm + 1 < exits) network_.will_go_on();
+      network_.evaluate(arm);
+    }
+    meter_.add_work(network_.work(), own.input.ids.size());
+  }
+  meter_.price(settings_.wait_weight, costs_);
+  session_.set_costs(costs_);
+  SPLITEE_CHECK(policy_.set_costs(costs_).ok());
 }
 
 OffloadRequest EdgeLoop::request_of(const Flight& flight) const {
@@ -167,7 +181,7 @@ Status EdgeLoop::end_offload(Flight& own, const OffloadOutcome& outcome) {
   // The time of a first, failed try is part of the wait.
   record.link_us = outcome.link_us + (first ? 0 : outcome.sent_us - own.first_sent_us);
   record.server_us = outcome.reply.server_us;
-  meter_.add_reply(outcome, own.parcel.layer);
+  meter_.add_reply(outcome, own.parcel.layer, own.input.ids.size());
   session_.finish(own.trip, outcome.reply.confidence, network_, offload_cost(own));
   complete(own, outcome.reply.class_index);
   return {};
@@ -193,7 +207,7 @@ Status EdgeLoop::finish_here(Flight& own) {
   if (!network_.status().ok()) return network_.status();
   own.finished.record.edge_us += watch.elapsed_us();
   own.finished.edge_layers = network_.layer();
-  meter_.add_work(network_.work());
+  meter_.add_work(network_.work(), own.input.ids.size());
   complete(own, network_.class_index());
   return {};
 }

@@ -94,6 +94,7 @@ class EdgeLoop {
   void measure_probes();
   void notice(const std::string& message);
   void encode(const Sample& sample, Flight& flight);
+  void price(const Flight& flight);
   void send(Flight& flight);
   transport::OffloadRequest request_of(const Flight& flight) const;
   runtime::Status collect();

@@ -141,10 +141,9 @@ void add_input_output_flags(CLI::App& app, EdgeOptions& options) {
       ->type_name("FILE");
   app.add_flag("--quiet", options.quiet, "no summary and no notices on standard error");
   app.add_flag("--progress", options.progress, "show progress on standard error");
-  app.add_option(
-         "--slowdown", options.slowdown,
-         "makes every layer and exit here take X times its time, by waiting: for experiments "
-         "with a slower device")
+  app.add_option("--slowdown", options.slowdown,
+                 "makes every layer and exit here take X times its processor time, by waiting: for "
+                 "experiments with a slower device")
       ->type_name("X")
       ->check(number_within(1, 1e6))
       ->capture_default_str();
