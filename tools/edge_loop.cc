@@ -34,7 +34,16 @@ EdgeLoop::EdgeLoop(std::shared_ptr<const runtime::Model> model, policy::Policy& 
       session_(policy, options),
       meter_(model_->config(), settings.payload),
       costs_(options.costs),
-      flights_(settings.window) {}
+      flights_(settings.window) {
+  if (settings.energy) power_.emplace(*settings.energy);
+}
+
+template <class Body>
+void EdgeLoop::metered(PowerByActivity::Activity activity, const Body& body) {
+  if (power_) power_->begin(clock_.elapsed_us());
+  body();
+  if (power_) power_->end(activity, clock_.elapsed_us());
+}
 
 void EdgeLoop::notice(const std::string& message) {
   if (!settings_.notices || message == last_notice_) return;
@@ -84,7 +93,8 @@ Status EdgeLoop::start(const Sample& sample) {
   if (settings_.live_costs) price(own);
   const Stopwatch run_watch;
   network_.start(own.input);
-  const Session::Step step = session_.start(own.trip, state, network_);
+  Session::Step step = Session::Step::kAnswered;
+  metered(PowerByActivity::kComputing, [&] { step = session_.start(own.trip, state, network_); });
   if (!network_.status().ok()) return network_.status();
   own.finished.record.edge_us = encode_us + run_watch.elapsed_us();
   own.finished.edge_layers = network_.layer();
@@ -118,7 +128,7 @@ void EdgeLoop::price(const Flight& own) {
     }
     meter_.add_work(network_.work(), own.input.ids.size());
   }
-  meter_.price(settings_.wait_weight, costs_);
+  meter_.price(wait_weight(), costs_);
   session_.set_costs(costs_);
   SPLITEE_CHECK(policy_.set_costs(costs_).ok());
 }
@@ -147,7 +157,9 @@ void EdgeLoop::send(Flight& own) {
 }
 
 Status EdgeLoop::wait(std::span<const int> fds) {
-  if (waiting_ > 0) client_->wait(fds, kWaitUs);
+  if (waiting_ > 0) {
+    metered(PowerByActivity::kWaiting, [&] { client_->wait(fds, kWaitUs); });
+  }
   return collect();
 }
 
@@ -203,7 +215,8 @@ Status EdgeLoop::finish_here(Flight& own) {
   const double cost = offload_cost(own);
   const Stopwatch watch;
   network_.resume(own.input, own.layer, own.activation);
-  session_.finish(own.trip, std::nullopt, network_, cost);
+  metered(PowerByActivity::kComputing,
+          [&] { session_.finish(own.trip, std::nullopt, network_, cost); });
   if (!network_.status().ok()) return network_.status();
   own.finished.record.edge_us += watch.elapsed_us();
   own.finished.edge_layers = network_.layer();
@@ -217,7 +230,7 @@ double EdgeLoop::offload_cost(const Flight& own) const {
   if (!settings_.live_costs || !meter_.costs().known()) return session_.offload_cost(own.trip);
   const Record& record = own.finished.record;
   return meter_.costs().waiting(static_cast<double>(record.link_us + record.server_us),
-                                costs_.lambda(), settings_.wait_weight);
+                                costs_.lambda(), wait_weight());
 }
 
 void EdgeLoop::complete(Flight& own, std::uint32_t class_index) {

@@ -16,14 +16,10 @@ constexpr double kWorthwhile = 0.9;
 }  // namespace
 
 void EdgeMeter::add_work(const Work& work, std::size_t tokens) {
-  using Part = policy::LinkCosts::Part;
-  const auto add = [&](Part part, const Tally& tally) {
-    costs_.add_work(part, tally.count, tally.us * scale(tokens));
-  };
-  add(Part::kLayer, work.layers);
-  add(Part::kHead, work.heads);
-  add(Part::kExit, work.exits);
-  add(Part::kRest, work.rests);
+  for (std::size_t part = 0; part < work.size(); ++part) {
+    costs_.add_work(static_cast<policy::LinkCosts::Part>(part), work[part].count,
+                    work[part].us * scale(tokens));
+  }
 }
 
 void EdgeMeter::add_reply(const transport::OffloadOutcome& outcome, std::size_t layer,
