@@ -2,6 +2,7 @@
 #include <array>
 #include <cmath>
 
+#include "policy/adaptive.h"
 #include "policy/cascade.h"
 #include "policy/factored.h"
 #include "policy/fixed_arm.h"
@@ -30,6 +31,8 @@ constexpr Entry kPolicies[] = {
      make_splitee_s_known},
     {{"factored", "confidences learned apart from costs, from every exit on the way", true},
      make_factored},
+    {{"adaptive", "as factored, with the input sent at once as an arm, for measured costs", true},
+     make_adaptive},
     {{"ucb1-range", "as splitee, UCB1 on the reward scaled to its range"}, make_ucb1_range},
     {{"ucb-v", "as splitee, UCB-V (variance)"}, make_ucb_v},
     {{"ucb-tuned", "as splitee, UCB-Tuned (variance)"}, make_ucb_tuned},

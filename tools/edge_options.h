@@ -22,7 +22,7 @@ struct EdgeOptions {
   std::vector<std::string> servers;
   std::string input = "-", output = "-";
   InputFormat input_format = InputFormat::kLines;
-  std::string policy = "factored";
+  std::string policy = "adaptive";
   std::optional<double> alpha;
   std::optional<std::size_t> split;  // layer, 1-based
   double exploration = 1.0;
