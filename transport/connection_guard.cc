@@ -33,6 +33,13 @@ std::optional<std::uint64_t> received_bytes(int descriptor) {
   return info.tcpi_bytes_received;
 }
 
+// ZeroMQ notices at once and closes the descriptor; the kernel forgets the connection then.
+void cut_off(int descriptor) {
+  const linger at_once{1, 0};
+  setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  shutdown(descriptor, SHUT_RDWR);
+}
+
 }  // namespace
 
 ConnectionGuard::ConnectionGuard(zmq::context_t& context, zmq::socket_t& socket,
@@ -73,8 +80,7 @@ void ConnectionGuard::accepted(int descriptor) {
   connections_[descriptor] = {.cookie = cookie_of(descriptor)};
   if (connections_.size() <= limits_.max_connections) return;
   ++counters_.connections_over_limit;
-  // ZeroMQ notices at once, and closes the descriptor.
-  shutdown(descriptor, SHUT_RDWR);
+  cut_off(descriptor);
 }
 
 void ConnectionGuard::delivered(zmq::message_t& part) {
@@ -95,7 +101,7 @@ void ConnectionGuard::scan(std::int64_t now_us) {
     if (over && connection.suspect && cookie_of(descriptor) == connection.cookie) {
       ++counters_.endless_messages;
       connection.cut = true;
-      shutdown(descriptor, SHUT_RDWR);
+      cut_off(descriptor);
     }
     connection.suspect = over;
   }

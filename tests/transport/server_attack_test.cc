@@ -292,12 +292,10 @@ TEST_CASE("a message that never ends costs its sender the connection (W15)") {
   // Parts of one byte, each with more to come.
   std::string parts;
   for (int i = 0; i < 1'000; ++i) parts += std::string("\1\1x", 3);
-  CHECK(eventually([&] {
-    return ::send(fd, parts.data(), parts.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
-           errno != EAGAIN && errno != EINTR;
-  }));
+  CHECK(eventually(
+      [&] { return ::send(fd, parts.data(), parts.size(), MSG_NOSIGNAL) < 0 && errno != EINTR; }));
   CHECK(eventually([&] { return server.counters().connections == 1; }));
-  CHECK(server.counters().endless_messages == 1);
+  CHECK(server.counters().endless_messages.load() == 1);
   CHECK(offloads_well(*good, 2));
   close(fd);
 }
@@ -318,7 +316,7 @@ TEST_CASE("a long message is no endless one, however slowly it comes (W35)") {
     edge.send(frames);
     REQUIRE(edge.receive_message());
   }
-  CHECK(server.counters().endless_messages == 0);
+  CHECK(server.counters().endless_messages.load() == 0);
 }
 
 TEST_CASE("connections beyond the limit are cut, and their places come back") {
