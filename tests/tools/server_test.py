@@ -221,7 +221,8 @@ def test_notify(folder):
 
 
 def load(*flags, status=0):
-    result = run(TOOL, "load", "--model", MODEL, *flags, status=status)
+    seq = () if "--seq" in flags else ("--seq", "4-12")
+    result = run(TOOL, "load", "--model", MODEL, *seq, *flags, status=status)
     return json.loads(result.out) if "--json" in flags else result
 
 
@@ -252,10 +253,8 @@ def test_load(_):
 
 def test_queue_and_connection_limits(_):
     with Server("--max-connections", "2") as remote:
-        run(TOOL, "load", "--model", MODEL, "--server", remote.endpoint, "--connections", "2", "--seconds", "0.2",
-            "--rate", "50")  # fmt: skip
-        result = run(TOOL, "load", "--model", MODEL, "--server", remote.endpoint, "--connections", "3",
-                     "--connect-ms", "1500", status=None)  # fmt: skip
+        load("--server", remote.endpoint, "--connections", "2", "--seconds", "0.2", "--rate", "50")
+        result = load("--server", remote.endpoint, "--connections", "3", "--connect-ms", "1500", status=None)
         result.expect(1, "of 3 connections")
     for flags in (("--max-queue-mb", "0.0001"), ("--max-connections", "0"), ("--max-edge-mb", "x")):
         run(SERVER, "--model", MODEL, *flags, status=None).expect(2, flags[1])

@@ -242,12 +242,23 @@ int connect_to(const RunningServer& server) {
   return fd;
 }
 
-// What a ZMTP 3.0 client without security says first.
-std::string zmtp_opening() {
+std::string receive_exactly(int fd, std::size_t size) {
+  std::string bytes(size, '\0');
+  REQUIRE(recv(fd, bytes.data(), size, MSG_WAITALL) == static_cast<ssize_t>(size));
+  return bytes;
+}
+
+// Shakes hands as a ZMTP 3.0 DEALER without security does.
+void shake_hands(int fd) {
   std::string greeting("\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL", 16);
   greeting.resize(64, '\0');
   const std::string ready("\5READY\x0bSocket-Type\0\0\0\6DEALER", 28);
-  return greeting + '\4' + static_cast<char>(ready.size()) + ready;
+  const std::string opening = greeting + '\4' + static_cast<char>(ready.size()) + ready;
+  REQUIRE(::send(fd, opening.data(), opening.size(), MSG_NOSIGNAL) ==
+          static_cast<ssize_t>(opening.size()));
+  receive_exactly(fd, greeting.size());
+  const std::string command = receive_exactly(fd, 2);
+  receive_exactly(fd, static_cast<unsigned char>(command[1]));
 }
 
 }  // namespace
@@ -286,9 +297,7 @@ TEST_CASE("a message that never ends costs its sender the connection (W15)") {
   RunningServer server(server_options());
   const auto good = ready_client(server);
   const int fd = connect_to(server);
-  const std::string opening = zmtp_opening();
-  REQUIRE(::send(fd, opening.data(), opening.size(), MSG_NOSIGNAL) ==
-          static_cast<ssize_t>(opening.size()));
+  shake_hands(fd);
   // Parts of one byte, each with more to come.
   std::string parts;
   for (int i = 0; i < 1'000; ++i) parts += std::string("\1\1x", 3);
