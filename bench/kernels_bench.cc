@@ -1,14 +1,12 @@
-// One row per operation, target and real shape. Counters: GFLOPS, and for matmul and attention the
-// share of the target's own peak, measured at start (rows "peak"). Every output is compared with
-// the scalar target's before it is timed. "cold" rows go through weights of 64 MB, as a model
-// does; the others use the same weight again and again.
+// One row per operation, target and shape of bench/shapes.txt (--shapes=FILE names another), each
+// beside the target's peak (see support.h). Every output is compared with the scalar target's
+// before it is timed. "cold" rows go through weights of 64 MB, as a model does; the others use the
+// same weight again and again. "prepare" rows include the preparing of the activations.
 #include <algorithm>
-#include <chrono>
+#include <bit>
 #include <cmath>
 #include <cstring>
-#include <ctime>
 #include <functional>
-#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -16,7 +14,7 @@
 
 #include <benchmark/benchmark.h>
 
-#include "bench/peak.h"
+#include "bench/support.h"
 #include "kernels/kernels.h"
 
 namespace splitee::bench {
@@ -44,81 +42,133 @@ bool same(const Floats& actual, const Floats& expected, float tolerance) {
   return true;
 }
 
-double thread_seconds() {
-  timespec time = {};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
+struct Arithmetic {
+  std::string name;
+  kernels::Matmul Kernels::*matmul;
+  std::size_t weight_bytes;
+};
+const Arithmetic kArithmetics[] = {{"f32", &Kernels::f32, sizeof(float)},
+                                   {"bf16", &Kernels::bf16, sizeof(std::uint16_t)},
+                                   {"i8", &Kernels::i8, sizeof(std::int8_t)}};
 
-// The best of several short runs, in operations a second.
-double measured_peak(const std::string& target) {
-  static std::map<std::string, double> peaks;
-  double& peak = peaks[target];
-  for (int run = 0; run < 20 && peak == 0.0; ++run) {
-    for (int i = 0; i < 20; ++i) {
-      const double start = thread_seconds();
-      const auto operations = static_cast<double>(run_peak(target, 1'000'000));
-      peak = std::max(peak, operations / (thread_seconds() - start));
+// Bytes at a multiple of 64, as fast code wants them.
+class Bytes {
+ public:
+  explicit Bytes(std::size_t size) : size_(size), bytes_(size + 63) {}
+  std::byte* data() {
+    const auto address = reinterpret_cast<std::uintptr_t>(bytes_.data());
+    return bytes_.data() + (64 - address % 64) % 64;
+  }
+  std::size_t size() const { return size_; }
+
+ private:
+  std::size_t size_;
+  std::vector<std::byte> bytes_;
+};
+
+// (n, k) as a model stores it: halves for bf16, for i8 the bytes of -128 .. 127 with a scale.
+struct Weights {
+  std::vector<std::byte> stored;
+  Floats scales;
+
+  Weights(const Arithmetic& arithmetic, std::size_t n, std::size_t k)
+      : stored(n * k * arithmetic.weight_bytes), scales(n, 1.0f / 128.0f) {
+    const Floats values = random_floats(n * k, 2);
+    for (std::size_t i = 0; i < n * k; ++i) {
+      const float* value = &values[i];
+      const auto byte = static_cast<std::int8_t>(*value * 127.0f);
+      if (arithmetic.weight_bytes == sizeof(float)) {
+        std::memcpy(&stored[i * sizeof(float)], value, sizeof(float));
+      } else if (arithmetic.weight_bytes == sizeof byte) {
+        std::memcpy(&stored[i], &byte, sizeof byte);
+      } else {
+        const auto upper = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(*value) >> 16);
+        std::memcpy(&stored[i * sizeof upper], &upper, sizeof upper);
+      }
     }
   }
-  return peak;
-}
+};
 
-void count_operations(benchmark::State& state, double each, const std::string& target) {
-  const double total = each * static_cast<double>(state.iterations());
-  state.counters["GFLOPS"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
-  const double peak = measured_peak(target);
-  if (peak > 0.0) {
-    state.counters["of_peak"] = benchmark::Counter(total / peak, benchmark::Counter::kIsRate);
+// A product of one target, with `copies` packed weights taken in turn.
+struct Product {
+  const kernels::Matmul& matmul;
+  std::vector<Bytes> packed;
+  Bytes prepared;
+  kernels::MatmulArgs args;
+
+  Product(const kernels::Matmul& of, const Weights& w, const Floats& a, const Floats& bias,
+          std::size_t m, std::size_t n, std::size_t k, std::size_t copies)
+      : matmul(of), prepared(m * matmul.prepared_bytes(k)), args{} {
+    for (std::size_t i = 0; i < copies; ++i) {
+      matmul.pack_rows(w.stored.data(), w.scales.data(), 0, n, n, k,
+                       packed.emplace_back(matmul.packed_bytes(n, k)).data());
+    }
+    args = {.a = a.data(),
+            .a_stride_bytes = k * sizeof(float),
+            .packed = nullptr,
+            .bias = bias.data(),
+            .c = nullptr,
+            .c_stride = n,
+            .m = m,
+            .n = n,
+            .k = k,
+            .n_begin = 0,
+            .n_end = n};
+    if (matmul.prepare == nullptr) return;
+    prepare(a);
+    args.a = prepared.data();
+    args.a_stride_bytes = matmul.prepared_bytes(k);
   }
-}
+  void prepare(const Floats& a) {
+    if (matmul.prepare != nullptr)
+      matmul.prepare(a.data(), args.k, args.m, args.k, prepared.data());
+  }
+  void run(std::size_t turn, Floats& c) {
+    args.packed = packed[turn % packed.size()].data();
+    args.c = c.data();
+    matmul.multiply(args);
+  }
+};
 
-void bench_peak(benchmark::State& state, const std::string& target) {
-  double operations = 0.0;
-  for (auto _ : state) operations += static_cast<double>(run_peak(target, 100'000));
-  state.counters["GFLOPS"] = benchmark::Counter(operations * 1e-9, benchmark::Counter::kIsRate);
-}
-
-// C (m, n) = A (m, k) W^T, W (n, k), with `copies` packed weights taken in turn.
-void bench_matmul(benchmark::State& state, const Kernels& kernels, std::size_t m, std::size_t k,
-                  std::size_t n, std::size_t copies) {
+// C (m, n) = A (m, k) W^T, W (n, k); rows named "prepare" include the preparing of A.
+void bench_matmul(benchmark::State& state, const Kernels& kernels, const Arithmetic& arithmetic,
+                  std::size_t m, std::size_t k, std::size_t n, std::size_t copies, bool prepare) {
   const Floats a = random_floats(m * k, 1);
-  const Floats w = random_floats(n * k, 2);
   const Floats bias = random_floats(n, 3);
-  const auto multiply = [&](const Kernels& target, const Floats& packed, Floats& c) {
-    target.f32.multiply({.a = a.data(),
-                         .a_stride_bytes = k * sizeof(float),
-                         .packed = packed.data(),
-                         .bias = bias.data(),
-                         .c = c.data(),
-                         .c_stride = n,
-                         .m = m,
-                         .n = n,
-                         .k = k,
-                         .n_begin = 0,
-                         .n_end = n});
-  };
-  const auto pack = [&](const Kernels& target) {
-    Floats packed(target.f32.packed_bytes(n, k) / sizeof(float));
-    target.f32.pack_rows(w.data(), nullptr, 0, n, n, k, packed.data());
-    return packed;
-  };
-  const std::vector<Floats> weights(copies, pack(kernels));
+  const Weights w(arithmetic, n, k);
+  Product product(kernels.*arithmetic.matmul, w, a, bias, m, n, k, copies);
+  Product reference(scalar().*arithmetic.matmul, w, a, bias, m, n, k, 1);
   Floats c(m * n);
   Floats expected(m * n);
-  multiply(kernels, weights[0], c);
-  multiply(scalar(), pack(scalar()), expected);
-  if (!same(c, expected, 1e-6f * static_cast<float>(k))) {
+  product.run(0, c);
+  reference.run(0, expected);
+  const bool exact = arithmetic.name == "i8";
+  if (!same(c, expected, exact ? 0.0f : 1e-6f * static_cast<float>(k))) {
     state.SkipWithError("differs from scalar");
     return;
   }
   std::size_t turn = 0;
   for (auto _ : state) {
-    multiply(kernels, weights[turn++ % copies], c);
+    if (prepare) product.prepare(a);
+    product.run(turn++, c);
     benchmark::DoNotOptimize(c.data());
   }
-  count_operations(state, 2.0 * static_cast<double>(m * n * k), kernels.target);
-  const double bytes = static_cast<double>(weights[0].size() * sizeof(float) * state.iterations());
+  count_operations(state, 2.0 * static_cast<double>(m * n * k), arithmetic.name, kernels.target);
+  const double bytes = static_cast<double>(w.stored.size() * state.iterations());
+  state.counters["weight_GBps"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsRate);
+}
+
+// W (n, k) from the stored to the packed form.
+void bench_pack(benchmark::State& state, const Kernels& kernels, const Arithmetic& arithmetic,
+                std::size_t k, std::size_t n) {
+  const Weights w(arithmetic, n, k);
+  const kernels::Matmul& matmul = kernels.*arithmetic.matmul;
+  Bytes packed(matmul.packed_bytes(n, k));
+  for (auto _ : state) {
+    matmul.pack_rows(w.stored.data(), w.scales.data(), 0, n, n, k, packed.data());
+    benchmark::DoNotOptimize(packed.data());
+  }
+  const double bytes = static_cast<double>(w.stored.size() * state.iterations());
   state.counters["weight_GBps"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsRate);
 }
 
@@ -146,7 +196,8 @@ void bench_attention(benchmark::State& state, const Kernels& kernels, std::size_
     run(kernels, scratch, out);
     benchmark::DoNotOptimize(out.data());
   }
-  count_operations(state, 4.0 * static_cast<double>(q_rows * kv_rows * hidden), kernels.target);
+  count_operations(state, 4.0 * static_cast<double>(q_rows * kv_rows * hidden), "f32",
+                   kernels.target);
 }
 
 // An operation in place on (rows, cols). Its input is restored before every run, and that copy is
@@ -174,40 +225,32 @@ void bench_in_place(benchmark::State& state, const Kernels& kernels, std::size_t
 
 template <class Body, class... Args>
 void add(const std::string& name, const Body& body, Args... args) {
-  benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) { body(state, args...); })
-      ->Unit(benchmark::kMicrosecond)
-      ->ComputeStatistics("min",
-                          [](const std::vector<double>& values) {
-                            return *std::min_element(values.begin(), values.end());
-                          })
-      ->ComputeStatistics("max", [](const std::vector<double>& values) {
-        return *std::max_element(values.begin(), values.end());
-      });
+  add_row(name, [=](benchmark::State& state) { body(state, args...); });
 }
 
-struct Model {
-  std::size_t hidden;
-  std::size_t ffn;
-  std::size_t heads;
-};
-constexpr Model kModels[] = {{768, 3072, 12}, {256, 1024, 4}, {192, 768, 6}};
-
-void add_matmul(const Kernels& kernels, const Model& model) {
-  const std::string target = kernels.target;
+void add_matmul(const Kernels& kernels, const Arithmetic& arithmetic, const ModelShape& model,
+                const std::vector<std::size_t>& tokens) {
+  const std::string prefix = kernels.target + ("/" + arithmetic.name) + "/";
   const std::pair<std::size_t, std::size_t> shapes[] = {
       {model.hidden, model.hidden}, {model.hidden, model.ffn}, {model.ffn, model.hidden}};
   for (const auto& [k, n] : shapes) {
-    for (const std::size_t m : {1u, 16u, 32u, 64u, 128u}) {
-      const std::string shape = std::to_string(k) + "x" + std::to_string(n);
-      const std::string name = "matmul/" + target + "/" + shape + "/m:" + std::to_string(m);
-      const std::size_t copies = (std::size_t{1} << 24) / (k * n) + 1;
-      add(name, bench_matmul, kernels, m, k, n, std::size_t{1});
-      if (m <= 16) add(name + "/cold", bench_matmul, kernels, m, k, n, copies);
+    const std::string shape = std::to_string(k) + "x" + std::to_string(n);
+    add("pack/" + prefix + shape, bench_pack, kernels, arithmetic, k, n);
+    const std::size_t copies = (std::size_t{1} << 26) / (k * n * arithmetic.weight_bytes) + 1;
+    for (const std::size_t m : tokens) {
+      const std::string name = "matmul/" + prefix + shape + "/m:" + std::to_string(m);
+      add(name, bench_matmul, kernels, arithmetic, m, k, n, std::size_t{1}, false);
+      if (arithmetic.name != "f32") {
+        add(name + "/prepare", bench_matmul, kernels, arithmetic, m, k, n, std::size_t{1}, true);
+      }
+      if (m <= 16) {
+        add(name + "/cold", bench_matmul, kernels, arithmetic, m, k, n, copies, false);
+      }
     }
   }
 }
 
-void add_rest(const Kernels& kernels, const Model& model) {
+void add_rest(const Kernels& kernels, const ModelShape& model) {
   const std::string target = kernels.target;
   const std::size_t head_size = model.hidden / model.heads;
   const std::string heads = std::to_string(model.heads) + "x" + std::to_string(head_size);
@@ -245,22 +288,24 @@ void add_rest(const Kernels& kernels, const Model& model) {
       }));
 }
 
+void add_all(const Kernels& kernels, const Shapes& shapes) {
+  for (const ModelShape& model : shapes.models) {
+    for (const Arithmetic& arithmetic : kArithmetics) {
+      add_matmul(kernels, arithmetic, model, shapes.tokens);
+    }
+    add_rest(kernels, model);
+  }
+}
+
 }  // namespace
 }  // namespace splitee::bench
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  namespace bench = splitee::bench;
+  const std::vector<std::string> paths = bench::take_flag(argc, argv, "shapes");
+  const bench::Shapes shapes = bench::read_shapes(paths.empty() ? "bench/shapes.txt" : paths[0]);
   for (const splitee::kernels::Kernels* kernels : splitee::kernels::compiled_targets()) {
-    if (!supported(*kernels)) continue;
-    splitee::bench::add(std::string("peak/") + kernels->target, splitee::bench::bench_peak,
-                        std::string(kernels->target));
-    for (const auto& model : splitee::bench::kModels) {
-      splitee::bench::add_matmul(*kernels, model);
-      splitee::bench::add_rest(*kernels, model);
-    }
+    if (supported(*kernels)) bench::add_all(*kernels, shapes);
   }
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
+  return bench::run_benchmarks(argc, argv);
 }

@@ -10,6 +10,9 @@
 #ifndef HWCAP_ASIMD
 #define HWCAP_ASIMD (1 << 1)
 #endif
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1 << 20)
+#endif
 #endif
 
 namespace splitee::kernels {
@@ -23,6 +26,16 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") &&
          __builtin_cpu_supports("fma");
+}
+#endif
+#ifdef SPLITEE_WITH_AVX512VNNI
+bool has_avx512vnni() {
+  return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+#ifdef SPLITEE_WITH_AVX512BF16
+bool has_avx512bf16() {
+  return has_avx512vnni() && __builtin_cpu_supports("avx512bf16");
 }
 #endif
 #ifdef SPLITEE_WITH_AVX2
@@ -40,6 +53,11 @@ bool has_neon() {
   return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
 }
 #endif
+#ifdef SPLITEE_WITH_NEON_DOTPROD
+bool has_neon_dotprod() {
+  return has_neon() && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+}
+#endif
 bool has_scalar() {
   return true;
 }
@@ -51,6 +69,12 @@ struct Target {
 
 // Best first.
 constexpr Target kTargets[] = {
+#ifdef SPLITEE_WITH_AVX512BF16
+    {avx512bf16_target, has_avx512bf16},
+#endif
+#ifdef SPLITEE_WITH_AVX512VNNI
+    {avx512vnni_target, has_avx512vnni},
+#endif
 #ifdef SPLITEE_WITH_AVX512
     {avx512_target, has_avx512},
 #endif
@@ -59,6 +83,9 @@ constexpr Target kTargets[] = {
 #endif
 #ifdef SPLITEE_WITH_SSE42
     {sse42_target, has_sse42},
+#endif
+#ifdef SPLITEE_WITH_NEON_DOTPROD
+    {neon_dotprod_target, has_neon_dotprod},
 #endif
 #ifdef SPLITEE_WITH_NEON
     {neon_target, has_neon},

@@ -13,6 +13,9 @@ const Kernels& scalar_target();
 const Kernels& sse42_target();
 const Kernels& avx2_target();
 const Kernels& avx512_target();
+const Kernels& avx512vnni_target();
+const Kernels& avx512bf16_target();
 const Kernels& neon_target();
+const Kernels& neon_dotprod_target();
 
 }  // namespace splitee::kernels

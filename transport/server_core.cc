@@ -103,6 +103,17 @@ void run(const Runnable& runnable, Backend& backend, std::vector<Answer>& answer
 
 }  // namespace
 
+SchedulerLimits limits_of(const ServerOptions& options) {
+  SchedulerLimits limits;
+  limits.max_jobs = options.max_queue;
+  limits.max_bytes = options.max_queue_bytes;
+  limits.max_flow_bytes = options.max_edge_bytes;
+  limits.workers = options.threads;
+  limits.max_batch = options.max_batch;
+  limits.max_batch_rows = options.max_batch_rows;
+  return limits;
+}
+
 Executed execute(std::span<const Job> jobs, Backend& backend, Scratch& scratch,
                  std::int64_t now_us) {
   Executed executed;

@@ -41,6 +41,9 @@ struct Answer {
   std::optional<Shed> shed;  // why it was not run
 };
 
+// What the queue of such a server takes.
+SchedulerLimits limits_of(const ServerOptions& options);
+
 struct Executed {
   std::vector<Answer> answers;  // one for every job, in their order
   std::uint64_t run_work = 0;   // of those that were run

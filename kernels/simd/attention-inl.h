@@ -3,7 +3,7 @@
 // q k^T, softmax and the product with V.
 #pragma once
 
-#include "kernels/simd/matmul-inl.h"
+#include "kernels/simd/f32-inl.h"
 #include "kernels/simd/rows-inl.h"
 
 namespace splitee::kernels {
@@ -18,10 +18,10 @@ struct AttentionScratch {
   std::size_t score_stride;
 
   AttentionScratch(std::size_t kv_rows, std::size_t head_size)
-      : keys(packed_size<T>(kv_rows, head_size)),
-        values(packed_size<T>(head_size, kv_rows)),
-        scores(T::kRows * packed_size<T>(kv_rows, 1)),
-        score_stride(packed_size<T>(kv_rows, 1)) {}
+      : keys(packed_bytes<T>(kv_rows, head_size) / sizeof(float)),
+        values(packed_bytes<T>(head_size, kv_rows) / sizeof(float)),
+        scores(T::kRows * packed_bytes<T>(kv_rows, 1) / sizeof(float)),
+        score_stride(packed_bytes<T>(kv_rows, 1) / sizeof(float)) {}
 };
 
 template <class T>
@@ -35,9 +35,9 @@ template <class T>
 void copy_panels(const float* v, std::size_t stride, std::size_t rows, std::size_t cols,
                  float* panels) {
   using V = typename T::V;
-  for (std::size_t begin = 0; begin < cols; begin += T::kColumns) {
+  for (std::size_t begin = 0; begin < cols; begin += kColumns<T>) {
     for (std::size_t r = 0; r < rows; ++r) {
-      for (std::size_t i = 0; i < T::kColumns; i += kLanes<V>, panels += kLanes<V>) {
+      for (std::size_t i = 0; i < kColumns<T>; i += kLanes<V>, panels += kLanes<V>) {
         const std::size_t column = begin + i;
         const float* from = v + r * stride + column;
         if (column + kLanes<V> <= cols) {
@@ -50,6 +50,23 @@ void copy_panels(const float* v, std::size_t stride, std::size_t rows, std::size
   }
 }
 
+// c (m, n) = a (m, k) times packed panels.
+template <class T>
+void product(const float* a, std::size_t a_stride, const float* panels, float* c,
+             std::size_t c_stride, std::size_t m, std::size_t n, std::size_t k) {
+  multiply<T>({.a = a,
+               .a_stride_bytes = a_stride * sizeof(float),
+               .packed = panels,
+               .bias = nullptr,
+               .c = c,
+               .c_stride = c_stride,
+               .m = m,
+               .n = n,
+               .k = k,
+               .n_begin = 0,
+               .n_end = n});
+}
+
 // One head; q, k, v and out point at its columns.
 template <class T>
 void attention_head(const float* q, std::size_t q_stride, const float* k, std::size_t k_stride,
@@ -60,21 +77,20 @@ void attention_head(const float* q, std::size_t q_stride, const float* k, std::s
   float* keys = scratch;
   float* values = keys + parts.keys;
   float* scores = values + parts.values;
-  pack<T>(k, k_stride, 0, kv_rows, kv_rows, head_size, keys);
+  pack_cells<T>(reinterpret_cast<const std::byte*>(k), k_stride * sizeof(float), 0, kv_rows,
+                kv_rows, head_size, reinterpret_cast<std::byte*>(keys));
   copy_panels<T>(v, v_stride, kv_rows, head_size, values);
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(head_size));
 
   const std::size_t blocks = (q_rows + T::kRows - 1) / T::kRows;
   for (std::size_t block = 0; block < blocks; ++block) {
     const std::size_t rows = q_rows / blocks + (block < q_rows % blocks ? 1 : 0);
-    matmul<T>(q, q_stride, keys, nullptr, scores, parts.score_stride, rows, kv_rows, head_size, 0,
-              kv_rows);
+    product<T>(q, q_stride, keys, scores, parts.score_stride, rows, kv_rows, head_size);
     float scales[T::kRows];
     for (std::size_t r = 0; r < rows; ++r) {
       scales[r] = 1.0f / exp_row<typename T::V>(scores + r * parts.score_stride, kv_rows, scale);
     }
-    matmul<T>(scores, parts.score_stride, values, nullptr, out, out_stride, rows, head_size,
-              kv_rows, 0, head_size);
+    product<T>(scores, parts.score_stride, values, out, out_stride, rows, head_size, kv_rows);
     for (std::size_t r = 0; r < rows; ++r) {
       scale_row<typename T::V>(out + r * out_stride, head_size, scales[r]);
     }

@@ -3,8 +3,6 @@
 // float32 arithmetic adds one or two units in the last place.
 #pragma once
 
-#include <type_traits>
-
 #include "kernels/simd/vector-inl.h"
 
 namespace splitee::kernels {
@@ -20,17 +18,10 @@ V polynomial(V x, float c0, Rest... rest) {
   return multiply_add(polynomial(x, rest...), x, V(c0));
 }
 
-// 2^n, where n is in the low bits of `shifted`; 0 for n = -127. In GCC's vector types, because
-// xsimd's casts differ between versions.
+// 2^n, where n is in the low bits of `shifted`; 0 for n = -127.
 template <class V>
 V power_of_two(V shifted) {
-  using Bits4 = std::uint32_t __attribute__((vector_size(16)));
-  using Bits8 = std::uint32_t __attribute__((vector_size(32)));
-  using Bits16 = std::uint32_t __attribute__((vector_size(64)));
-  using Bits =
-      std::conditional_t<kLanes<V> == 4, Bits4, std::conditional_t<kLanes<V> == 8, Bits8, Bits16>>;
-  using Float = typename V::register_type;
-  return V((Float)(((Bits)(Float)shifted + 127u) << 23));
+  return vector_of<V>((bits_of(shifted) + 127) << 23);
 }
 
 // exp(x) for x <= 88, relative error 3.1e-9; what would be below the smallest normal number is 0.

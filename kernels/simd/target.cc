@@ -1,48 +1,87 @@
 // The SIMD kernels of one target. Compiled once per target, with that target's machine flags and
 // SPLITEE_TARGET_<NAME>; everything here and in the bodies is in an anonymous namespace, so that
 // one function is all that the library exports.
-#include "kernels/scalar_matmul-inl.h"
 #include "kernels/simd/attention-inl.h"
+#include "kernels/simd/bf16-inl.h"
 #include "kernels/simd/elements-inl.h"
-#include "kernels/simd/matmul-inl.h"
+#include "kernels/simd/f32-inl.h"
 #include "kernels/simd/rows-inl.h"
 #include "kernels/targets.h"
+
+#if defined(__aarch64__)
+#include "kernels/simd/i8_neon-inl.h"
+#else
+#include "kernels/simd/i8_maddubs-inl.h"
+#endif
+#ifdef __AVX512VNNI__
+#include "kernels/simd/i8_vnni-inl.h"
+#endif
+#ifdef __AVX512BF16__
+#include "kernels/simd/bf16_avx512-inl.h"
+#endif
 
 namespace splitee::kernels {
 namespace {
 
-#if defined(SPLITEE_TARGET_AVX512)
+// Rows and vectors of a tile, steps of a block.
+#if defined(SPLITEE_TARGET_AVX512BF16)
+#define SPLITEE_TARGET_FUNCTION avx512bf16_target
+constexpr char kName[] = "avx512bf16";
+using V = Vector<xsimd::avx512bw>;
+using F32Tile = F32<V, 8, 2, 768>;
+using Bf16Tile = Bf16Avx512<6, 4, 1024>;
+using I8Tile = I8Vnni<6, 4, 1024>;
+#elif defined(SPLITEE_TARGET_AVX512VNNI)
+#define SPLITEE_TARGET_FUNCTION avx512vnni_target
+constexpr char kName[] = "avx512vnni";
+using V = Vector<xsimd::avx512bw>;
+using F32Tile = F32<V, 8, 2, 768>;
+using Bf16Tile = Bf16Wide<V, 8, 2, 384>;
+using I8Tile = I8Vnni<6, 4, 1024>;
+#elif defined(SPLITEE_TARGET_AVX512)
 #define SPLITEE_TARGET_FUNCTION avx512_target
 constexpr char kName[] = "avx512";
-using MatmulTile = Tile<xsimd::avx512bw, 14, 2, 768>;
+using V = Vector<xsimd::avx512bw>;
+using F32Tile = F32<V, 8, 2, 768>;
+using Bf16Tile = Bf16Wide<V, 8, 2, 384>;
+using I8Tile = I8Maddubs<V, 10, 2, 1024>;
 #elif defined(SPLITEE_TARGET_AVX2)
 #define SPLITEE_TARGET_FUNCTION avx2_target
 constexpr char kName[] = "avx2";
-using MatmulTile = Tile<xsimd::fma3<xsimd::avx2>, 4, 3, 768>;
+using V = Vector<xsimd::fma3<xsimd::avx2>>;
+using F32Tile = F32<V, 4, 3, 768>;
+using Bf16Tile = Bf16Wide<V, 5, 2, 384>;
+using I8Tile = I8Maddubs<V, 5, 2, 1024>;
 #elif defined(SPLITEE_TARGET_SSE42)
 #define SPLITEE_TARGET_FUNCTION sse42_target
 constexpr char kName[] = "sse4.2";
-using MatmulTile = Tile<xsimd::sse4_2, 4, 2, 512>;
+using V = Vector<xsimd::sse4_2>;
+using F32Tile = F32<V, 2, 4, 512>;
+using Bf16Tile = Bf16Wide<V, 4, 2, 384>;
+using I8Tile = I8Maddubs<V, 4, 2, 1024>;
+#elif defined(SPLITEE_TARGET_NEON_DOTPROD)
+#define SPLITEE_TARGET_FUNCTION neon_dotprod_target
+constexpr char kName[] = "neon-dotprod";
+using V = Vector<xsimd::neon64>;
+using F32Tile = F32<V, 8, 2, 256>;
+using Bf16Tile = Bf16Wide<V, 8, 2, 256>;
+using I8Tile = I8Neon<6, 4, 1024>;
 #elif defined(SPLITEE_TARGET_NEON)
 #define SPLITEE_TARGET_FUNCTION neon_target
 constexpr char kName[] = "neon";
-using MatmulTile = Tile<xsimd::neon64, 8, 2, 256>;
+using V = Vector<xsimd::neon64>;
+using F32Tile = F32<V, 8, 2, 256>;
+using Bf16Tile = Bf16Wide<V, 8, 2, 256>;
+using I8Tile = I8Neon<8, 2, 1024>;
 #endif
-
-using V = MatmulTile::V;
 
 constexpr Kernels kKernels = {
     .target = kName,
-    .f32 = {.columns = MatmulTile::kColumns,
-            .prepared_bytes = f32_prepared_bytes,
-            .prepare = nullptr,
-            .packed_bytes = f32_packed_bytes<MatmulTile>,
-            .pack_rows = f32_pack_rows<MatmulTile>,
-            .multiply = f32_multiply<MatmulTile>},
-    .bf16 = scalar::matmul<scalar::Bf16>(scalar::prepare_bf16),
-    .i8 = scalar::matmul<scalar::I8>(scalar::prepare_i8),
-    .attention_scratch = attention_scratch<MatmulTile>,
-    .attention = attention<MatmulTile>,
+    .f32 = f32_matmul<F32Tile>(),
+    .bf16 = bf16_matmul<Bf16Tile>(),
+    .i8 = i8_matmul<I8Tile>(),
+    .attention_scratch = attention_scratch<F32Tile>,
+    .attention = attention<F32Tile>,
     .softmax = softmax<V>,
     .layer_norm = layer_norm<V>,
     .gelu = for_each<V, gelu_vector<V>>,

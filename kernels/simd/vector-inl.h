@@ -26,6 +26,34 @@ constexpr std::size_t kLanes = V::size;
 template <class V>
 constexpr bool kIsAvx512 = kLanes<V> == 16;
 
+// The same lanes as 32-bit integers, in GCC's vector types, because xsimd's casts differ between
+// versions.
+template <std::size_t kCount>
+struct IntsOf;
+template <>
+struct IntsOf<4> {
+  using Type = std::int32_t __attribute__((vector_size(16)));
+};
+template <>
+struct IntsOf<8> {
+  using Type = std::int32_t __attribute__((vector_size(32)));
+};
+template <>
+struct IntsOf<16> {
+  using Type = std::int32_t __attribute__((vector_size(64)));
+};
+template <class V>
+using Ints = typename IntsOf<kLanes<V>>::Type;
+
+template <class V>
+Ints<V> bits_of(V v) {
+  return (Ints<V>)(typename V::register_type)v;
+}
+template <class V>
+V vector_of(Ints<V> bits) {
+  return V((typename V::register_type)bits);
+}
+
 template <class V>
 V load_vector(const float* p) {
   return V::load_unaligned(p);
@@ -48,6 +76,12 @@ V load_first(const float* p, std::size_t count, float fill) {
   float lanes[kLanes<V>];
   for (std::size_t i = 0; i < kLanes<V>; ++i) lanes[i] = i < count ? p[i] : fill;
   return load_vector<V>(lanes);
+}
+
+// As many of `count` elements as there are lanes; zeros in the lanes left.
+template <class V>
+V load_up_to(const float* p, std::size_t count) {
+  return count >= kLanes<V> ? load_vector<V>(p) : load_first<V>(p, count, 0.0f);
 }
 
 template <class V>
@@ -121,20 +155,28 @@ float max_lanes(V v) {
   return fold<false>(v);
 }
 
-// Rows (4, 4) at `in` to columns at `out`.
-inline void transpose4(const float* in, std::size_t in_stride, float* out, std::size_t out_stride) {
-  const Quad r0 = load_vector<Quad>(in);
-  const Quad r1 = load_vector<Quad>(in + in_stride);
-  const Quad r2 = load_vector<Quad>(in + 2 * in_stride);
-  const Quad r3 = load_vector<Quad>(in + 3 * in_stride);
+inline Quad load_quad(const std::byte* p) {
+  return load_vector<Quad>(reinterpret_cast<const float*>(p));
+}
+inline void store_quad(std::byte* p, Quad v) {
+  store_vector(reinterpret_cast<float*>(p), v);
+}
+
+// Rows (4, 4) of any 4 bytes at `in` to columns at `out`; strides in bytes.
+inline void transpose4(const std::byte* in, std::size_t in_stride, std::byte* out,
+                       std::size_t out_stride) {
+  const Quad r0 = load_quad(in);
+  const Quad r1 = load_quad(in + in_stride);
+  const Quad r2 = load_quad(in + 2 * in_stride);
+  const Quad r3 = load_quad(in + 3 * in_stride);
   const Quad low02 = xsimd::zip_lo(r0, r2);
   const Quad high02 = xsimd::zip_hi(r0, r2);
   const Quad low13 = xsimd::zip_lo(r1, r3);
   const Quad high13 = xsimd::zip_hi(r1, r3);
-  store_vector(out, xsimd::zip_lo(low02, low13));
-  store_vector(out + out_stride, xsimd::zip_hi(low02, low13));
-  store_vector(out + 2 * out_stride, xsimd::zip_lo(high02, high13));
-  store_vector(out + 3 * out_stride, xsimd::zip_hi(high02, high13));
+  store_quad(out, xsimd::zip_lo(low02, low13));
+  store_quad(out + out_stride, xsimd::zip_hi(low02, low13));
+  store_quad(out + 2 * out_stride, xsimd::zip_lo(high02, high13));
+  store_quad(out + 3 * out_stride, xsimd::zip_hi(high02, high13));
 }
 
 }  // namespace

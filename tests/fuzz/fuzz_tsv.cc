@@ -15,7 +15,7 @@ std::vector<std::string> splitee::fuzz::seeds() {
           "\1text\ttext\n",
           "\1text\tlabel\nx\t9\n",
           "\1\xef\xbb\xbftext\nabc",
-          std::string("\0one\ntwo\r\n\n\xff\xfe\nlast", 21)};
+          std::string("\0one\ntwo\r\n\n\xff\xfe\nlast", 18)};
 }
 
 void splitee::fuzz::repair(std::string&) {}

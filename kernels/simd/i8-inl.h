@@ -1,0 +1,113 @@
+// What the int8 arithmetics share: scales, preparing of A, packing of W. A panel's trailer holds
+// the scales of its columns and, where the arithmetic multiplies q - kOffset, kOffset times the
+// sums of the rows of W.
+#pragma once
+
+#include "kernels/quantise-inl.h"
+#include "kernels/simd/pack-inl.h"
+#include "kernels/simd/tile-inl.h"
+
+namespace splitee::kernels {
+namespace {
+
+template <class V>
+struct I8Scales {
+  // The scale of a prepared row stands at its start.
+  static constexpr std::size_t kHeader = 64;
+  // (sum * scale_w) * scale_a
+  static V scaled(V sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
+    float scale_a;
+    __builtin_memcpy(&scale_a, row, sizeof scale_a);
+    const auto* scales = reinterpret_cast<const float*>(trailer) + v * kLanes<V>;
+    return sum * load_vector<V>(scales) * V(scale_a);
+  }
+};
+
+template <class T>
+std::size_t i8_prepared_bytes(std::size_t k) {
+  return T::kHeader + (steps_of<T>(k) * T::kLeft + 63) / 64 * 64;
+}
+
+// The largest magnitude_bits() of a row.
+template <class V>
+std::int32_t largest_bits(const float* a, std::size_t k) {
+  Ints<V> largest = {};
+  for (std::size_t i = 0; i < k; i += kLanes<V>) {
+    largest = larger(largest, bits_of(load_up_to<V>(a + i, k - i)) & 0x7fffffff);
+  }
+  std::int32_t result = 0;
+  for (std::size_t lane = 0; lane < kLanes<V>; ++lane) {
+    result = larger<std::int32_t>(result, largest[lane]);
+  }
+  return result;
+}
+
+template <class T>
+void i8_prepare_row(const float* a, std::size_t k, std::byte* row) {
+  using V = typename T::V;
+  constexpr std::size_t kBytes = kLanes<V> * T::kLeft / T::kDepth;
+  const RowScale scale = row_scale(largest_bits<V>(a, k));
+  __builtin_memset(row, 0, T::kHeader);
+  __builtin_memcpy(row, &scale.scale, sizeof scale.scale);
+  std::byte* to = row + T::kHeader;
+  if (scale.inverse == 0.0f) {
+    for (std::size_t i = 0; i < k; i += kLanes<V>, to += kBytes) T::store_left(to, Ints<V>{});
+  } else {
+    // Adding 1.5 * 2^23 rounds to an integer, left in the low bits of the sum.
+    const V rounder(12582912.0f);
+    for (std::size_t i = 0; i < k; i += kLanes<V>, to += kBytes) {
+      const V value = load_up_to<V>(a + i, k - i) * V(scale.inverse);
+      T::store_left(to, bits_of(value + rounder) - bits_of(rounder));
+    }
+  }
+  __builtin_memset(to, 0, row + i8_prepared_bytes<T>(k) - to);
+}
+
+template <class T>
+void i8_prepare(const float* a, std::size_t a_stride, std::size_t rows, std::size_t k,
+                void* prepared) {
+  auto* row = static_cast<std::byte*>(prepared);
+  for (std::size_t r = 0; r < rows; ++r) {
+    i8_prepare_row<T>(a + r * a_stride, k, row + r * i8_prepared_bytes<T>(k));
+  }
+}
+
+template <class T>
+void i8_pack_rows(const void* w, const float* scales, std::size_t row, std::size_t rows,
+                  std::size_t n, std::size_t k, void* packed) {
+  const auto* from = static_cast<const std::byte*>(w);
+  pack_cells<T>(from, k, row, rows, n, k, static_cast<std::byte*>(packed));
+  const std::size_t end = row + rows < n ? n : (n + kColumns<T> - 1) / kColumns<T> * kColumns<T>;
+  const auto set = [&](std::size_t column, float scale, std::int32_t sum) {
+    std::byte* trailer = static_cast<std::byte*>(packed) +
+                         column / kColumns<T> * panel_bytes<T>(k) + steps_of<T>(k) * kStepBytes<T>;
+    trailer += column % kColumns<T> * sizeof(float);
+    __builtin_memcpy(trailer, &scale, sizeof scale);
+    if constexpr (T::kOffset != 0) {
+      const std::int32_t offset = T::kOffset * sum;
+      __builtin_memcpy(trailer + kColumns<T> * sizeof(float), &offset, sizeof offset);
+    }
+  };
+  for (std::size_t r = 0; r < rows; ++r) {
+    const auto* values = reinterpret_cast<const std::int8_t*>(from + r * k);
+    std::int32_t sum = 0;
+    if constexpr (T::kOffset != 0) {
+      for (std::size_t i = 0; i < k; ++i) sum += values[i];
+    }
+    set(row + r, scales[r], sum);
+  }
+  for (std::size_t column = n; column < end; ++column) set(column, 0.0f, 0);
+}
+
+template <class T>
+constexpr Matmul i8_matmul() {
+  return {.columns = kColumns<T>,
+          .prepared_bytes = i8_prepared_bytes<T>,
+          .prepare = i8_prepare<T>,
+          .packed_bytes = packed_bytes<T>,
+          .pack_rows = i8_pack_rows<T>,
+          .multiply = multiply<T>};
+}
+
+}  // namespace
+}  // namespace splitee::kernels

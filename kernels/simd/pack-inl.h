@@ -1,0 +1,59 @@
+// Packing of W into panels of cells (tile-inl.h).
+#pragma once
+
+#include "kernels/simd/tile-inl.h"
+
+namespace splitee::kernels {
+namespace {
+
+// One row of W, `bytes` long, to its column of the panels.
+template <std::size_t kCell>
+void pack_row(const std::byte* from, std::size_t bytes, std::byte* to, std::size_t step_bytes) {
+  for (; bytes >= kCell; bytes -= kCell, from += kCell, to += step_bytes) {
+    __builtin_memcpy(to, from, kCell);
+  }
+  if (bytes == 0) return;
+  std::byte cell[kCell] = {};
+  __builtin_memcpy(cell, from, bytes);
+  __builtin_memcpy(to, cell, kCell);
+}
+
+// Rows [row, row + rows) of W, at `w` and w_stride bytes apart, `row_bytes` long each.
+template <class T>
+void pack_cells(const std::byte* w, std::size_t w_stride, std::size_t row, std::size_t rows,
+                std::size_t n, std::size_t k, std::byte* packed) {
+  constexpr std::size_t kStep = 4;
+  const std::size_t row_bytes = k * T::kCell / T::kDepth, cells = row_bytes / T::kCell;
+  const auto place = [&](std::size_t column) {
+    return packed + column / kColumns<T> * panel_bytes<T>(k) + column % kColumns<T> * T::kCell;
+  };
+  for (std::size_t done = 0; done < rows;) {
+    const std::size_t column = row + done;
+    const std::byte* from = w + done * w_stride;
+    std::size_t count = 1, i = 0;
+    if constexpr (T::kCell == sizeof(float)) {
+      if (column % kStep == 0 && rows - done >= kStep) {
+        count = kStep;
+        for (; i + kStep <= cells; i += kStep) {
+          transpose4(from + i * T::kCell, w_stride, place(column) + i * kStepBytes<T>,
+                     kStepBytes<T>);
+        }
+      }
+    }
+    for (std::size_t j = 0; j < count; ++j) {
+      const std::size_t packed_before = i * T::kCell;
+      pack_row<T::kCell>(from + j * w_stride + packed_before, row_bytes - packed_before,
+                         place(column + j) + i * kStepBytes<T>, kStepBytes<T>);
+    }
+    done += count;
+  }
+  if (row + rows < n) return;
+  for (std::size_t column = n; column % kColumns<T> != 0; ++column) {
+    for (std::size_t i = 0; i < steps_of<T>(k); ++i) {
+      __builtin_memset(place(column) + i * kStepBytes<T>, 0, T::kCell);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace splitee::kernels

@@ -1,0 +1,148 @@
+#include "tests/simulation/fabric.h"
+
+#include <algorithm>
+
+namespace splitee::simulation {
+namespace {
+
+constexpr std::size_t kHighWater = 12;  // packets on the way in one direction
+constexpr std::int64_t kRetryUs = 100'000;
+constexpr std::size_t kHeard = 16;
+
+}  // namespace
+
+PacketPtr to_packet(const transport::Frames& frames) {
+  const auto payload = frames.payload.bytes();
+  return std::make_shared<Packet>(
+      Packet{{frames.header.begin(), frames.header.end()}, {payload.begin(), payload.end()}});
+}
+
+std::int64_t Fabric::delay(const Path& path) {
+  return path.delay_us + world_.between(0, path.jitter_us);
+}
+
+ConnectionPtr Fabric::connect(Host& client, std::size_t client_id, Host& server,
+                              std::size_t server_id, std::size_t link) {
+  auto connection = std::make_shared<Connection>();
+  connection->id = next_id_++;
+  connection->client = &client;
+  connection->server = &server;
+  connection->client_id = client_id;
+  connection->server_id = server_id;
+  connection->link = link;
+  // Never used again, as random ids are in life.
+  connection->peer = "peer" + std::to_string(connection->id);
+  std::erase_if(connections_, [](const auto& old) { return old.expired(); });
+  connections_.push_back(connection);
+  try_connect(connection);
+  return connection;
+}
+
+void Fabric::try_connect(const ConnectionPtr& connection) {
+  const Path& way = path(connection->client_id, connection->server_id);
+  world_.after(2 * delay(way), [this, connection] {
+    if (connection->client == nullptr) return;
+    const Path& now = path(connection->client_id, connection->server_id);
+    if (now.blocked[kUp] || now.blocked[kDown] || !connection->server->accepts()) {
+      world_.after(kRetryUs, [this, connection] { try_connect(connection); });
+      return;
+    }
+    connection->established = true;
+    world_.note("connected", connection->client_id, connection->id, connection->server_id);
+    connection->client->on_established(connection);
+  });
+}
+
+bool Fabric::send(const ConnectionPtr& connection, Direction direction, PacketPtr packet) {
+  Host* sender = direction == kUp ? connection->client : connection->server;
+  if (!connection->established || sender == nullptr) return false;
+  if (connection->pipe[direction].on_the_way >= kHighWater) return false;
+  const Path& way = path(connection->client_id, connection->server_id);
+  if (direction == kUp) {
+    heard_.push_back(packet);
+    if (heard_.size() > kHeard) heard_.pop_front();
+  }
+  if (world_.chance(way.break_probability)) {
+    close_server(connection);
+    return true;  // nobody knows yet
+  }
+  if (world_.chance(way.repeat_probability)) forward(connection, direction, packet);
+  if (world_.chance(way.corrupt_probability)) packet = corrupt(*packet);
+  forward(connection, direction, std::move(packet));
+  return true;
+}
+
+PacketPtr Fabric::corrupt(const Packet& packet) {
+  auto changed = std::make_shared<Packet>(packet);
+  const auto at = world_.rng().below(static_cast<std::uint32_t>(packet.size()));
+  std::byte& byte = at < changed->header.size() ? changed->header[at]
+                                                : changed->payload[at - changed->header.size()];
+  byte ^= static_cast<std::byte>(1u << world_.rng().below(8));
+  return changed;
+}
+
+void Fabric::forward(const ConnectionPtr& connection, Direction direction, PacketPtr packet) {
+  Connection::Pipe& pipe = connection->pipe[direction];
+  ++pipe.on_the_way;
+  const std::int64_t arrival_us =
+      std::max(pipe.last_arrival_us,
+               world_.now_us() + delay(path(connection->client_id, connection->server_id)));
+  pipe.last_arrival_us = arrival_us;
+  world_.after(arrival_us - world_.now_us(),
+               [this, connection, direction, packet] { arrive(connection, direction, packet); });
+}
+
+void Fabric::arrive(const ConnectionPtr& connection, Direction direction, const PacketPtr& packet) {
+  Connection::Pipe& pipe = connection->pipe[direction];
+  const Path& way = path(connection->client_id, connection->server_id);
+  if (way.blocked[direction] || !pipe.held.empty()) {
+    pipe.held.push_back(packet);
+  } else {
+    hand_over(connection, direction, packet);
+  }
+}
+
+void Fabric::hand_over(const ConnectionPtr& connection, Direction direction,
+                       const PacketPtr& packet) {
+  --connection->pipe[direction].on_the_way;
+  Host*& host = direction == kUp ? connection->server : connection->client;
+  if (host == nullptr) return;
+  if (packet != nullptr) return host->on_packet(connection, packet);
+  Host* told = std::exchange(host, nullptr);
+  told->on_end(connection);
+}
+
+void Fabric::close_client(const ConnectionPtr& connection) {
+  if (connection->client == nullptr) return;
+  connection->client = nullptr;
+  if (connection->established) forward(connection, kUp, nullptr);
+}
+
+void Fabric::close_server(const ConnectionPtr& connection) {
+  if (connection->server == nullptr || !connection->established) return;
+  Host* server = std::exchange(connection->server, nullptr);
+  server->on_end(connection);
+  forward(connection, kDown, nullptr);
+}
+
+void Fabric::unblock(std::size_t client_id, std::size_t server_id) {
+  path(client_id, server_id).blocked = {};
+  for (const auto& known : connections_) {
+    const ConnectionPtr connection = known.lock();
+    if (!connection || connection->client_id != client_id || connection->server_id != server_id) {
+      continue;
+    }
+    for (const Direction direction : {kUp, kDown}) {
+      std::deque<PacketPtr> held;
+      held.swap(connection->pipe[direction].held);
+      for (const PacketPtr& packet : held) hand_over(connection, direction, packet);
+    }
+  }
+}
+
+PacketPtr Fabric::overheard() {
+  if (heard_.empty()) return nullptr;
+  return heard_[world_.rng().below(static_cast<std::uint32_t>(heard_.size()))];
+}
+
+}  // namespace splitee::simulation

@@ -1,0 +1,65 @@
+#include "tests/simulation/intruder.h"
+
+#include "transport/wire.h"
+
+namespace splitee::simulation {
+
+using namespace splitee::transport;
+
+void Intruder::start(std::int64_t interval_us) {
+  active_ = true;
+  interval_us_ = interval_us;
+  attack();
+}
+
+void Intruder::attack() {
+  if (!active_) {
+    if (connection_) fabric_.close_client(connection_);
+    return;
+  }
+  if (connection_ && world_.chance(0.05)) {
+    fabric_.close_client(connection_);
+    connection_ = nullptr;
+  }
+  if (!connection_) connection_ = fabric_.connect(*this, id_, server_, 0, 0);
+  if (const PacketPtr packet = message()) (void)fabric_.send(connection_, kUp, packet);
+  world_.after(world_.around(interval_us_), [this] { attack(); });
+}
+
+PacketPtr Intruder::message() {
+  const Envelope envelope{world_.chance(0.8) ? next_id_++ : world_.rng().next(),
+                          world_.chance(0.8) ? server_.model_hash() : world_.rng().next(),
+                          world_.chance(0.5) ? 0 : ~std::uint64_t{world_.rng().next()}};
+  Hello hello;
+  hello.window = 1 + world_.rng().below(kMaxWindow);
+  const std::vector<std::int32_t> ids(1 + world_.rng().below(2 * kMaxTokens), 7);
+  PacketPtr packet;
+  switch (world_.rng().below(5)) {
+    case 0:
+      packet = to_packet(encode(envelope, hello));
+      break;
+    case 1:
+      packet = to_packet(encode(Envelope{envelope.request_id, 0, 0}, Ping{}));
+      break;
+    case 2:
+      packet = to_packet(encode(envelope, Refusal{RefuseCode::kBusy, "no, you"}));
+      break;
+    case 3:
+      packet = fabric_.overheard();
+      break;
+    default:
+      packet = to_packet(*encode_tokens(envelope, 1 + world_.rng().below(1u << 31), ids, ids));
+      break;
+  }
+  if (!packet || world_.chance(0.6)) return packet;
+  auto broken = std::make_shared<Packet>(*packet);
+  auto& bytes = broken->payload.empty() || world_.chance(0.5) ? broken->header : broken->payload;
+  if (world_.chance(0.3)) bytes.resize(world_.rng().below(100));
+  if (!bytes.empty()) {
+    bytes[world_.rng().below(static_cast<std::uint32_t>(bytes.size()))] =
+        static_cast<std::byte>(world_.rng().next());
+  }
+  return broken;
+}
+
+}  // namespace splitee::simulation

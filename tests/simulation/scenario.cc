@@ -1,0 +1,296 @@
+#include "tests/simulation/scenario.h"
+
+#include <memory>
+#include <vector>
+
+#include "tests/simulation/intruder.h"
+#include "tests/simulation/sim_edge.h"
+
+namespace splitee::simulation {
+namespace {
+
+constexpr std::uint64_t kModel = 0xa11ce, kForeignModel = 0xb0b;
+constexpr std::int64_t kMs = 1'000, kSecond = 1'000'000;
+constexpr std::int64_t kFaultTime = 15 * kSecond, kHealTime = 10 * kSecond;
+constexpr std::size_t kProbes = 10;
+constexpr std::size_t kIntruder = 90;  // its host number
+
+enum class Fault {
+  kKill,
+  kFreeze,
+  kDrain,
+  kOtherModel,
+  kSlowServer,
+  kPartition,
+  kOneWay,
+  kSlowPath,
+  kBreaks,
+  kCorruption,
+  kRepeats,
+  kCrashEdge,
+  kSaveEdge,
+  kCount
+};
+
+class Scenario {
+ public:
+  Scenario(std::uint64_t seed, bool verbose) : world_(seed, verbose), fabric_(world_) {
+    make_servers();
+    make_edges();
+    for (std::size_t i = 0; i < static_cast<std::size_t>(Fault::kCount); ++i) {
+      if (world_.chance(0.5)) faults_.push_back(static_cast<Fault>(i));
+    }
+    fault_interval_us_ = world_.between(20, 800) * kMs;
+  }
+
+  Report run() {
+    Report report;
+    try {
+      play();
+    } catch (const Broken& broken) {
+      report.broken = broken.what();
+    }
+    report.digest = world_.digest();
+    report.events = world_.events();
+    report.simulated_us = world_.now_us();
+    report.faults = fault_count_;
+    for (const auto& edge : edges_) {
+      report.records += edge->tally().records;
+      report.offloads += edge->tally().offloads;
+      report.fallbacks += edge->tally().fallbacks;
+    }
+    for (const auto& server : servers_) report.executed += server->executed();
+    return report;
+  }
+
+ private:
+  void make_servers() {
+    const std::int64_t count = world_.between(1, 3);
+    for (std::int64_t i = 0; i < count; ++i) {
+      transport::ServerOptions options;
+      options.threads = static_cast<std::size_t>(world_.between(1, 2));
+      options.max_batch = static_cast<std::size_t>(world_.between(1, 4));
+      options.max_queue = static_cast<std::size_t>(world_.between(2, 16));
+      options.max_queue_bytes = static_cast<std::size_t>(world_.between(80, 800));
+      options.max_sessions = static_cast<std::size_t>(world_.between(6, 12));
+      options.max_window = static_cast<std::uint32_t>(world_.between(1, 6));
+      servers_.push_back(std::make_unique<SimServer>(world_, fabric_, servers_.size(), options));
+      servers_.back()->service_us = usual_service_us_ = world_.between(100, 3'000);
+    }
+  }
+
+  EdgeOptions edge_options() {
+    static const char* const kPolicies[] = {"splitee", "splitee", "splitee-s", "factored",
+                                            "offload"};
+    EdgeOptions options;
+    options.policy = kPolicies[world_.rng().below(5)];
+    options.client.endpoints.assign(servers_.size(), "server");
+    options.client.model_hash = kModel;
+    options.client.classes = kClasses;
+    options.client.activation_dtype =
+        world_.chance(0.3) ? transport::Dtype::kF16 : transport::Dtype::kF32;
+    options.client.window = static_cast<std::size_t>(world_.between(1, 4));
+    options.layer_us = world_.between(100, 3'000);
+    options.interval_us = world_.between(10, 60) * kMs;
+    options.deadline_us = world_.between(150, 1'500) * kMs;
+    options.samples = 2'000;
+    options.twice = world_.chance(0.3) ? 0.05 : 0;
+    options.bad_value = world_.chance(0.3) ? 0.05 : 0;
+    return options;
+  }
+
+  void make_edges() {
+    std::vector<SimServer*> servers;
+    for (const auto& server : servers_) servers.push_back(server.get());
+    const std::int64_t count = world_.between(1, 4);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::size_t id = 10 + edges_.size();
+      for (std::size_t s = 0; s < servers.size(); ++s) reset_path(id, s);
+      edges_.push_back(std::make_unique<SimEdge>(world_, fabric_, id, servers, edge_options()));
+    }
+    intruder_ = std::make_unique<Intruder>(world_, fabric_, kIntruder, *servers[0]);
+  }
+
+  // A path as it is when nothing is wrong.
+  void reset_path(std::size_t edge, std::size_t server) {
+    Path& path = fabric_.path(edge, server);
+    const auto blocked = path.blocked;
+    path = {};
+    path.blocked = blocked;
+    path.delay_us = 200 + 700 * static_cast<std::int64_t>((edge * 7 + server * 3) % 30);
+    path.jitter_us = path.delay_us / 4;
+  }
+
+  void play() {
+    for (const auto& server : servers_) server->start(kModel);
+    for (const auto& edge : edges_) edge->start();
+    if (world_.chance(0.5)) intruder_->start(world_.between(1, 50) * kMs);
+    if (!faults_.empty()) world_.after(world_.around(fault_interval_us_), [this] { strike(); });
+    run_until(kFaultTime);
+    heal();
+    run_until(kFaultTime + kHealTime);
+    check_served();
+    for (const auto& edge : edges_) edge->check_policy();
+  }
+
+  void run_until(std::int64_t until_us) {
+    while (world_.step(until_us)) {
+      for (const auto& server : servers_) server->check();
+      for (const auto& edge : edges_) edge->check();
+      if (world_.events() % 512 == 0) {
+        for (const auto& edge : edges_) edge->check_policy();
+      }
+    }
+  }
+
+  SimServer& any_server() {
+    return *servers_[world_.rng().below(static_cast<std::uint32_t>(servers_.size()))];
+  }
+  SimEdge& any_edge() {
+    return *edges_[world_.rng().below(static_cast<std::uint32_t>(edges_.size()))];
+  }
+
+  // For a while; every fault ends by itself, or is ended by heal().
+  void later(std::function<void()> action) {
+    world_.after(world_.around(fault_interval_us_ * 2), [this, action = std::move(action)] {
+      if (!healed_) action();
+    });
+  }
+
+  void strike() {
+    if (healed_) return;
+    ++fault_count_;
+    const Fault fault = faults_[world_.rng().below(static_cast<std::uint32_t>(faults_.size()))];
+    world_.note("fault", static_cast<std::size_t>(fault));
+    switch (fault) {
+      case Fault::kKill:
+      case Fault::kDrain:
+      case Fault::kOtherModel:
+      case Fault::kFreeze:
+      case Fault::kSlowServer:
+        strike_server(fault, any_server());
+        break;
+      case Fault::kCrashEdge:
+        any_edge().crash(world_.chance(0.3));
+        break;
+      case Fault::kSaveEdge:
+        any_edge().save();
+        break;
+      default:
+        strike_path(fault);
+    }
+    world_.after(world_.around(fault_interval_us_), [this] { strike(); });
+  }
+
+  void strike_server(Fault fault, SimServer& server) {
+    if (!server.running()) return;
+    if (fault == Fault::kFreeze) {
+      server.freeze();
+      return later([&server] { server.thaw(); });
+    }
+    if (fault == Fault::kSlowServer) {
+      server.service_us = world_.between(10, 500) * kMs;
+      return later([this, &server] { server.service_us = usual_service_us_; });
+    }
+    if (fault == Fault::kDrain && !server.frozen()) {
+      server.drain();
+    } else {
+      server.kill();
+    }
+    const std::uint64_t model = fault == Fault::kOtherModel ? kForeignModel : kModel;
+    later([&server, model] {
+      server.kill();
+      server.start(model);
+    });
+  }
+
+  void strike_path(Fault fault) {
+    const std::size_t edge = 10 + world_.rng().below(static_cast<std::uint32_t>(edges_.size()));
+    const std::size_t server = world_.rng().below(static_cast<std::uint32_t>(servers_.size()));
+    Path& path = fabric_.path(edge, server);
+    switch (fault) {
+      case Fault::kPartition:
+        path.blocked = {true, true};
+        break;
+      case Fault::kOneWay:
+        path.blocked[world_.rng().below(2)] = true;
+        break;
+      case Fault::kSlowPath:
+        path.delay_us = world_.between(50, 2'000) * kMs;
+        path.jitter_us = path.delay_us;
+        break;
+      case Fault::kBreaks:
+        path.break_probability = 0.1;
+        break;
+      case Fault::kCorruption:
+        path.corrupt_probability = 0.2;
+        break;
+      default:
+        path.repeat_probability = 0.3;
+        break;
+    }
+    later([this, edge, server] {
+      reset_path(edge, server);
+      fabric_.unblock(edge, server);
+    });
+  }
+
+  void heal() {
+    world_.note("heal", 0);
+    healed_ = true;
+    intruder_->stop();
+    for (const auto& server : servers_) {
+      server->thaw();
+      server->service_us = usual_service_us_;
+      if (server->running() && server->model_hash() == kModel && !server->draining()) continue;
+      server->kill();
+      server->start(kModel);
+    }
+    for (std::size_t e = 0; e < edges_.size(); ++e) {
+      for (std::size_t s = 0; s < servers_.size(); ++s) {
+        reset_path(10 + e, s);
+        fabric_.unblock(10 + e, s);
+      }
+    }
+  }
+
+  void check_served() {
+    for (const auto& edge : edges_) edge->stop();
+    run_until(world_.now_us() + 3 * kSecond);
+    for (std::size_t i = 0; i < edges_.size(); ++i) {
+      world_.require(edges_[i]->done(), "every sample has its record", 10 + i);
+    }
+    for (std::size_t round = 0; round < kProbes; ++round) {
+      for (const auto& edge : edges_) edge->probe();
+      run_until(world_.now_us() + 200 * kMs);
+    }
+    run_until(world_.now_us() + 2 * kSecond);
+    for (std::size_t i = 0; i < edges_.size(); ++i) {
+      const EdgeTally& tally = edges_[i]->tally();
+      world_.require(tally.probes == kProbes, "probes were sent", 10 + i);
+      // One may be told to say hello first: sessions of the intruder can have pushed its own out.
+      world_.require(tally.probes_answered >= kProbes - 1,
+                     "I8: served again after all is healed (" + edges_[i]->problem() + ", " +
+                         std::to_string(tally.probes_answered) + " answered)",
+                     10 + i);
+    }
+  }
+
+  World world_;
+  Fabric fabric_;
+  std::vector<std::unique_ptr<SimServer>> servers_;
+  std::vector<std::unique_ptr<SimEdge>> edges_;
+  std::unique_ptr<Intruder> intruder_;
+  std::vector<Fault> faults_;
+  std::int64_t fault_interval_us_ = 0, usual_service_us_ = 1'000;
+  std::uint64_t fault_count_ = 0;
+  bool healed_ = false;
+};
+
+}  // namespace
+
+Report run_scenario(std::uint64_t seed, bool verbose) {
+  return Scenario(seed, verbose).run();
+}
+
+}  // namespace splitee::simulation
