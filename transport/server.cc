@@ -82,17 +82,6 @@ std::set<std::string> decode_keys(const std::vector<std::string>& keys) {
   return decoded;
 }
 
-SchedulerLimits limits_of(const ServerOptions& options) {
-  SchedulerLimits limits;
-  limits.max_jobs = options.max_queue;
-  limits.max_bytes = options.max_queue_bytes;
-  limits.max_flow_bytes = options.max_edge_bytes;
-  limits.workers = options.threads;
-  limits.max_batch = options.max_batch;
-  limits.max_batch_rows = options.max_batch_rows;
-  return limits;
-}
-
 // A backend for each worker, and one for the I/O thread.
 std::shared_ptr<ServedModel> make_served(const ModelShape& shape, const BackendFactory& factory,
                                          const ServerOptions& options) {
