@@ -124,7 +124,7 @@ TEST_CASE("Model: a layer that changed after open() is refused; those before it 
 TEST_CASE("Model: cut off at random places while it is used, an error or the right answer") {
   std::mt19937 random(23);
   int answers = 0, errors = 0;
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < 30; ++i) {
     const Opened opened;
     const std::size_t layers = random() % 4;
     if (layers > 0) REQUIRE(opened.model->load(0, layers).ok());
@@ -150,7 +150,7 @@ TEST_CASE("Model: cut off while it is opened, an error or a model") {
   const TempFolder folder;
   const std::string path = folder.file("m.gguf");
   std::mt19937 random(29);
-  for (int i = 0; i < 30; ++i) {
+  for (int i = 0; i < 20; ++i) {
     REQUIRE(write_file_atomically(path, as_bytes(bytes)).ok());
     std::atomic<bool> go{false};
     std::thread cutter([&, size = random() % bytes.size(), spins = random() % 20000] {
