@@ -1,15 +1,12 @@
-// One row per operation, target and real shape. Counters: GFLOPS (int8: GOPS), and for matmul and
-// attention the share of the target's own peak, measured at start (rows "peak"). Every output is
-// compared with the scalar target's before it is timed. "cold" rows go through weights of 64 MB, as
-// a model does; the others use the same weight again and again.
+// One row per operation, target and shape of bench/shapes.txt (--shapes=FILE names another), each
+// beside the target's peak (see support.h). Every output is compared with the scalar target's
+// before it is timed. "cold" rows go through weights of 64 MB, as a model does; the others use the
+// same weight again and again. "prepare" rows include the preparing of the activations.
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cmath>
 #include <cstring>
-#include <ctime>
 #include <functional>
-#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -17,7 +14,7 @@
 
 #include <benchmark/benchmark.h>
 
-#include "bench/peak.h"
+#include "bench/support.h"
 #include "kernels/kernels.h"
 
 namespace splitee::bench {
@@ -45,12 +42,6 @@ bool same(const Floats& actual, const Floats& expected, float tolerance) {
   return true;
 }
 
-double thread_seconds() {
-  timespec time = {};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
 struct Arithmetic {
   std::string name;
   kernels::Matmul Kernels::*matmul;
@@ -59,38 +50,6 @@ struct Arithmetic {
 const Arithmetic kArithmetics[] = {{"f32", &Kernels::f32, sizeof(float)},
                                    {"bf16", &Kernels::bf16, sizeof(std::uint16_t)},
                                    {"i8", &Kernels::i8, sizeof(std::int8_t)}};
-
-// The best of several short runs, in operations a second.
-double measured_peak(const std::string& target, const std::string& arithmetic) {
-  static std::map<std::string, double> peaks;
-  double& peak = peaks[target + "/" + arithmetic];
-  for (int run = 0; run < 20 && peak == 0.0; ++run) {
-    for (int i = 0; i < 20; ++i) {
-      const double start = thread_seconds();
-      const auto operations = static_cast<double>(run_peak(target, arithmetic, 1'000'000));
-      peak = std::max(peak, operations / (thread_seconds() - start));
-    }
-  }
-  return peak;
-}
-
-void count_operations(benchmark::State& state, double each, const std::string& target,
-                      const std::string& arithmetic) {
-  const double total = each * static_cast<double>(state.iterations());
-  state.counters[arithmetic == "i8" ? "GOPS" : "GFLOPS"] =
-      benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
-  const double peak = measured_peak(target, arithmetic);
-  if (peak > 0.0) {
-    state.counters["of_peak"] = benchmark::Counter(total / peak, benchmark::Counter::kIsRate);
-  }
-}
-
-void bench_peak(benchmark::State& state, const std::string& target, const std::string& arithmetic) {
-  double operations = 0.0;
-  for (auto _ : state) operations += static_cast<double>(run_peak(target, arithmetic, 100'000));
-  state.counters[arithmetic == "i8" ? "GOPS" : "GFLOPS"] =
-      benchmark::Counter(operations * 1e-9, benchmark::Counter::kIsRate);
-}
 
 // Bytes at a multiple of 64, as fast code wants them.
 class Bytes {
@@ -194,7 +153,7 @@ void bench_matmul(benchmark::State& state, const Kernels& kernels, const Arithme
     product.run(turn++, c);
     benchmark::DoNotOptimize(c.data());
   }
-  count_operations(state, 2.0 * static_cast<double>(m * n * k), kernels.target, arithmetic.name);
+  count_operations(state, 2.0 * static_cast<double>(m * n * k), arithmetic.name, kernels.target);
   const double bytes = static_cast<double>(w.stored.size() * state.iterations());
   state.counters["weight_GBps"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsRate);
 }
@@ -237,8 +196,8 @@ void bench_attention(benchmark::State& state, const Kernels& kernels, std::size_
     run(kernels, scratch, out);
     benchmark::DoNotOptimize(out.data());
   }
-  count_operations(state, 4.0 * static_cast<double>(q_rows * kv_rows * hidden), kernels.target,
-                   "f32");
+  count_operations(state, 4.0 * static_cast<double>(q_rows * kv_rows * hidden), "f32",
+                   kernels.target);
 }
 
 // An operation in place on (rows, cols). Its input is restored before every run, and that copy is
@@ -266,25 +225,11 @@ void bench_in_place(benchmark::State& state, const Kernels& kernels, std::size_t
 
 template <class Body, class... Args>
 void add(const std::string& name, const Body& body, Args... args) {
-  benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) { body(state, args...); })
-      ->Unit(benchmark::kMicrosecond)
-      ->ComputeStatistics("min",
-                          [](const std::vector<double>& values) {
-                            return *std::min_element(values.begin(), values.end());
-                          })
-      ->ComputeStatistics("max", [](const std::vector<double>& values) {
-        return *std::max_element(values.begin(), values.end());
-      });
+  add_row(name, [=](benchmark::State& state) { body(state, args...); });
 }
 
-struct Model {
-  std::size_t hidden;
-  std::size_t ffn;
-  std::size_t heads;
-};
-constexpr Model kModels[] = {{768, 3072, 12}, {256, 1024, 4}, {192, 768, 6}};
-
-void add_matmul(const Kernels& kernels, const Arithmetic& arithmetic, const Model& model) {
+void add_matmul(const Kernels& kernels, const Arithmetic& arithmetic, const ModelShape& model,
+                const std::vector<std::size_t>& tokens) {
   const std::string prefix = kernels.target + ("/" + arithmetic.name) + "/";
   const std::pair<std::size_t, std::size_t> shapes[] = {
       {model.hidden, model.hidden}, {model.hidden, model.ffn}, {model.ffn, model.hidden}};
@@ -292,7 +237,7 @@ void add_matmul(const Kernels& kernels, const Arithmetic& arithmetic, const Mode
     const std::string shape = std::to_string(k) + "x" + std::to_string(n);
     add("pack/" + prefix + shape, bench_pack, kernels, arithmetic, k, n);
     const std::size_t copies = (std::size_t{1} << 26) / (k * n * arithmetic.weight_bytes) + 1;
-    for (const std::size_t m : {1u, 16u, 32u, 64u, 128u}) {
+    for (const std::size_t m : tokens) {
       const std::string name = "matmul/" + prefix + shape + "/m:" + std::to_string(m);
       add(name, bench_matmul, kernels, arithmetic, m, k, n, std::size_t{1}, false);
       if (arithmetic.name != "f32") {
@@ -305,7 +250,7 @@ void add_matmul(const Kernels& kernels, const Arithmetic& arithmetic, const Mode
   }
 }
 
-void add_rest(const Kernels& kernels, const Model& model) {
+void add_rest(const Kernels& kernels, const ModelShape& model) {
   const std::string target = kernels.target;
   const std::size_t head_size = model.hidden / model.heads;
   const std::string heads = std::to_string(model.heads) + "x" + std::to_string(head_size);
@@ -343,25 +288,24 @@ void add_rest(const Kernels& kernels, const Model& model) {
       }));
 }
 
+void add_all(const Kernels& kernels, const Shapes& shapes) {
+  for (const ModelShape& model : shapes.models) {
+    for (const Arithmetic& arithmetic : kArithmetics) {
+      add_matmul(kernels, arithmetic, model, shapes.tokens);
+    }
+    add_rest(kernels, model);
+  }
+}
+
 }  // namespace
 }  // namespace splitee::bench
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  namespace bench = splitee::bench;
+  const std::vector<std::string> paths = bench::take_flag(argc, argv, "shapes");
+  const bench::Shapes shapes = bench::read_shapes(paths.empty() ? "bench/shapes.txt" : paths[0]);
   for (const splitee::kernels::Kernels* kernels : splitee::kernels::compiled_targets()) {
-    if (!supported(*kernels)) continue;
-    for (const auto& arithmetic : splitee::bench::kArithmetics) {
-      const std::string target = kernels->target;
-      splitee::bench::add("peak/" + target + "/" + arithmetic.name, splitee::bench::bench_peak,
-                          target, arithmetic.name);
-      for (const auto& model : splitee::bench::kModels) {
-        splitee::bench::add_matmul(*kernels, arithmetic, model);
-      }
-    }
-    for (const auto& model : splitee::bench::kModels) splitee::bench::add_rest(*kernels, model);
+    if (supported(*kernels)) bench::add_all(*kernels, shapes);
   }
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
+  return bench::run_benchmarks(argc, argv);
 }

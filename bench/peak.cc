@@ -1,9 +1,18 @@
 #include "bench/peak.h"
 
+#include <algorithm>
+#include <barrier>
+#include <chrono>
+#include <ctime>
+#include <functional>
+#include <thread>
+#include <vector>
+
 #ifdef __x86_64__
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
+#include <sys/auxv.h>
 #endif
 
 namespace splitee::bench {
@@ -15,123 +24,257 @@ namespace {
 #define SPLITEE_STEP(REGISTER, MULTIPLY_ADD, SUM) \
   SUM = MULTIPLY_ADD(x, x, SUM);                  \
   asm volatile("" : REGISTER(SUM))
-#define SPLITEE_PEAK(VECTOR, ONE, REGISTER, MULTIPLY_ADD, BYTES)               \
-  const VECTOR x = ONE;                                                        \
-  VECTOR a = x, b = x, c = x, d = x, e = x, f = x, g = x, h = x, i = x, j = x; \
-  VECTOR k = x, l = x;                                                         \
-  for (std::int64_t turn = 0; turn < turns; ++turn) {                          \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, a);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, b);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, c);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, d);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, e);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, f);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, g);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, h);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, i);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, j);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, k);                                   \
-    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, l);                                   \
-  }                                                                            \
-  return turns * 12 * 2 * static_cast<std::int64_t>(sizeof(VECTOR) / BYTES)
+#define SPLITEE_PEAK(VECTOR, X, SUM, REGISTER, MULTIPLY_ADD, PAIRS)  \
+  const VECTOR zero = SUM;                                           \
+  auto x = X;                                                        \
+  VECTOR a = zero, b = zero, c = zero, d = zero, e = zero, f = zero; \
+  VECTOR g = zero, h = zero, i = zero, j = zero, k = zero, l = zero; \
+  for (std::int64_t turn = 0; turn < turns; ++turn) {                \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, a);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, b);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, c);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, d);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, e);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, f);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, g);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, h);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, i);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, j);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, k);                         \
+    SPLITEE_STEP(REGISTER, MULTIPLY_ADD, l);                         \
+  }                                                                  \
+  return turns * 12 * 2 * static_cast<std::int64_t>(PAIRS)
 
 #ifdef __x86_64__
-__attribute__((target("avx512f"))) std::int64_t peak_avx512(std::int64_t turns) {
-  SPLITEE_PEAK(__m512, _mm512_set1_ps(1.0f), "+v", _mm512_fmadd_ps, 4);
+#define SPLITEE_FOR(FEATURES) __attribute__((target(FEATURES))) std::int64_t
+#define SPLITEE_STEP_FOR(FEATURES) __attribute__((target(FEATURES), always_inline)) inline
+
+// The order of arguments that SPLITEE_PEAK expects.
+SPLITEE_STEP_FOR("avx512f,avx512bf16") __m512 dot_bf16_512(__m512bh a, __m512bh b, __m512 sum) {
+  return _mm512_dpbf16_ps(sum, a, b);
 }
-__attribute__((target("avx2,fma"))) std::int64_t peak_avx2(std::int64_t turns) {
-  SPLITEE_PEAK(__m256, _mm256_set1_ps(1.0f), "+x", _mm256_fmadd_ps, 4);
+SPLITEE_STEP_FOR("avx512f,avx512vnni") __m512i dot_i8_512(__m512i a, __m512i b, __m512i sum) {
+  return _mm512_dpbusd_epi32(sum, a, b);
+}
+SPLITEE_STEP_FOR("avx2,avxvnni") __m256i dot_i8_256(__m256i a, __m256i b, __m256i sum) {
+  return _mm256_dpbusd_avx_epi32(sum, a, b);
+}
+
+SPLITEE_FOR("avx512f") f32_avx512(std::int64_t turns) {
+  SPLITEE_PEAK(__m512, _mm512_set1_ps(1.0f), _mm512_setzero_ps(), "+v", _mm512_fmadd_ps, 16);
+}
+SPLITEE_FOR("avx2,fma") f32_avx2(std::int64_t turns) {
+  SPLITEE_PEAK(__m256, _mm256_set1_ps(1.0f), _mm256_setzero_ps(), "+x", _mm256_fmadd_ps, 8);
 }
 // Without a fused form: a product, kept apart from the last turn's by the empty asm, and a sum.
-__m128 multiply_then_add(__m128 a, __m128 b, __m128 c) {
+SPLITEE_STEP_FOR("sse2") __m128 multiply_then_add(__m128 a, __m128 b, __m128 c) {
   asm volatile("" : "+x"(a));
   return _mm_add_ps(_mm_mul_ps(a, b), c);
 }
-std::int64_t peak_sse(std::int64_t turns) {
-  SPLITEE_PEAK(__m128, _mm_set1_ps(1.0f), "+x", multiply_then_add, 4);
+std::int64_t f32_sse(std::int64_t turns) {
+  SPLITEE_PEAK(__m128, _mm_set1_ps(1.0f), _mm_setzero_ps(), "+x", multiply_then_add, 4);
 }
-// bf16: pairs of products added to float32.
-__attribute__((target("avx512f,avx512bf16"))) __m512 dot_bf16(__m512 a, __m512 b, __m512 c) {
-  return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+
+SPLITEE_FOR("avx512f,avx512bf16") bf16_avx512(std::int64_t turns) {
+  SPLITEE_PEAK(__m512, (__m512bh)_mm512_set1_epi16(0x3f80), _mm512_setzero_ps(), "+v", dot_bf16_512,
+               32);
 }
-__attribute__((target("avx512f,avx512bf16"))) std::int64_t peak_bf16(std::int64_t turns) {
-  SPLITEE_PEAK(__m512, _mm512_set1_ps(1.0f), "+v", dot_bf16, 2);
+SPLITEE_FOR("avx512f,avx512vnni") i8_avx512_vnni(std::int64_t turns) {
+  SPLITEE_PEAK(__m512i, _mm512_set1_epi8(1), _mm512_setzero_si512(), "+v", dot_i8_512, 64);
 }
-// int8: four products of bytes added to an int32; without VNNI two of 16 bits, and a sum.
-__attribute__((target("avx512f,avx512vnni"))) __m512i dot_i8(__m512i a, __m512i b, __m512i c) {
-  return _mm512_dpbusd_epi32(c, a, b);
+SPLITEE_FOR("avx2,avxvnni") i8_avx2_vnni(std::int64_t turns) {
+  SPLITEE_PEAK(__m256i, _mm256_set1_epi8(1), _mm256_setzero_si256(), "+x", dot_i8_256, 32);
 }
-__attribute__((target("avx512f,avx512vnni"))) std::int64_t peak_vnni(std::int64_t turns) {
-  SPLITEE_PEAK(__m512i, _mm512_set1_epi32(1), "+v", dot_i8, 1);
+
+// Bytes to 16 bits, 16 bits to 32 bits, sum: what there is without VNNI. The empty asm keeps the
+// product from being computed once for all sums.
+#define SPLITEE_MADDUBS(FEATURES, NAME, VECTOR, PREFIX, REGISTER)                        \
+  SPLITEE_STEP_FOR(FEATURES) VECTOR NAME(VECTOR x, VECTOR y, VECTOR sum) {               \
+    asm volatile("" : REGISTER(x));                                                      \
+    return PREFIX##_add_epi32(                                                           \
+        sum, PREFIX##_madd_epi16(PREFIX##_maddubs_epi16(x, y), PREFIX##_set1_epi16(1))); \
+  }
+SPLITEE_MADDUBS("avx512f,avx512bw", maddubs_512, __m512i, _mm512, "+v")
+SPLITEE_MADDUBS("avx2", maddubs_256, __m256i, _mm256, "+x")
+SPLITEE_MADDUBS("ssse3", maddubs_128, __m128i, _mm, "+x")
+SPLITEE_FOR("avx512f,avx512bw") i8_avx512_maddubs(std::int64_t turns) {
+  SPLITEE_PEAK(__m512i, _mm512_set1_epi8(1), _mm512_setzero_si512(), "+v", maddubs_512, 64);
 }
-__attribute__((target("avx512bw"))) __m512i madd512(__m512i a, __m512i b, __m512i c) {
-  asm volatile("" : "+v"(a));
-  return _mm512_add_epi32(c, _mm512_madd_epi16(a, b));
+SPLITEE_FOR("avx2") i8_avx2_maddubs(std::int64_t turns) {
+  SPLITEE_PEAK(__m256i, _mm256_set1_epi8(1), _mm256_setzero_si256(), "+x", maddubs_256, 32);
 }
-__attribute__((target("avx512bw"))) std::int64_t peak_madd512(std::int64_t turns) {
-  SPLITEE_PEAK(__m512i, _mm512_set1_epi32(1), "+v", madd512, 2);
+SPLITEE_FOR("ssse3") i8_sse_maddubs(std::int64_t turns) {
+  SPLITEE_PEAK(__m128i, _mm_set1_epi8(1), _mm_setzero_si128(), "+x", maddubs_128, 16);
 }
-__attribute__((target("avx2"))) __m256i madd256(__m256i a, __m256i b, __m256i c) {
-  asm volatile("" : "+x"(a));
-  return _mm256_add_epi32(c, _mm256_madd_epi16(a, b));
+
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
 }
-__attribute__((target("avx2"))) std::int64_t peak_madd256(std::int64_t turns) {
-  SPLITEE_PEAK(__m256i, _mm256_set1_epi32(1), "+x", madd256, 2);
+bool has_avx512_bf16() {
+  return has_avx512() && __builtin_cpu_supports("avx512bf16");
 }
-__m128i madd128(__m128i a, __m128i b, __m128i c) {
-  asm volatile("" : "+x"(a));
-  return _mm_add_epi32(c, _mm_madd_epi16(a, b));
+bool has_avx512_vnni() {
+  return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
-std::int64_t peak_madd128(std::int64_t turns) {
-  SPLITEE_PEAK(__m128i, _mm_set1_epi32(1), "+x", madd128, 2);
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+bool has_avx_vnni() {
+  // CPUID leaf 7, subleaf 1, EAX bit 4; not every supported compiler knows the word "avxvnni".
+  unsigned eax = 7, ebx = 0, ecx = 1, edx = 0;
+  asm("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+  return has_avx2() && (eax & (1u << 4)) != 0;
+}
+bool has_ssse3() {
+  return __builtin_cpu_supports("ssse3");
+}
+bool always() {
+  return true;
+}
+
+constexpr Peak kPeaks[] = {
+    {"f32 avx512 fma", "f32", "avx512", has_avx512, f32_avx512},
+    {"f32 avx2 fma", "f32", "avx2", has_avx2, f32_avx2},
+    {"f32 sse mul add", "f32", "sse4.2", always, f32_sse},
+    {"bf16 avx512 dpbf16ps", "bf16", "avx512", has_avx512_bf16, bf16_avx512},
+    {"i8 avx512 vpdpbusd", "i8", "avx512", has_avx512_vnni, i8_avx512_vnni},
+    {"i8 avx512 maddubs", "i8", "avx512", has_avx512, i8_avx512_maddubs},
+    {"i8 avx2 vpdpbusd", "i8", "avx-vnni", has_avx_vnni, i8_avx2_vnni},
+    {"i8 avx2 maddubs", "i8", "avx2", has_avx2, i8_avx2_maddubs},
+    {"i8 ssse3 maddubs", "i8", "sse4.2", has_ssse3, i8_sse_maddubs},
+};
+constexpr std::string_view kBaseline = "sse4.2";
+
+// The empty asm takes each vector for used.
+__attribute__((target("avx512f"))) void read_avx512(const char* data, std::size_t bytes) {
+  for (std::size_t i = 0; i + 256 <= bytes; i += 256) {
+    const __m512i a = _mm512_loadu_si512(data + i), b = _mm512_loadu_si512(data + i + 64);
+    const __m512i c = _mm512_loadu_si512(data + i + 128), d = _mm512_loadu_si512(data + i + 192);
+    asm volatile("" : : "v"(a), "v"(b), "v"(c), "v"(d));
+  }
 }
 #elif defined(__aarch64__)
 float32x4_t multiply_add(float32x4_t a, float32x4_t b, float32x4_t c) {
   return vfmaq_f32(c, a, b);
 }
-std::int64_t peak_neon(std::int64_t turns) {
-  SPLITEE_PEAK(float32x4_t, vdupq_n_f32(1.0f), "+w", multiply_add, 4);
+std::int64_t f32_neon(std::int64_t turns) {
+  SPLITEE_PEAK(float32x4_t, vdupq_n_f32(1.0f), vdupq_n_f32(0.0f), "+w", multiply_add, 4);
 }
-int32x4_t add_products(int8x16_t a, int8x16_t b, int32x4_t c) {
-  asm volatile("" : "+w"(a));
-  return vpadalq_s16(c, vmlal_high_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), a, b));
-}
-std::int64_t peak_widening(std::int64_t turns) {
-  SPLITEE_PEAK(
-      int32x4_t, vdupq_n_s32(1), "+w",
-      [](int32x4_t a, int32x4_t b, int32x4_t sum) {
-        return add_products(vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b), sum);
-      },
-      1);
-}
-__attribute__((target("arch=armv8.2-a+dotprod"))) int32x4_t sdot(int32x4_t a, int32x4_t b,
-                                                                 int32x4_t c) {
-  return vdotq_s32(c, vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b));
-}
-__attribute__((target("arch=armv8.2-a+dotprod"))) std::int64_t peak_sdot(std::int64_t turns) {
-  SPLITEE_PEAK(int32x4_t, vdupq_n_s32(1), "+w", sdot, 1);
-}
+#ifdef __clang__
+#define SPLITEE_DOTPROD __attribute__((target("dotprod")))
+#else
+#define SPLITEE_DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
 #endif
+// The instruction by its name, since arm_neon.h may hide it where the baseline lacks it.
+SPLITEE_DOTPROD inline int32x4_t dot_i8(int8x16_t a, int8x16_t b, int32x4_t sum) {
+  asm volatile("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b));
+  return sum;
+}
+SPLITEE_DOTPROD std::int64_t i8_neon_sdot(std::int64_t turns) {
+  SPLITEE_PEAK(int32x4_t, vdupq_n_s8(1), vdupq_n_s32(0), "+w", dot_i8, 16);
+}
+int32x4_t multiply_pairs(int8x16_t a, int8x16_t b, int32x4_t sum) {
+  asm volatile("" : "+w"(a));
+  const int16x8_t pairs = vmlal_high_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), a, b);
+  return vpadalq_s16(sum, pairs);
+}
+std::int64_t i8_neon(std::int64_t turns) {
+  SPLITEE_PEAK(int32x4_t, vdupq_n_s8(1), vdupq_n_s32(0), "+w", multiply_pairs, 16);
+}
+
+bool has_dotprod() {
+  return (getauxval(AT_HWCAP) & (1ul << 20)) != 0;
+}
+bool always() {
+  return true;
+}
+
+constexpr Peak kPeaks[] = {
+    {"f32 neon fmla", "f32", "neon", always, f32_neon},
+    {"i8 neon sdot", "i8", "neon", has_dotprod, i8_neon_sdot},
+    {"i8 neon smull smlal2 sadalp", "i8", "neon", always, i8_neon},
+};
+constexpr std::string_view kBaseline = "neon";
+#endif
+
+// Vectors of the compiler's baseline.
+void read_plain(const char* data, std::size_t bytes) {
+  using Vector [[gnu::vector_size(16), gnu::may_alias, gnu::aligned(1)]] = int;
+  for (std::size_t i = 0; i + 64 <= bytes; i += 64) {
+    const Vector* vectors = reinterpret_cast<const Vector*>(data + i);
+    for (int v = 0; v < 4; ++v) {
+      const Vector vector = vectors[v];
+#ifdef __x86_64__
+      asm volatile("" : : "x"(vector));
+#else
+      asm volatile("" : : "w"(vector));
+#endif
+    }
+  }
+}
+
+void read_once(const char* data, std::size_t bytes) {
+#ifdef __x86_64__
+  if (has_avx512()) return read_avx512(data, bytes);
+#endif
+  read_plain(data, bytes);
+}
+
+double thread_seconds() {
+  timespec time = {};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
 
 }  // namespace
 
-std::int64_t run_peak(std::string_view target, std::string_view arithmetic, std::int64_t turns) {
-  const bool i8 = arithmetic == "i8";
-#ifdef __x86_64__
-  if (target == "avx512bf16" && arithmetic == "bf16") return peak_bf16(turns);
-  if ((target == "avx512bf16" || target == "avx512vnni") && i8) return peak_vnni(turns);
-  if (target.starts_with("avx512")) return i8 ? peak_madd512(turns) : peak_avx512(turns);
-  if (target == "avx2") return i8 ? peak_madd256(turns) : peak_avx2(turns);
-  if (target == "sse4.2" || target == "scalar") return i8 ? peak_madd128(turns) : peak_sse(turns);
-#elif defined(__aarch64__)
-  if (target == "neon-dotprod" && i8) return peak_sdot(turns);
-  if (target.starts_with("neon") || target == "scalar") {
-    return i8 ? peak_widening(turns) : peak_neon(turns);
+std::span<const Peak> peaks() {
+  return kPeaks;
+}
+
+const Peak* find_peak(std::string_view dtype, std::string_view target) {
+  if (target == "scalar") target = kBaseline;
+  for (const Peak& peak : kPeaks) {
+    if (peak.dtype == dtype && peak.target == target && peak.supported()) return &peak;
   }
-#endif
-  (void)i8;
-  (void)turns;
-  return 0;
+  return nullptr;
+}
+
+double measure_peak(const Peak& peak, int runs) {
+  constexpr std::int64_t kTurns = 100'000;
+  double best = 0.0;
+  for (int i = 0; i < runs; ++i) {
+    const double start = thread_seconds();
+    const auto operations = static_cast<double>(peak.run(kTurns));
+    best = std::max(best, operations / (thread_seconds() - start));
+  }
+  return best;
+}
+
+double measure_read(std::size_t bytes, std::size_t threads) {
+  constexpr int kRuns = 12;
+  constexpr std::size_t kBytesPerRun = std::size_t{64} << 20;
+  const std::size_t passes = std::max<std::size_t>(1, kBytesPerRun / bytes);
+  std::vector<double> seconds(threads);
+  const auto read = [&](std::size_t thread, std::barrier<>& start) {
+    const std::vector<char> data(bytes, 1);
+    start.arrive_and_wait();
+    const auto begin = std::chrono::steady_clock::now();
+    for (std::size_t pass = 0; pass < passes; ++pass) read_once(data.data(), bytes);
+    const auto end = std::chrono::steady_clock::now();
+    seconds[thread] = std::chrono::duration<double>(end - begin).count();
+  };
+  double best = 0.0;
+  for (int run = 0; run < kRuns; ++run) {
+    std::barrier<> barrier(static_cast<std::ptrdiff_t>(threads));
+    std::vector<std::thread> helpers;
+    for (std::size_t t = 1; t < threads; ++t) helpers.emplace_back(read, t, std::ref(barrier));
+    read(0, barrier);
+    for (std::thread& helper : helpers) helper.join();
+    const double slowest = *std::max_element(seconds.begin(), seconds.end());
+    best = std::max(best, static_cast<double>(threads * passes * bytes) / slowest);
+  }
+  return best;
 }
 
 }  // namespace splitee::bench

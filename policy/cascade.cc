@@ -17,7 +17,9 @@ class Cascade : public PolicyBase {
   virtual bool passes(std::size_t arm, const ExitReading& reading) = 0;
 
  private:
-  Plan choose(Link) final { return {.arm = options_.last_arm(), .every_exit = true}; }
+  Plan choose(Link) final {
+    return {.arm = options_.last_arm(), .every_exit = true, .may_end_early = true};
+  }
   Action decide(const Plan&, std::size_t arm, const ExitReading& reading) final {
     const bool sure = passes(arm, reading) && !std::isnan(reading.confidence);
     return sure || arm == options_.last_arm() ? Action::kExit : Action::kContinue;

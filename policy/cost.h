@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 namespace splitee::policy {
 
@@ -16,11 +17,19 @@ struct CostModel {
   double lambda2 = 0.0;  // one exit head
   double offload = 0.5;  // o
   double mu = 1.0;
+  // Share of lambda1 that the last layer run does not take, where less than the layer was computed.
+  double last_layer_spared = 0.0;
+  // o by the layer sent from, [0] for the input sent at once, where that is known; else empty.
+  std::vector<double> offload_by_layer{};
 
   double lambda() const { return lambda1 + lambda2; }
   double cost(std::size_t layers, std::size_t exits, bool offloaded) const {
-    return lambda1 * static_cast<double>(layers) + lambda2 * static_cast<double>(exits) +
+    const double spared = layers > 0 ? last_layer_spared : 0.0;
+    return lambda1 * (static_cast<double>(layers) - spared) + lambda2 * static_cast<double>(exits) +
            (offloaded ? offload : 0.0);
+  }
+  double offload_from(std::size_t layer) const {
+    return layer < offload_by_layer.size() ? offload_by_layer[layer] : offload;
   }
   double reward(double confidence, double cost) const { return confidence - mu * cost; }
 };

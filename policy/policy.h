@@ -41,7 +41,8 @@ inline constexpr std::size_t kOffloadAtOnce = static_cast<std::size_t>(-1);
 struct Plan {
   std::size_t arm = 0;  // splitting arm; kOffloadAtOnce sends the input, no layer is run (with no
                         // link up: all are)
-  bool every_exit = false;  // evaluate each exit up to the arm, not only the arm's own
+  bool every_exit = false;     // evaluate each exit up to the arm, not only the arm's own
+  bool may_end_early = false;  // at an exit before the arm (cascades); else all go on to the arm
   Link link = Link::kNone;
   std::uint64_t ticket = 0;  // set by plan(); lets observe() count every sample once
 };
@@ -85,6 +86,7 @@ struct PolicyOptions {
   // For "entropy": exit below this normalised entropy (0 .. 1). Without it: the entropy of a
   // distribution whose largest probability is alpha and whose others are equal.
   std::optional<double> entropy_threshold;
+  bool at_once_arm = false;       // "factored": the input sent at once is an arm too
   std::size_t patience = 3;       // for "patience": equal predictions in a row before an exit
   double discount = 0.999;        // for "discounted": weight of a sample one sample later
   std::size_t window = 2000;      // for "window": samples remembered

@@ -115,6 +115,12 @@ Status check_costs(const CostModel& costs) {
     return refuse("lambda1 and lambda2 must be finite and not negative, one of them above 0");
   }
   if (!is_cost(costs.offload)) return refuse("offload cost must be finite and not negative");
+  if (!(costs.last_layer_spared >= 0.0 && costs.last_layer_spared <= 1.0)) {
+    return refuse("share spared of the last layer must be from 0 to 1");
+  }
+  if (!std::ranges::all_of(costs.offload_by_layer, is_cost)) {
+    return refuse("offload costs by layer must be finite and not negative");
+  }
   if (!is_cost(costs.mu)) return refuse("mu must be finite and not negative");
   return {};
 }

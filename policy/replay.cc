@@ -104,6 +104,15 @@ class ArmRewards {
   std::vector<double> exit_cost_, offload_cost_;
 };
 
+// A stretch of a run with the same costs, and the best arm under them.
+struct Segment {
+  std::size_t begin = 0;
+  CostModel costs;
+  ArmRewards rewards;
+  std::vector<double> mean_reward;
+  std::size_t best_arm = 0;
+};
+
 class Replayer {
  public:
   Replayer(const Trace& trace, const ReplayOptions& options)
@@ -112,18 +121,14 @@ class Replayer {
         policy_options_(options.policy_options),
         rows_(trace),
         classes_(trace.classes()),
-        info_(info_of(options.policy)),
-        rewards_(policy_options_, info_.every_exit) {
-    mean_reward_.resize(trace.exits);
-    for (std::size_t sample = 0; sample < trace.samples(); ++sample) {
-      for (std::size_t arm = 0; arm < trace.exits; ++arm) {
-        mean_reward_[arm] += rewards_.reward(rows_.confidence(sample), arm);
-      }
+        info_(info_of(options.policy)) {
+    add_segment(0, policy_options_.costs);
+    for (const CostChange& change : options.changes) {
+      CostModel costs = policy_options_.costs;
+      costs.offload = change.offload;
+      add_segment(change.t, costs);
     }
-    for (double& reward : mean_reward_) reward /= static_cast<double>(trace.samples());
-    best_arm_ =
-        static_cast<std::size_t>(std::ranges::max_element(mean_reward_) - mean_reward_.begin());
-    if (options.policy == "oracle") policy_options_.fixed_arm = best_arm_;
+    if (options.policy == "oracle") policy_options_.fixed_arm = segments_.front().best_arm;
   }
 
   Result<ReplayResult> replay() {
@@ -136,14 +141,14 @@ class Replayer {
       const Result<std::unique_ptr<Policy>> policy =
           make_policy(policy_name(options_), policy_options_);
       if (!policy.ok()) return policy.status();
-      run_once(**policy, order, recorder);
+      if (Status status = run_once(**policy, order, recorder); !status.ok()) return status;
       rejected += (*policy)->rejected();
     }
     const std::size_t layers = policy_options_.layer_of.back();
     const CostModel& costs = policy_options_.costs;
     ReplayResult result = recorder.result(costs.cost(layers, 1, false) / costs.lambda());
-    result.best_arm = best_arm_;
-    result.mean_reward = mean_reward_;
+    result.best_arm = segments_.front().best_arm;
+    result.mean_reward = segments_.front().mean_reward;
     result.rejected = rejected;
     return result;
   }
@@ -156,12 +161,35 @@ class Replayer {
     return {};
   }
 
-  void run_once(Policy& policy, std::span<const std::uint32_t> order, Recorder& recorder) const {
+  void add_segment(std::size_t begin, const CostModel& costs) {
+    PolicyOptions options = policy_options_;
+    options.costs = costs;
+    Segment segment{.begin = begin,
+                    .costs = costs,
+                    .rewards = ArmRewards(options, info_.every_exit),
+                    .mean_reward = std::vector<double>(trace_.exits)};
+    std::vector<double>& mean = segment.mean_reward;
+    for (std::size_t sample = 0; sample < trace_.samples(); ++sample) {
+      for (std::size_t arm = 0; arm < trace_.exits; ++arm) {
+        mean[arm] += segment.rewards.reward(rows_.confidence(sample), arm);
+      }
+    }
+    for (double& reward : mean) reward /= static_cast<double>(trace_.samples());
+    segment.best_arm = static_cast<std::size_t>(std::ranges::max_element(mean) - mean.begin());
+    segments_.push_back(std::move(segment));
+  }
+
+  Status run_once(Policy& policy, std::span<const std::uint32_t> order, Recorder& recorder) const {
     Session session(policy, policy_options_);
-    const CostModel& costs = policy_options_.costs;
-    const double per_lambda = 1.0 / costs.lambda();
+    const double per_lambda = 1.0 / policy_options_.costs.lambda();
+    std::size_t segment = 0;
     recorder.begin_run();
     for (std::size_t t = 0; t < order.size(); ++t) {
+      if (segment + 1 < segments_.size() && segments_[segment + 1].begin == t) {
+        const CostModel& costs = segments_[++segment].costs;
+        session.set_costs(costs);
+        if (Status status = policy.set_costs(costs); !status.ok()) return status;
+      }
       rows_.prefetch(order[std::min(t + kPrefetchAhead, order.size() - 1)]);
       const std::size_t sample = order[t];
       const float* confidence = rows_.confidence(sample);
@@ -174,11 +202,16 @@ class Replayer {
                     .route = outcome.route,
                     .exit_arm = outcome.exit_arm,
                     .correct = rows_.is_correct(sample, outcome.exit_arm),
-                    .reward = costs.reward(answer, outcome.cost),
-                    .best_reward = rewards_.reward(confidence, best_arm_),
+                    .reward = segments_[segment].costs.reward(answer, outcome.cost),
+                    .best_reward = best_reward(segments_[segment], confidence),
                     .cost = outcome.cost * per_lambda});
     }
     recorder.end_run();
+    return {};
+  }
+
+  static double best_reward(const Segment& segment, const float* confidence) {
+    return segment.rewards.reward(confidence, segment.best_arm);
   }
 
   const Trace& trace_;
@@ -187,10 +220,27 @@ class Replayer {
   Rows rows_;
   std::size_t classes_;
   PolicyInfo info_;
-  ArmRewards rewards_;
-  std::vector<double> mean_reward_;
-  std::size_t best_arm_ = 0;
+  std::vector<Segment> segments_;
 };
+
+Status check_changes(const Trace& trace, const ReplayOptions& options) {
+  const auto refuse = [](const std::string& why) { return Status(Code::kInvalidArgument, why); };
+  if (!options.changes.empty() && options.semantics == Semantics::kPaper) {
+    return refuse("costs cannot change with paper semantics");
+  }
+  std::size_t after = 0;
+  for (const CostChange& change : options.changes) {
+    if (change.t <= after || change.t >= trace.samples()) {
+      return refuse("cost change at sample " + std::to_string(change.t) +
+                    ": samples must ascend, from 1 to " + std::to_string(trace.samples() - 1));
+    }
+    after = change.t;
+    CostModel costs = options.policy_options.costs;
+    costs.offload = change.offload;
+    if (Status status = check_costs(costs); !status.ok()) return status;
+  }
+  return {};
+}
 
 Status check(const Trace& trace, const ReplayOptions& options) {
   const auto refuse = [](const std::string& why) { return Status(Code::kInvalidArgument, why); };
@@ -203,6 +253,7 @@ Status check(const Trace& trace, const ReplayOptions& options) {
     return refuse("the trace has " + std::to_string(trace.exits) + " exits, the options name " +
                   std::to_string(options.policy_options.arms()));
   }
+  if (Status status = check_changes(trace, options); !status.ok()) return status;
   // The policy's own checks, before any work.
   if (options.semantics == Semantics::kPaper) {
     return make_policy("splitee", options.policy_options).status();

@@ -47,6 +47,12 @@ struct Decision {
   double cost = 0;  // in lambda
 };
 
+// From sample t of each run on, an offload costs this much; the policy is told (set_costs).
+struct CostChange {
+  std::size_t t = 0;
+  double offload = 0;
+};
+
 struct ReplayOptions {
   std::string policy;  // policy_names(), "oracle" (the best fixed arm in hindsight), and for
                        // paper semantics "threshold-published"
@@ -56,6 +62,7 @@ struct ReplayOptions {
   std::uint64_t seed = 0;  // orders and policies of all runs
   Order order = Order::kShuffled;
   Semantics semantics = Semantics::kDeployable;
+  std::vector<CostChange> changes;  // t ascending, from 1; not with paper semantics
   std::function<void(const Decision&)> on_decision;  // may be empty
 };
 
@@ -81,9 +88,9 @@ struct ReplayResult {
   double cost_reduction = 0;  // 1 - cost / final_cost
   Estimate offload_rate;
   std::size_t best_arm = 0;         // 0-based; largest mean reward over the trace
-  std::vector<double> mean_reward;  // per arm, over the trace
+  std::vector<double> mean_reward;  // per arm, over the trace (both before any change of costs)
   std::vector<double> exit_share;   // per arm, of all samples answered there on the edge
-  std::vector<RegretPoint> regret;  // t = 1, 2, 5, 10, 20, 50, ..., and the last
+  std::vector<RegretPoint> regret;  // t = 1, 2, 5, 10, ..., twentieths of a long stream, the last
   std::uint64_t rejected = 0;       // outcomes that the policies refused
 };
 

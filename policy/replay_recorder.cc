@@ -6,15 +6,24 @@
 namespace splitee::policy {
 namespace {
 
-// 1, 2, 5, 10, 20, 50, ... below `samples`, and `samples`.
-std::vector<std::size_t> log_spaced(std::size_t samples) {
+constexpr std::size_t kEvenPoints = 20;
+constexpr std::size_t kLongStream = 1000;
+
+// 1, 2, 5, 10, 20, 50, ... below `samples`, every twentieth part of a long stream, and `samples`.
+std::vector<std::size_t> regret_points(std::size_t samples) {
   std::vector<std::size_t> points;
   for (std::size_t decade = 1; decade < samples; decade *= 10) {
     for (const std::size_t digit : {1u, 2u, 5u}) {
       if (digit * decade < samples) points.push_back(digit * decade);
     }
   }
+  for (std::size_t part = 1; samples >= kLongStream && part < kEvenPoints; ++part) {
+    points.push_back(samples * part / kEvenPoints);
+  }
   points.push_back(samples);
+  std::ranges::sort(points);
+  const auto repeated = std::ranges::unique(points);
+  points.erase(repeated.begin(), repeated.end());
   return points;
 }
 
@@ -49,7 +58,7 @@ Recorder::Recorder(const Trace& trace, const ReplayOptions& options)
     : trace_(trace),
       options_(options),
       exits_(trace.exits),
-      points_(log_spaced(trace.samples())),
+      points_(regret_points(trace.samples())),
       regrets_(points_.size()),
       answered_(trace.exits) {
   const auto unlabelled = std::ranges::count(trace.label, kNoLabel);

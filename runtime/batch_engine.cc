@@ -27,7 +27,7 @@ Status BatchEngine::check(const BatchSample& sample) const {
 Status BatchEngine::run(std::span<const BatchSample> samples) {
   SPLITEE_CHECK(samples.size() <= max_samples_);
   if (samples.empty()) return {};
-  place(samples);
+  if (Status s = place(samples); !s.ok()) return s;
   const ModelConfig& config = model_->config();
   // The samples that go through a layer are the first ones in the order of their layers.
   std::size_t joined = 0;
@@ -59,7 +59,7 @@ std::span<const float> BatchEngine::probabilities(std::size_t index) const {
 }
 
 // Order and rows of the samples, and their inputs in place.
-void BatchEngine::place(std::span<const BatchSample> samples) {
+Status BatchEngine::place(std::span<const BatchSample> samples) {
   order_.resize(samples.size());
   std::iota(order_.begin(), order_.end(), std::size_t{0});
   std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) {
@@ -74,7 +74,7 @@ void BatchEngine::place(std::span<const BatchSample> samples) {
         sample.layer == 0 ? sample.ids.size() : sample.activation.size() / hidden;
     SPLITEE_CHECK(count > 0 && count <= model_->config().max_tokens);
     if (sample.layer == 0) {
-      encoder_->embed(sample.ids, sample.types, begin);
+      if (Status s = encoder_->embed(sample.ids, sample.types, begin); !s.ok()) return s;
     } else {
       std::copy(sample.activation.begin(), sample.activation.end(),
                 encoder_->rows() + begin * hidden);
@@ -82,6 +82,7 @@ void BatchEngine::place(std::span<const BatchSample> samples) {
     rows_.push_back({begin, count});
     begin += count;
   }
+  return model_->load(samples[order_.front()].layer, model_->config().layers);
 }
 
 }  // namespace splitee::runtime

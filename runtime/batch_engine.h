@@ -46,7 +46,7 @@ class BatchEngine {
   const Model& model() const { return *model_; }
 
  private:
-  void place(std::span<const BatchSample> samples);
+  Status place(std::span<const BatchSample> samples);
 
   std::shared_ptr<const Model> model_;
   std::size_t max_samples_;

@@ -15,5 +15,7 @@ void to_floats(TensorType type, std::span<const std::byte> data, std::size_t beg
                std::span<float> out);
 
 bool all_finite(std::span<const float> values);
+// Of elements of `type`, at any address.
+bool all_finite(TensorType type, std::span<const std::byte> data);
 
 }  // namespace splitee::runtime

@@ -1,52 +1,97 @@
 #include "runtime/encoder.h"
 
 #include <algorithm>
+#include <new>
+#include <numeric>
 
 #include "runtime/thread_pool.h"
 
 namespace splitee::runtime {
 namespace {
 
-std::unique_ptr<float[]> allocate(std::size_t floats) {
-  return std::make_unique_for_overwrite<float[]>(floats);
+constexpr std::align_val_t kAlignment{64};
+
+// Bytes of a row that is prepared for any product of this model.
+std::size_t prepared_bytes(const Model& model) {
+  const std::size_t widest = std::max(model.config().hidden, model.config().ffn);
+  std::size_t most = 0;
+  for (const kernels::Matmul* matmul :
+       {&model.kernels().f32, &model.kernels().bf16, &model.kernels().i8}) {
+    if (matmul->prepare != nullptr) most = std::max(most, matmul->prepared_bytes(widest));
+  }
+  return most;
+}
+
+// Bytes between the rows that a product reads.
+std::size_t operand_stride(const Linear& linear) {
+  return linear.kernel->prepare == nullptr ? linear.in * sizeof(float)
+                                           : linear.kernel->prepared_bytes(linear.in);
+}
+
+// Prepares rows [begin, end) of a (rows, linear.in), where the kernel asks for it.
+void prepare_rows(const Linear& linear, const float* a, std::size_t begin, std::size_t end,
+                  std::byte* prepared) {
+  if (linear.kernel->prepare == nullptr) return;
+  linear.kernel->prepare(a + begin * linear.in, linear.in, end - begin, linear.in,
+                         prepared + begin * operand_stride(linear));
 }
 
 }  // namespace
 
-Encoder::Buffers::Buffers(std::size_t rows, std::size_t hidden, std::size_t widest)
-    : x(allocate(rows * hidden)),
-      context(allocate(rows * hidden)),
-      sum(allocate(rows * hidden)),
-      wide(allocate(rows * widest)) {}
+void Encoder::FreeAligned::operator()(void* memory) const {
+  ::operator delete(memory, kAlignment);
+}
+
+template <class T>
+Encoder::Buffer<T> Encoder::allocate(std::size_t count) {
+  return Buffer<T>(static_cast<T*>(::operator new(count * sizeof(T), kAlignment)));
+}
+
+Encoder::Buffers::Buffers(const Model& model, std::size_t rows) {
+  const std::size_t hidden = model.config().hidden;
+  x = allocate<float>(rows * hidden);
+  context = allocate<float>(rows * hidden);
+  sum = allocate<float>(rows * hidden);
+  wide = allocate<float>(rows * std::max(3 * hidden, model.config().ffn));
+  prepared = allocate<std::byte>(rows * prepared_bytes(model));
+}
 
 Encoder::Encoder(const Model& model, std::size_t max_rows, std::size_t max_samples,
                  std::size_t threads)
     : model_(model),
       hidden_(model.config().hidden),
-      all_(max_rows, hidden_, std::max(3 * hidden_, model.config().ffn)),
-      first_(max_samples, hidden_, std::max(3 * hidden_, model.config().ffn)),
+      all_(model, max_rows),
+      first_(model, max_samples),
+      row_numbers_(model.config().max_tokens),
       scratch_size_(model.kernels().attention_scratch(
           model.config().max_tokens, model.config().max_tokens, hidden_ / model.config().heads)),
-      pooled_(allocate(max_samples * hidden_)),
-      logits_(allocate(max_samples * model.config().classes)),
+      pooled_(allocate<float>(max_samples * hidden_)),
+      logits_(allocate<float>(max_samples * model.config().classes)),
       pool_(std::make_unique<ThreadPool>(threads)) {
-  scratch_ = allocate(pool_->threads() * scratch_size_);
+  scratch_ = allocate<float>(pool_->threads() * scratch_size_);
+  std::iota(row_numbers_.begin(), row_numbers_.end(), 0);
 }
 
 Encoder::~Encoder() = default;
 
-void Encoder::embed(std::span<const std::int32_t> ids, std::span<const std::int32_t> types,
-                    std::size_t begin) {
+Status Encoder::embed(std::span<const std::int32_t> ids, std::span<const std::int32_t> types,
+                      std::size_t begin) {
   float* x = rows() + begin * hidden_;
-  model_.kernels().embed(ids.data(), types.data(), model_.word_embeddings().data(),
+  float* words = all_.context.get() + begin * hidden_;
+  if (Status s = model_.gather_words(ids, {words, ids.size() * hidden_}); !s.ok()) return s;
+  model_.kernels().embed(row_numbers_.data(), types.data(), words,
                          model_.position_embeddings().data(), model_.type_embeddings().data(), x,
                          ids.size(), hidden_);
-  add_and_norm(x, nullptr, ids.size(), model_.embedding_norm());
+  const LayerNorm& norm = model_.embedding_norm();
+  model_.kernels().layer_norm(x, hidden_, nullptr, 0, norm.gamma.data(), norm.beta.data(),
+                              model_.config().layer_norm_epsilon, x, hidden_, ids.size(), hidden_);
+  return {};
 }
 
 void Encoder::run_layer(const EncoderLayer& layer, std::span<const SampleRows> samples) {
   const std::size_t rows = samples.back().begin + samples.back().count;
-  multiply(layer.qkv, all_.x.get(), all_.wide.get(), rows, 0, layer.qkv.out);
+  const void* x = prepare(layer.qkv, all_.x.get(), rows, all_);
+  multiply(layer.qkv, x, all_.wide.get(), rows, 0, layer.qkv.out);
   attend(samples, false);
   finish(layer, all_, rows);
 }
@@ -54,15 +99,18 @@ void Encoder::run_layer(const EncoderLayer& layer, std::span<const SampleRows> s
 void Encoder::run_first(const EncoderLayer& layer, std::span<const SampleRows> samples) {
   const std::size_t rows = samples.back().begin + samples.back().count;
   take_first(samples);
-  multiply(layer.qkv, first_.x.get(), first_.wide.get(), samples.size(), 0, query_columns(true));
-  multiply(layer.qkv, all_.x.get(), all_.wide.get(), rows, query_columns(false), layer.qkv.out);
+  const void* first = prepare(layer.qkv, first_.x.get(), samples.size(), first_);
+  multiply(layer.qkv, first, first_.wide.get(), samples.size(), 0, query_columns(layer.qkv, true));
+  const void* x = prepare(layer.qkv, all_.x.get(), rows, all_);
+  multiply(layer.qkv, x, all_.wide.get(), rows, query_columns(layer.qkv, false), layer.qkv.out);
   attend(samples, true);
   finish(layer, first_, samples.size());
 }
 
 void Encoder::run_rest(const EncoderLayer& layer, std::span<const SampleRows> samples) {
   const std::size_t rows = samples.back().begin + samples.back().count;
-  multiply(layer.qkv, all_.x.get(), all_.wide.get(), rows, 0, query_columns(false));
+  const void* x = prepare(layer.qkv, all_.x.get(), rows, all_);
+  multiply(layer.qkv, x, all_.wide.get(), rows, 0, query_columns(layer.qkv, false));
   attend(samples, false);
   finish(layer, all_, rows);
 }
@@ -77,12 +125,13 @@ void Encoder::take_first(std::span<const SampleRows> samples, std::size_t first)
 std::span<const float> Encoder::evaluate_exit(const ExitHead& exit, const float* x,
                                               std::size_t count) {
   const std::size_t classes = model_.config().classes;
-  multiply(exit.pooler, x, pooled_.get(), count, 0, hidden_);
-  // Row by row, here and in gelu(): a row's result must not depend on the rows beside it.
+  multiply(exit.pooler, prepare(exit.pooler, x, count, first_), pooled_.get(), count, 0, hidden_);
+  // Row by row: a row's result must not depend on the rows beside it.
   for (std::size_t i = 0; i < count; ++i) {
     model_.kernels().tanh(pooled_.get() + i * hidden_, hidden_);
   }
-  multiply(exit.classifier, pooled_.get(), logits_.get(), count, 0, classes);
+  multiply(exit.classifier, prepare(exit.classifier, pooled_.get(), count, first_), logits_.get(),
+           count, 0, classes);
   for (std::size_t i = 0; i < count * classes; ++i) logits_[i] /= exit.temperature;
   model_.kernels().softmax(logits_.get(), classes, count, classes);
   return {logits_.get(), count * classes};
@@ -107,38 +156,45 @@ void Encoder::attend(std::span<const SampleRows> samples, bool first_only) {
 }
 
 void Encoder::finish(const EncoderLayer& layer, Buffers& part, std::size_t rows) {
-  multiply(layer.attention_output, part.context.get(), part.sum.get(), rows, 0, hidden_);
-  add_and_norm(part.x.get(), part.sum.get(), rows, layer.attention_norm);
-  multiply(layer.up, part.x.get(), part.wide.get(), rows, 0, layer.up.out);
-  gelu(part.wide.get(), rows, layer.up.out);
-  multiply(layer.down, part.wide.get(), part.sum.get(), rows, 0, hidden_);
-  add_and_norm(part.x.get(), part.sum.get(), rows, layer.output_norm);
+  multiply(layer.attention_output, prepare(layer.attention_output, part.context.get(), rows, part),
+           part.sum.get(), rows, 0, hidden_);
+  add_and_norm(part, rows, layer.attention_norm, &layer.up);
+  const void* x = layer.up.kernel->prepare == nullptr ? static_cast<const void*>(part.x.get())
+                                                      : part.prepared.get();
+  multiply(layer.up, x, part.wide.get(), rows, 0, layer.up.out, kernels::Epilogue::kGelu);
+  multiply(layer.down, prepare(layer.down, part.wide.get(), rows, part), part.sum.get(), rows, 0,
+           hidden_);
+  add_and_norm(part, rows, layer.output_norm, nullptr);
 }
 
-void Encoder::add_and_norm(float* x, const float* addend, std::size_t rows, const LayerNorm& norm) {
+void Encoder::add_and_norm(Buffers& part, std::size_t rows, const LayerNorm& norm,
+                           const Linear* next) {
   pool_->share(rows, [&](std::size_t, std::size_t begin, std::size_t end) {
-    float* to = x + begin * hidden_;
-    model_.kernels().layer_norm(to, hidden_, addend == nullptr ? nullptr : addend + begin * hidden_,
-                                hidden_, norm.gamma.data(), norm.beta.data(),
-                                model_.config().layer_norm_epsilon, to, hidden_, end - begin,
-                                hidden_);
+    float* x = part.x.get() + begin * hidden_;
+    model_.kernels().layer_norm(
+        x, hidden_, part.sum.get() + begin * hidden_, hidden_, norm.gamma.data(), norm.beta.data(),
+        model_.config().layer_norm_epsilon, x, hidden_, end - begin, hidden_);
+    if (next != nullptr) prepare_rows(*next, part.x.get(), begin, end, part.prepared.get());
   });
 }
 
-void Encoder::gelu(float* x, std::size_t rows, std::size_t cols) {
+const void* Encoder::prepare(const Linear& linear, const float* a, std::size_t rows,
+                             Buffers& part) {
+  if (linear.kernel->prepare == nullptr) return a;
   pool_->share(rows, [&](std::size_t, std::size_t begin, std::size_t end) {
-    for (std::size_t r = begin; r < end; ++r) model_.kernels().gelu(x + r * cols, cols);
+    prepare_rows(linear, a, begin, end, part.prepared.get());
   });
+  return part.prepared.get();
 }
 
-void Encoder::multiply(const Linear& linear, const float* a, float* c, std::size_t rows,
-                       std::size_t begin, std::size_t end) {
-  const kernels::Matmul& kernel = model_.kernels().f32;
+void Encoder::multiply(const Linear& linear, const void* a, float* c, std::size_t rows,
+                       std::size_t begin, std::size_t end, kernels::Epilogue epilogue) {
+  const kernels::Matmul& kernel = *linear.kernel;
   const std::size_t panels = (end - begin + kernel.columns - 1) / kernel.columns;
   pool_->share(panels, [&](std::size_t, std::size_t first, std::size_t last) {
     kernel.multiply({.a = a,
-                     .a_stride_bytes = linear.in * sizeof(float),
-                     .packed = linear.packed.data(),
+                     .a_stride_bytes = operand_stride(linear),
+                     .packed = linear.packed,
                      .bias = linear.bias.data(),
                      .c = c,
                      .c_stride = linear.out,
@@ -146,13 +202,14 @@ void Encoder::multiply(const Linear& linear, const float* a, float* c, std::size
                      .n = linear.out,
                      .k = linear.in,
                      .n_begin = begin + first * kernel.columns,
-                     .n_end = std::min(begin + last * kernel.columns, end)});
+                     .n_end = std::min(begin + last * kernel.columns, end),
+                     .epilogue = epilogue});
   });
 }
 
-std::size_t Encoder::query_columns(bool round_up) const {
-  const std::size_t columns = model_.kernels().f32.columns;
-  return std::min((hidden_ + (round_up ? columns - 1 : 0)) / columns * columns, 3 * hidden_);
+std::size_t Encoder::query_columns(const Linear& qkv, bool round_up) const {
+  const std::size_t columns = qkv.kernel->columns;
+  return std::min((hidden_ + (round_up ? columns - 1 : 0)) / columns * columns, qkv.out);
 }
 
 }  // namespace splitee::runtime

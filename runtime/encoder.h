@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "runtime/model.h"
 
@@ -33,9 +34,9 @@ class Encoder {
   const float* first_rows() const { return first_.x.get(); }
 
   // The embedding output (layer 0) of one sample, to rows() from `begin` on. Ids and types are
-  // within the model's tables.
-  void embed(std::span<const std::int32_t> ids, std::span<const std::int32_t> types,
-             std::size_t begin);
+  // within the model's tables. Fails where the word embeddings cannot be read any more.
+  Status embed(std::span<const std::int32_t> ids, std::span<const std::int32_t> types,
+               std::size_t begin);
 
   // rows() through a layer. Samples lie one after the other, from row 0 on.
   void run_layer(const EncoderLayer& layer, std::span<const SampleRows> samples);
@@ -56,38 +57,49 @@ class Encoder {
   std::span<const float> evaluate_exit(const ExitHead& exit, const float* x, std::size_t count);
 
  private:
+  struct FreeAligned {
+    void operator()(void* memory) const;
+  };
+  template <class T>
+  using Buffer = std::unique_ptr<T[], FreeAligned>;
+  template <class T>
+  static Buffer<T> allocate(std::size_t count);
+
   // Buffers for some rows, (rows, cols) row major.
   struct Buffers {
-    Buffers(std::size_t rows, std::size_t hidden, std::size_t widest);
-    std::unique_ptr<float[]> x;        // hidden: the residual stream
-    std::unique_ptr<float[]> context;  // hidden: attention's output
-    std::unique_ptr<float[]> sum;      // hidden: a block's output, before the residual
-    std::unique_ptr<float[]> wide;     // 3 * hidden: queries, keys, values; then ffn
+    Buffers(const Model& model, std::size_t rows);
+    Buffer<float> x;             // hidden: the residual stream
+    Buffer<float> context;       // hidden: attention's output
+    Buffer<float> sum;           // hidden: a block's output, before the residual
+    Buffer<float> wide;          // 3 * hidden: queries, keys, values; then ffn
+    Buffer<std::byte> prepared;  // rows of one of these as a product's kernel wants them
   };
 
-  // Attention of `to`'s queries with the keys and values of all rows. Of each sample all rows, or
-  // the first one.
+  // Attention of the queries in `wide` with the keys and values of all rows: of each sample all
+  // rows, or the first one.
   void attend(std::span<const SampleRows> samples, bool first_only);
   // The layer behind the attention, for `rows` rows of `part`.
   void finish(const EncoderLayer& layer, Buffers& part, std::size_t rows);
-  // x = norm(x + addend); both (rows, hidden), addend may be null.
-  void add_and_norm(float* x, const float* addend, std::size_t rows, const LayerNorm& norm);
-  void gelu(float* x, std::size_t rows, std::size_t cols);
-  // Columns [begin, end) of c (rows, linear.out) = a (rows, linear.in) W^T + bias. `begin` is a
-  // multiple of the kernels' columns.
-  void multiply(const Linear& linear, const float* a, float* c, std::size_t rows, std::size_t begin,
-                std::size_t end);
+  // part.x = norm(part.x + part.sum), and prepared for `next` where that is given.
+  void add_and_norm(Buffers& part, std::size_t rows, const LayerNorm& norm, const Linear* next);
+  // a (rows, linear.in) as the linear's kernel wants it, in `part` or as it is.
+  const void* prepare(const Linear& linear, const float* a, std::size_t rows, Buffers& part);
+  // Columns [begin, end) of c (rows, linear.out) = a W^T + bias, `a` from prepare(). `begin` is a
+  // multiple of the kernel's columns.
+  void multiply(const Linear& linear, const void* a, float* c, std::size_t rows, std::size_t begin,
+                std::size_t end, kernels::Epilogue epilogue = kernels::Epilogue::kNone);
   // Where the columns of the keys and values start, rounded down or up to whole panels.
-  std::size_t query_columns(bool round_up) const;
+  std::size_t query_columns(const Linear& qkv, bool round_up) const;
 
   const Model& model_;
   const std::size_t hidden_;
   Buffers all_;
   Buffers first_;
+  std::vector<std::int32_t> row_numbers_;  // 0, 1, ...: ids of gathered rows
   std::size_t scratch_size_;
-  std::unique_ptr<float[]> scratch_;  // of attention: scratch_size_ per thread
-  std::unique_ptr<float[]> pooled_;   // (samples, hidden)
-  std::unique_ptr<float[]> logits_;   // (samples, classes)
+  Buffer<float> scratch_;  // of attention: scratch_size_ per thread
+  Buffer<float> pooled_;   // (samples, hidden)
+  Buffer<float> logits_;   // (samples, classes)
   std::unique_ptr<ThreadPool> pool_;
 };
 

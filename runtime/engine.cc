@@ -15,7 +15,7 @@ Engine::~Engine() = default;
 
 Status Engine::begin(std::span<const std::int32_t> ids, std::span<const std::int32_t> types) {
   if (Status s = check_input(model_->config(), ids, types); !s.ok()) return s;
-  encoder_->embed(ids, types, 0);
+  if (Status s = encoder_->embed(ids, types, 0); !s.ok()) return s;
   tokens_ = ids.size();
   layer_ = 0;
   computed_ = Computed::kAll;
@@ -24,6 +24,7 @@ Status Engine::begin(std::span<const std::int32_t> ids, std::span<const std::int
 
 Status Engine::resume(std::size_t layer, std::size_t tokens, std::span<const float> activation) {
   if (Status s = check_activation(model_->config(), layer, tokens, activation); !s.ok()) return s;
+  if (Status s = model_->load(layer, layer); !s.ok()) return s;
   // An activation that is this engine's own view needs no copy, and must not be one.
   if (activation.data() != encoder_->rows()) {
     std::copy(activation.begin(), activation.end(), encoder_->rows());
@@ -37,6 +38,7 @@ Status Engine::resume(std::size_t layer, std::size_t tokens, std::span<const flo
 Status Engine::run_to(std::size_t layer) {
   SPLITEE_CHECK(tokens_ > 0 && layer >= layer_ && layer <= model_->config().layers);
   if (layer == layer_) return {};
+  if (Status s = model_->load(layer_, layer); !s.ok()) return s;
   finish_layer();
   const SampleRows sample{0, tokens_};
   while (++layer_ < layer) encoder_->run_layer(model_->layer(layer_), {&sample, 1});

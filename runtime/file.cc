@@ -6,7 +6,6 @@
 #include <utility>
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,6 +23,7 @@ class Descriptor {
   }
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
+  int release() { return std::exchange(fd_, -1); }
   // Closes now; false where the system reports a failure.
   bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
 
@@ -93,30 +93,45 @@ Status write_and_rename(const std::string& temporary, const std::string& path,
 
 }  // namespace
 
-Result<MappedFile> MappedFile::open(const std::string& path) {
+Result<InputFile> InputFile::open(const std::string& path) {
   Result<RegularFile> file = open_regular(path);
   if (!file.ok()) return file.status();
-  MappedFile mapped;
-  if (file->size == 0) return mapped;
-  void* data =
-      ::mmap(nullptr, file->size, PROT_READ, MAP_PRIVATE, file->descriptor.get(), /*offset=*/0);
-  if (data == MAP_FAILED) return system_error(path, "map");
-  mapped.data_ = static_cast<const std::byte*>(data);
-  mapped.size_ = file->size;
-  return mapped;
+  InputFile input;
+  input.path_ = path;
+  input.descriptor_ = file->descriptor.release();
+  input.size_ = file->size;
+  return input;
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+InputFile::InputFile(InputFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      size_(std::exchange(other.size_, 0)) {}
 
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(data_, other.data_);
+InputFile& InputFile::operator=(InputFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
   std::swap(size_, other.size_);
   return *this;
 }
 
-MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+InputFile::~InputFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Status InputFile::read(std::size_t offset, std::span<std::byte> out) const {
+  while (!out.empty()) {
+    const ssize_t got = ::pread(descriptor_, out.data(), out.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error(path_, "read");
+    if (got == 0) {
+      return {Code::kIo, path_ + ": cut off at byte " + std::to_string(offset) +
+                             " after it was opened, when it had " + std::to_string(size_)};
+    }
+    offset += static_cast<std::size_t>(got);
+    out = out.subspan(static_cast<std::size_t>(got));
+  }
+  return {};
 }
 
 Result<std::string> read_file(const std::string& path, std::size_t max_bytes) {

@@ -1,5 +1,5 @@
 // Whole-file access with errors that name the path. Only regular files are opened.
-// Thread rule: free functions are re-entrant; a MappedFile is immutable.
+// Thread rule: free functions are re-entrant; an InputFile is immutable.
 #pragma once
 
 #include <cstddef>
@@ -10,20 +10,25 @@
 
 namespace splitee::runtime {
 
-// A read-only private mapping of a whole regular file, unmapped at destruction.
-class MappedFile {
+// A regular file, open for reading at any place until destruction. It stays the file that was
+// opened when another one gets its name.
+class InputFile {
  public:
-  static Result<MappedFile> open(const std::string& path);
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-  ~MappedFile();
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  static Result<InputFile> open(const std::string& path);
+  InputFile(InputFile&& other) noexcept;
+  InputFile& operator=(InputFile&& other) noexcept;
+  ~InputFile();
+
+  const std::string& path() const { return path_; }
+  std::size_t size() const { return size_; }  // when it was opened
+
+  // Fills `out` with the bytes from `offset` on; kIo where the file ends before.
+  Status read(std::size_t offset, std::span<std::byte> out) const;
 
  private:
-  MappedFile() = default;
-  const std::byte* data_ = nullptr;
+  InputFile() = default;
+  std::string path_;
+  int descriptor_ = -1;
   std::size_t size_ = 0;
 };
 

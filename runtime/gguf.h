@@ -6,6 +6,7 @@
 // claimed. Every string of the file that reaches a message is printable ASCII.
 // Thread rule: immutable.
 // Ownership: views into the bytes given to parse(), which must outlive the Gguf and its views.
+// The tensor data is never looked at.
 // Errors: kCorrupt for broken bytes, kUnsupported for what is well formed but unknown here; the
 // message starts with the name given to parse() and names the byte offset or the key.
 #pragma once
@@ -59,14 +60,20 @@ struct GgufTensor {
   TensorType type = TensorType::kF32;
   std::size_t rank = 0;               // 1 .. 4
   std::array<std::size_t, 4> dims{};  // `rank` sizes >= 1, outermost first: (rows, cols)
-  std::span<const std::byte> data;    // row major; exactly the elements
+  std::size_t offset = 0;             // of the first element's first byte in the file
+  std::size_t size_bytes = 0;         // row major; exactly the elements
 };
 std::string shape_text(std::span<const std::size_t> dims);  // "(2, 3)"
 
 class Gguf {
  public:
-  // `name` is the file's, for messages.
+  // A whole file; `name` is its, for messages.
   static Result<Gguf> parse(std::string name, std::span<const std::byte> bytes);
+  // The same from the first bytes of a file of `file_size`. Where they end before the tensor data
+  // begins and nothing before that is wrong, it fails and sets `needed` to the bytes that are
+  // needed to come further; otherwise `needed` is 0.
+  static Result<Gguf> parse(std::string name, std::span<const std::byte> first_bytes,
+                            std::size_t file_size, std::size_t& needed);
 
   const std::vector<GgufEntry>& entries() const { return entries_; }   // in file order
   const std::vector<GgufTensor>& tensors() const { return tensors_; }  // in file order
@@ -86,7 +93,6 @@ class Gguf {
   Result<std::vector<std::string_view>> get_string_array(std::string_view key) const;
 
   const std::string& name() const { return name_; }
-  std::span<const std::byte> bytes() const { return bytes_; }
   // An error about this file: "NAME: message".
   Status error(Code code, const std::string& message) const;
 
@@ -101,6 +107,7 @@ class Gguf {
 
   std::string name_;
   std::span<const std::byte> bytes_;
+  std::size_t file_size_ = 0;
   std::vector<GgufEntry> entries_;
   std::vector<GgufTensor> tensors_;
   // Indices in the order of the keys and names, for look-up and to find duplicates.

@@ -57,8 +57,10 @@ const std::string_view* find_duplicate(const std::vector<Item>& items,
 
 class GgufParser {
  public:
-  explicit GgufParser(Gguf& file) : file_(file), bytes_(file.bytes_) {}
+  explicit GgufParser(Gguf& file) : file_(file), bytes_(file.bytes_), file_size_(file.file_size_) {}
   Status parse();
+  // See Gguf::parse().
+  std::size_t needed() const { return needed_; }
 
  private:
   Status parse_header();
@@ -78,6 +80,7 @@ class GgufParser {
   Status read(const char* field, T& value) {
     static_assert(std::is_arithmetic_v<T>);
     if (remaining() < sizeof(T)) return cut_off(field);
+    if (Status s = need(sizeof(T)); !s.ok()) return s;
     std::memcpy(&value, bytes_.data() + position_, sizeof(T));
     position_ += sizeof(T);
     return {};
@@ -87,7 +90,13 @@ class GgufParser {
   Status read_count(const char* field, std::size_t least, std::size_t limit, std::size_t& count);
   Status read_type(const char* field, GgufType& type);
 
-  std::size_t remaining() const { return bytes_.size() - position_; }
+  std::size_t remaining() const { return file_size_ - position_; }
+  // The next `size` bytes of the file, which has them, have to be among those given.
+  Status need(std::size_t size) {
+    if (size <= bytes_.size() - position_) return {};
+    needed_ = position_ + size;
+    return error(Code::kIo, position_, "not all of the header was read");
+  }
   Status error(Code code, std::size_t offset, const std::string& message) const {
     return file_.error(code, "byte " + std::to_string(offset) + ": " + message);
   }
@@ -97,6 +106,8 @@ class GgufParser {
 
   Gguf& file_;
   std::span<const std::byte> bytes_;
+  std::size_t file_size_;
+  std::size_t needed_ = 0;
   std::size_t position_ = 0;
   std::size_t entry_count_ = 0, tensor_count_ = 0;
   std::size_t alignment_ = kMinAlignment;
@@ -112,8 +123,11 @@ Status GgufParser::parse() {
 }
 
 Status GgufParser::parse_header() {
-  if (bytes_.empty()) return file_.error(Code::kCorrupt, "the file is empty");
-  if (bytes_.size() < 4 || std::memcmp(bytes_.data(), "GGUF", 4) != 0) {
+  if (file_size_ == 0) return file_.error(Code::kCorrupt, "the file is empty");
+  if (file_size_ >= 4) {
+    if (Status s = need(4); !s.ok()) return s;
+  }
+  if (file_size_ < 4 || std::memcmp(bytes_.data(), "GGUF", 4) != 0) {
     return file_.error(Code::kCorrupt, "not a GGUF file (it does not start with \"GGUF\")");
   }
   position_ = 4;
@@ -153,7 +167,7 @@ Status GgufParser::parse_entry(GgufEntry& entry) {
                    "key " + std::string(entry.key) + ": an array of arrays is not supported");
     }
     const std::size_t least = least_bytes(entry.element);
-    if (Status s = read_count("array elements", least, bytes_.size(), entry.count); !s.ok()) {
+    if (Status s = read_count("array elements", least, file_size_, entry.count); !s.ok()) {
       return s;
     }
   }
@@ -174,6 +188,7 @@ Status GgufParser::parse_values(const GgufEntry& entry) {
   }
   const CheckedSize size = CheckedSize(entry.count) * gguf_type_bytes(entry.element);
   if (!size.at_most(remaining())) return cut_off("a value");
+  if (Status s = need(size.value()); !s.ok()) return s;
   if (entry.element == GgufType::kBool) {
     for (std::size_t i = position_; i < position_ + entry.count; ++i) {
       if (bytes_[i] > std::byte{1}) {
@@ -237,7 +252,7 @@ Status GgufParser::parse_dims(GgufTensor& tensor) {
     std::uint64_t dim = 0;
     if (Status s = read("a tensor's dimensions", dim); !s.ok()) return s;
     // Every element takes at least one byte.
-    if (dim == 0 || dim > bytes_.size()) {
+    if (dim == 0 || dim > file_size_) {
       return error(Code::kCorrupt, position_ - sizeof(dim),
                    subject + ": dimension " + std::to_string(dim) +
                        " is not within 1 and the size of the file");
@@ -260,18 +275,17 @@ Status GgufParser::parse_tensor_type(GgufTensor& tensor) {
 
 Status GgufParser::place_tensors() {
   const CheckedSize start = CheckedSize(position_).round_up(alignment_);
-  if (tensor_count_ != 0 && !start.at_most(bytes_.size())) {
+  if (tensor_count_ != 0 && !start.at_most(file_size_)) {
     return error(Code::kCorrupt, position_, "the file ends before the tensor data");
   }
   CheckedSize end = position_;
   for (std::size_t i = 0; i < tensor_count_; ++i) {
     if (Status s = place_tensor(i, start.value(), end); !s.ok()) return s;
   }
-  if (bytes_.size() != end.value() && !(end.round_up(alignment_).at_most(bytes_.size()) &&
-                                        bytes_.size() == end.round_up(alignment_).value())) {
-    return error(
-        Code::kCorrupt, end.value(),
-        "the file goes on after its last tensor, to byte " + std::to_string(bytes_.size()));
+  if (file_size_ != end.value() && !(end.round_up(alignment_).at_most(file_size_) &&
+                                     file_size_ == end.round_up(alignment_).value())) {
+    return error(Code::kCorrupt, end.value(),
+                 "the file goes on after its last tensor, to byte " + std::to_string(file_size_));
   }
   return {};
 }
@@ -290,14 +304,14 @@ Status GgufParser::place_tensor(std::size_t index, std::size_t data_start, Check
   CheckedSize size = tensor_type_bytes(tensor.type);
   for (std::size_t i = 0; i < tensor.rank; ++i) size = size * tensor.dims[i];
   end = begin + size;
-  if (!end.at_most(bytes_.size())) {
+  if (!end.at_most(file_size_)) {
     return file_.error(Code::kCorrupt,
                        subject + " " + shape_text(std::span(tensor.dims).first(tensor.rank)) +
                            " at data offset " + std::to_string(data_offsets_[index]) +
-                           " goes beyond the end of the file, byte " +
-                           std::to_string(bytes_.size()));
+                           " goes beyond the end of the file, byte " + std::to_string(file_size_));
   }
-  tensor.data = bytes_.subspan(begin.value(), size.value());
+  tensor.offset = begin.value();
+  tensor.size_bytes = size.value();
   return {};
 }
 
@@ -310,6 +324,7 @@ Status GgufParser::read_string(const char* field, std::string_view& value) {
                  std::string(field) + " length " + std::to_string(length) + " is more than the " +
                      std::to_string(remaining()) + " bytes left in the file");
   }
+  if (Status s = need(static_cast<std::size_t>(length)); !s.ok()) return s;
   value = {reinterpret_cast<const char*>(bytes_.data() + position_),
            static_cast<std::size_t>(length)};
   position_ += value.size();
@@ -359,12 +374,23 @@ Status GgufParser::read_type(const char* field, GgufType& type) {
   return {};
 }
 
-Result<Gguf> Gguf::parse(std::string name, std::span<const std::byte> bytes) {
+Result<Gguf> Gguf::parse(std::string name, std::span<const std::byte> first_bytes,
+                         std::size_t file_size, std::size_t& needed) {
+  SPLITEE_CHECK(first_bytes.size() <= file_size);
   Gguf file;
   file.name_ = std::move(name);
-  file.bytes_ = bytes;
-  if (Status status = GgufParser(file).parse(); !status.ok()) return status;
+  file.bytes_ = first_bytes;
+  file.file_size_ = file_size;
+  GgufParser parser(file);
+  const Status status = parser.parse();
+  needed = parser.needed();
+  if (!status.ok()) return status;
   return file;
+}
+
+Result<Gguf> Gguf::parse(std::string name, std::span<const std::byte> bytes) {
+  std::size_t needed = 0;
+  return parse(std::move(name), bytes, bytes.size(), needed);
 }
 
 }  // namespace splitee::runtime

@@ -11,8 +11,12 @@
 
 namespace splitee::runtime {
 
-// Checks the file's own hash of its content, and returns it.
-Result<std::uint64_t> check_content_hash(const Gguf& file);
+// The content hash that the file claims, and the offset of its 8 bytes.
+struct HashPlace {
+  std::uint64_t hash = 0;
+  std::size_t offset = 0;
+};
+Result<HashPlace> find_content_hash(const Gguf& file);
 
 // `classes` is the number of labels, `vocab` the number
 // of tokens; `dtype` stays empty. Tensors are not looked at.

@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 #include <span>
+#include <tuple>
 #include <utility>
 
 #include "runtime/unicode.h"
@@ -27,6 +28,31 @@ std::optional<std::int32_t> find_id(std::span<const Entry> sorted, std::string_v
 
 std::string describe(std::int32_t id, std::string_view problem) {
   return "vocabulary: token " + std::to_string(id) + " " + std::string(problem);
+}
+
+// The tokens with their ids, by text and id. Most comparisons are decided by the first bytes, which
+// are compared as a number.
+std::vector<Entry> sort_entries(std::span<const std::string> vocab) {
+  struct Keyed {
+    std::uint64_t first_bytes;
+    Entry entry;
+  };
+  std::vector<Keyed> keyed(vocab.size());
+  for (std::size_t i = 0; i < vocab.size(); ++i) {
+    std::uint64_t first_bytes = 0;
+    for (std::size_t byte = 0; byte < sizeof(first_bytes); ++byte) {
+      const unsigned char value =
+          byte < vocab[i].size() ? static_cast<unsigned char>(vocab[i][byte]) : 0;
+      first_bytes = first_bytes << 8 | value;
+    }
+    keyed[i] = {first_bytes, {vocab[i], static_cast<std::int32_t>(i)}};
+  }
+  std::ranges::sort(keyed, {}, [](const Keyed& key) {
+    return std::tuple(key.first_bytes, key.entry.text, key.entry.id);
+  });
+  std::vector<Entry> sorted(keyed.size());
+  std::ranges::transform(keyed, sorted.begin(), &Keyed::entry);
+  return sorted;
 }
 
 Status check_tokens(std::span<const Entry> sorted) {
@@ -253,11 +279,7 @@ Result<Tokenizer> Tokenizer::create(std::vector<std::string> vocab, TokenizerOpt
   Tokenizer result;
   result.vocab_ = std::move(vocab);
   result.options_ = options;
-  std::vector<Entry> sorted(result.vocab_.size());
-  for (std::size_t i = 0; i < sorted.size(); ++i) {
-    sorted[i] = {result.vocab_[i], static_cast<std::int32_t>(i)};
-  }
-  std::ranges::sort(sorted, {}, [](const Entry& entry) { return std::pair(entry.text, entry.id); });
+  const std::vector<Entry> sorted = sort_entries(result.vocab_);
   if (Status status = check_tokens(sorted); !status.ok()) return status;
 
   std::int32_t padding = 0;

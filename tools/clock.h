@@ -11,6 +11,9 @@ class Stopwatch {
   std::int64_t elapsed_us() const {
     return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
   }
+  double elapsed_exact_us() const {
+    return std::chrono::duration<double, std::micro>(Clock::now() - start_).count();
+  }
   double elapsed_seconds() const {
     return std::chrono::duration<double>(Clock::now() - start_).count();
   }

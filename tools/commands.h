@@ -10,6 +10,7 @@ void add_inspect(CLI::App& app, int& exit_code);
 void add_profile(CLI::App& app, int& exit_code);
 void add_trace(CLI::App& app, int& exit_code);
 void add_replay(CLI::App& app, int& exit_code);
+void add_load(CLI::App& app, int& exit_code);
 void add_keygen(CLI::App& app, int& exit_code);
 
 }  // namespace splitee::tools

@@ -90,35 +90,90 @@ Status prepare(Run& run) {
   return status;
 }
 
+// Writes the records that are finished.
+Status write_finished(Run& run, EdgeLoop& loop, RecordWriter& writer) {
+  while (const Finished* finished = loop.take()) {
+    Status status = run.output->write(writer.line(finished->record));
+    if (!status.ok()) return status;
+    run.summary->add(finished->record, finished->edge_layers, finished->cut);
+    status = run.state->sample_done();
+    if (!status.ok()) run.notice("state not saved, will be tried again: " + status.message());
+  }
+  return {};
+}
+
+enum class Turn { kAgain, kEnd };
+
+// Starts the next sample, or waits: for room, or for the next line while others wait for their
+// answers, whichever comes first.
+Result<Turn> take_turn(Run& run, EdgeLoop& loop, Sample& sample) {
+  if (run.stop.received()) return Turn::kEnd;
+  Status status;
+  if (loop.full()) {
+    status = loop.wait({});
+    return status.ok() ? Result<Turn>(Turn::kAgain) : status;
+  }
+  if (loop.waiting() > 0) {
+    Result<bool> ready = run.samples->ready();
+    if (!ready.ok()) return ready.status();
+    if (!*ready) {
+      const int fds[] = {run.samples->lines().fd(), run.stop.fd()};
+      status = loop.wait(std::span(fds, run.stop.fd() < 0 ? 1 : 2));
+      return status.ok() ? Result<Turn>(Turn::kAgain) : status;
+    }
+  }
+  Result<bool> more = run.samples->next(sample);
+  if (!more.ok()) return more.status();
+  if (!*more) return Turn::kEnd;
+  status = loop.start(sample);
+  return status.ok() ? Result<Turn>(Turn::kAgain) : status;
+}
+
 // Until the input ends, a signal comes, or an error.
-Status classify_all(Run& run) {
-  const EdgeSettings settings{
-      run.options.model.threads,
-      static_cast<std::int64_t>(run.options.deadline_ms) * 1000,
-      run.options.exits,
-      !run.options.quiet,
-  };
-  EdgeLoop loop(run.model, *run.policy, run.policy_options, run.client.get(), settings);
+Status classify_all(Run& run, EdgeLoop& loop) {
   RecordWriter writer(run.model->config().labels, run.model->config().exit_layers);
   Progress progress(run.options.progress);
   Sample sample;
-  Record record;
-  while (!run.stop.received()) {
-    Result<bool> more = run.samples->next(sample);
-    if (!more.ok()) return more.status();
-    if (!*more) break;
-    Status status = loop.classify(sample, record);
-    if (!status.ok()) return status;
-    status = run.output->write(writer.line(record));
-    if (!status.ok()) return status;
-    run.summary->add(record, loop.edge_layers(), loop.cut());
-    status = run.state->sample_done();
-    if (!status.ok()) run.notice("state not saved, will be tried again: " + status.message());
+  Status error;
+  for (bool going = true; going && error.ok();) {
+    Result<Turn> turn = take_turn(run, loop, sample);
+    going = turn.ok() && *turn == Turn::kAgain;
+    if (!turn.ok()) error = turn.status();
+    if (Status status = write_finished(run, loop, writer); !status.ok()) return status;
     progress.update(run.samples->lines().bytes_taken(), run.samples->lines().total_bytes(),
                     run.summary->samples());
   }
+  // What was started gets its record, whatever ended the run.
+  while (loop.waiting() > 0) {
+    if (Status status = loop.wait({}); !status.ok()) return status;
+    if (Status status = write_finished(run, loop, writer); !status.ok()) return status;
+  }
   progress.finish();
-  return {};
+  return error;
+}
+
+void add_measurements(Run& run, const EdgeLoop& loop) {
+  Summary& summary = *run.summary;
+  summary.set_costs(loop.costs());
+  const policy::LinkCosts& costs = loop.meter().costs();
+  summary.layer_us = costs.work_known() ? costs.unit_us() : 0.0;
+  if (run.client == nullptr) return;
+  summary.retries = run.client->counters().retries;
+  if (!costs.link().known()) return;
+  summary.link = Summary::Link{
+      costs.link().rtt_us(),
+      costs.link().us_per_byte() > 0 ? 1e6 / costs.link().us_per_byte() : 0.0,
+      costs.server_layer_us(),
+  };
+}
+
+Status run_loop(Run& run) {
+  EdgeLoop loop(run.model, *run.policy, run.policy_options, run.client.get(),
+                edge_settings(run.options));
+  const Status status = classify_all(run, loop);
+  loop.learn_all();
+  add_measurements(run, loop);
+  return status;
 }
 
 Status write_summary(Run& run) {
@@ -138,7 +193,7 @@ int edge_main(int argc, char** argv) {
   const auto keep = [&status](Status next) {
     if (status.ok()) status = std::move(next);
   };
-  keep(classify_all(run));
+  keep(run_loop(run));
   keep(run.output->close());
   keep(run.state->save());
   run.summary->seconds = watch.elapsed_seconds();

@@ -1,56 +1,71 @@
 #include "tools/edge_network.h"
 
+#include <chrono>
+#include <thread>
+
 #include "tools/clock.h"
 
 namespace splitee::tools {
 
-using transport::OffloadOutcome;
-
 void EdgeNetwork::start(const runtime::Encoding& input) {
   input_ = &input;
-  begun_ = false;
-  usage_ = {};
+  begun_ = exit_read_ = goes_on_ = false;
+  work_ = {};
   status_ = {};
-  problem_.clear();
+}
+
+void EdgeNetwork::resume(const runtime::Encoding& input, std::size_t layer,
+                         std::span<const float> activation) {
+  start(input);
+  if (layer == 0) return;
+  status_ = engine_.resume(layer, input.ids.size(), activation);
+  begun_ = status_.ok();
+}
+
+// Runs the body, and waits for the rest of the time it is to take.
+template <class Body>
+void EdgeNetwork::add(Tally& tally, const Body& body) {
+  const Stopwatch watch;
+  body();
+  if (slowdown_ > 1.0) {
+    const double rest_us = watch.elapsed_exact_us() * (slowdown_ - 1.0);
+    std::this_thread::sleep_for(std::chrono::duration<double, std::micro>(rest_us));
+  }
+  ++tally.count;
+  tally.us += watch.elapsed_exact_us();
+}
+
+// The engine computes a layer when the next one is asked for, or an exit of it.
+void EdgeNetwork::run_to(std::size_t last) {
+  while (status_.ok() && engine_.layer() < last) {
+    const auto step = [&] { status_ = engine_.run_to(engine_.layer() + 1); };
+    if (engine_.ready_layer() == engine_.layer()) {
+      step();  // nothing is computed yet
+    } else {
+      add(exit_read_ ? work_.rests : work_.layers, step);
+    }
+    exit_read_ = false;
+    if (client_ != nullptr) client_->ready();
+  }
 }
 
 policy::ExitReading EdgeNetwork::evaluate(std::size_t arm) {
-  if (!begun_) {
+  if (!begun_ && status_.ok()) {
     status_ = engine_.begin(input_->ids, input_->types);
     begun_ = status_.ok();
   }
   if (!begun_) return {};
-  status_ = engine_.run_to(engine_.model().config().exit_layers[arm]);
+  run_to(engine_.model().config().exit_layers[arm]);
   if (!status_.ok()) return {};
-  const policy::ExitReading reading = policy::read_exit(engine_.evaluate_exit(arm));
+  policy::ExitReading reading;
+  if (goes_on_) add(work_.layers, [&] { engine_.finish_layer(); });
+  goes_on_ = false;
+  const bool complete = engine_.ready_layer() == engine_.layer();
+  add(complete ? work_.heads : work_.exits,
+      [&] { reading = policy::read_exit(engine_.evaluate_exit(arm)); });
+  exit_read_ = !complete;
   class_index_ = static_cast<std::uint32_t>(reading.prediction);
   return reading;
-}
-
-std::optional<float> EdgeNetwork::offload(std::size_t arm) {
-  transport::OffloadRequest request;
-  if (arm == policy::kOffloadAtOnce) {
-    request.tokens = input_->ids.size();
-    request.ids = input_->ids;
-    request.types = input_->types;
-  } else {
-    request.layer = engine_.layer();
-    request.tokens = engine_.tokens();
-    request.activation = engine_.activation();
-  }
-  const Stopwatch watch;
-  const OffloadOutcome outcome = client_->offload(request, deadline_us_);
-  usage_.wait_us = watch.elapsed_us();
-  usage_.bytes_sent = outcome.bytes_sent;
-  if (outcome.kind != OffloadOutcome::Kind::kReply) {
-    usage_.link_us = usage_.wait_us;
-    problem_ = outcome.reason;
-    return std::nullopt;
-  }
-  usage_.link_us = outcome.link_us;
-  usage_.server_us = outcome.reply.server_us;
-  class_index_ = outcome.reply.class_index;
-  return outcome.reply.confidence;
 }
 
 }  // namespace splitee::tools

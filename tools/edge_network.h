@@ -1,12 +1,10 @@
 // The network that a policy's session drives on the edge: this machine's engine for the layers and
-// exits, and the link to a server for offloads. One sample at a time: start(), then the session,
-// then the answer and the measurements.
+// exits of one sample at a time, with the time they take.
 // Thread rule: one thread. Ownership: borrows the engine and the client, which must outlive it.
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <string>
+#include <span>
 
 #include "policy/policy.h"
 #include "runtime/engine.h"
@@ -15,44 +13,59 @@
 
 namespace splitee::tools {
 
-// What one sample took. Times in microseconds.
-struct Usage {
-  std::int64_t wait_us = 0;  // in the client, all told
-  std::int64_t link_us = 0, server_us = 0;
-  std::uint64_t bytes_sent = 0;
+struct Tally {
+  std::size_t count = 0;
+  double us = 0;
+};
+
+// Work on the edge since the sample was started or taken up again. An exit that is read before its
+// layer is complete includes that layer for the first token (runtime/engine.h).
+struct Work {
+  Tally layers;  // computed in one go
+  Tally heads;   // exits of complete layers
+  Tally exits;   // with their layer for the first token
+  Tally rests;   // of layers whose exit was read so
 };
 
 class EdgeNetwork {
  public:
-  // `client` is null where there is no server.
-  EdgeNetwork(runtime::Engine& engine, transport::Client* client, std::int64_t deadline_us)
-      : engine_(engine), client_(client), deadline_us_(deadline_us) {}
+  // Between layers the link of `client` (null where there is none) is looked after, so that answers
+  // are noticed when they come. Layers and exits are drawn out to `slowdown` times their time.
+  EdgeNetwork(runtime::Engine& engine, transport::Client* client, double slowdown)
+      : engine_(engine), client_(client), slowdown_(slowdown) {}
 
+  // A sample from its beginning. `input` must live until it is answered.
   void start(const runtime::Encoding& input);
+  // A sample from where it was sent: the `activation` of `layer`, or, for layer 0, its input.
+  void resume(const runtime::Encoding& input, std::size_t layer, std::span<const float> activation);
 
   // What policy::Session asks of a network.
   policy::ExitReading evaluate(std::size_t arm);
-  std::optional<float> offload(std::size_t arm);
+  void will_go_on() { goes_on_ = true; }
 
-  // Of the answer last seen, the session's last call.
+  // Of the exit last evaluated.
   std::uint32_t class_index() const { return class_index_; }
-  const Usage& usage() const { return usage_; }
-  std::size_t layers_run() const { return begun_ ? engine_.layer() : 0; }
+  const Work& work() const { return work_; }
+  // Of the sample at hand: the layer reached.
+  std::size_t layer() const { return begun_ ? engine_.layer() : 0; }
   // Not ok if the engine refused the sample: its answer means nothing then.
   const runtime::Status& status() const { return status_; }
-  // Why the last offload failed; empty if it worked or there was none.
-  const std::string& problem() const { return problem_; }
 
  private:
+  template <class Body>
+  void add(Tally& tally, const Body& body);
+  void run_to(std::size_t last);
+
   runtime::Engine& engine_;
   transport::Client* client_;
-  std::int64_t deadline_us_;
+  double slowdown_;
   const runtime::Encoding* input_ = nullptr;
   bool begun_ = false;
+  bool goes_on_ = false;    // beyond the exit evaluated next
+  bool exit_read_ = false;  // of the layer reached, before it was complete
   std::uint32_t class_index_ = 0;
-  Usage usage_;
+  Work work_;
   runtime::Status status_;
-  std::string problem_;
 };
 
 }  // namespace splitee::tools

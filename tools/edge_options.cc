@@ -17,6 +17,9 @@ using runtime::Status;
 namespace {
 
 constexpr double kDefaultAlpha = 0.9;
+constexpr std::size_t kMaxWindow = 256;
+constexpr std::uint32_t kPingMs = 1'000;
+constexpr const char* kLive = "live";
 
 std::string footer() {
   std::string text = "Policies:\n";
@@ -28,9 +31,13 @@ Input: UTF-8, a sample a line; or TSV whose header names the columns text, text2
 of a pair) and label (class number or name). Other columns are ignored; there is no quoting.
 Output: a JSON object per sample, in input order, with id, class, label, confidence, split (layer,
 1-based; 0: the input itself is sent), exit_layer, route (exit, offload, fallback, final), cost (in
-lambda), reward, edge_us, link_us, server_us (microseconds), bytes_sent, and truth where labelled.
+lambda), reward, edge_us, link_us, server_us (microseconds), bytes_sent, payload (what was sent:
+input, f32, f16, i8, or null), and truth where labelled.
 "fallback": meant for the server, finished here because the link failed. Every sample gets one.
-SIGINT and SIGTERM end the run after the sample at hand; the state and the summary are written.
+SIGINT and SIGTERM end the run after the samples in progress; the state and the summary are written.
+With --window N the policy learns from sample t right before sample t + N is planned: what it decides
+depends on --seed, on N and on which offloads were answered, not on how long they took. Costs and
+payloads chosen by measurement (live, auto) do depend on times.
 Exit status: 0; 2 for wrong usage; 1 for an input, model, state or start-up error.)";
   return text;
 }
@@ -53,11 +60,25 @@ void add_link_flags(CLI::App& app, EdgeOptions& options) {
       ->type_name("N")
       ->check(number_within(0, 3'600'000))
       ->capture_default_str();
-  app.add_option("--activation", options.activation,
-                 "number format of the activations sent: f32, f16 or i8")
-      ->type_name("TYPE")
-      ->check(CLI::IsMember({"f32", "f16", "i8"}))
+  app.add_option("--window", options.window,
+                 "samples in progress at a time: while some wait for a server the next ones run; 1 "
+                 "waits for every answer")
+      ->type_name("N")
+      ->check(number_within(1, kMaxWindow))
       ->capture_default_str();
+  app.add_option(
+         "--payload", options.payload,
+         "what an offload sends: activation (of the layer reached), input (token ids: few "
+         "bytes, but the server runs every layer), or auto (what is expected to be answered "
+         "first, from times measured); default: activation, auto with --costs live")
+      ->type_name("WORD")
+      ->check(CLI::IsMember({"activation", "input", "auto"}));
+  app.add_option(
+         "--activation", options.activation,
+         "number format of the activations sent: f32, f16, i8, or auto (a smaller one where "
+         "that saves a tenth of the offload's time); default: f32")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"f32", "f16", "i8", "auto"}));
   CLI::Option* secret =
       app.add_option(
              "--secret-key", options.secret_key_path,
@@ -93,6 +114,10 @@ void add_policy_flags(CLI::App& app, EdgeOptions& options) {
       ->capture_default_str();
   add_cost_flags(app, options.costs);
   add_costs_file_flag(app, options.costs);
+  app.get_option("--costs")->description(
+      "cost file of `splitee profile --output`: shares of layer and exit in lambda; or the word "
+      "live: layers, link and server as measured while running, a mean layer with its exit costing "
+      "--lambda");
   app.add_option("--seed", options.seed, "seed of everything random in the policy")
       ->type_name("N")
       ->capture_default_str();
@@ -116,6 +141,13 @@ void add_input_output_flags(CLI::App& app, EdgeOptions& options) {
       ->type_name("FILE");
   app.add_flag("--quiet", options.quiet, "no summary and no notices on standard error");
   app.add_flag("--progress", options.progress, "show progress on standard error");
+  app.add_option(
+         "--slowdown", options.slowdown,
+         "makes every layer and exit here take X times its time, by waiting: for experiments "
+         "with a slower device")
+      ->type_name("X")
+      ->check(number_within(1, 1e6))
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -146,6 +178,7 @@ Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
   result.alpha = options.alpha.value_or(config.alpha > 0 ? config.alpha : kDefaultAlpha);
   result.exploration = options.exploration;
   result.seed = options.seed;
+  result.at_once_arm = live_costs(options) && !options.servers.empty();
   if (options.policy == "fixed") {
     const auto& layers = config.exit_layers;
     const auto found = std::find(layers.begin(), layers.end(), *options.split);
@@ -156,10 +189,33 @@ Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
     }
     result.fixed_arm = static_cast<std::size_t>(found - layers.begin());
   }
-  Result<policy::CostModel> costs = cost_model(options.costs);
+  CostFlags flags = options.costs;
+  if (live_costs(options)) flags.costs_path.clear();
+  Result<policy::CostModel> costs = cost_model(flags);
   if (!costs.ok()) return costs.status();
   result.costs = *costs;
   return result;
+}
+
+bool live_costs(const EdgeOptions& options) {
+  return options.costs.costs_path == kLive;
+}
+
+EdgeSettings edge_settings(const EdgeOptions& options) {
+  EdgeSettings settings;
+  settings.threads = options.model.threads;
+  settings.deadline_us = static_cast<std::int64_t>(options.deadline_ms) * 1000;
+  settings.window = options.window;
+  settings.live_costs = live_costs(options);
+  const std::string payload = options.payload.value_or(settings.live_costs ? "auto" : "activation");
+  if (payload == "input") settings.payload.payload = Payload::kInput;
+  if (payload == "auto") settings.payload.payload = Payload::kAuto;
+  // Nothing for "auto".
+  settings.payload.activation = transport::activation_dtype(options.activation.value_or("f32"));
+  settings.slowdown = options.slowdown;
+  settings.exits = options.exits;
+  settings.notices = !options.quiet;
+  return settings;
 }
 
 Result<std::unique_ptr<transport::Client>> make_client(const EdgeOptions& options,
@@ -169,7 +225,10 @@ Result<std::unique_ptr<transport::Client>> make_client(const EdgeOptions& option
   client.endpoints = options.servers;
   client.model_hash = model.hash();
   client.classes = model.config().classes;
-  client.activation_dtype = *transport::activation_dtype(options.activation);
+  client.activation_dtype = transport::activation_dtype(options.activation.value_or("f32"))
+                                .value_or(transport::Dtype::kF32);
+  client.window = options.window;
+  if (live_costs(options)) client.ping_ms = kPingMs;
   if (!options.secret_key_path.empty()) {
     Result<KeyPair> keys = read_secret_key(options.secret_key_path);
     if (!keys.ok()) return keys.status();

@@ -9,6 +9,7 @@
 #include "policy/policy.h"
 #include "runtime/model.h"
 #include "runtime/status.h"
+#include "tools/edge_loop.h"
 #include "tools/flags.h"
 #include "tools/sample_reader.h"
 #include "transport/client.h"
@@ -21,7 +22,7 @@ struct EdgeOptions {
   std::vector<std::string> servers;
   std::string input = "-", output = "-";
   InputFormat input_format = InputFormat::kLines;
-  std::string policy = "splitee";
+  std::string policy = "factored";
   std::optional<double> alpha;
   std::optional<std::size_t> split;  // layer, 1-based
   double exploration = 1.0;
@@ -29,7 +30,9 @@ struct EdgeOptions {
   std::string state_path;
   std::uint64_t deadline_ms = 1000;
   std::uint64_t connect_ms = 1000;
-  std::string activation = "f32";
+  std::size_t window = 8;
+  std::optional<std::string> payload, activation;  // words of the flags
+  double slowdown = 1.0;
   bool exits = false;
   std::string secret_key_path, server_key;
   std::string summary_path;
@@ -44,6 +47,10 @@ std::optional<int> parse_edge_options(int argc, char** argv, EdgeOptions& option
 // kInvalidArgument where --split names no exit of this model.
 runtime::Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
                                                       const runtime::ModelConfig& config);
+
+// Whether the costs are those measured while running: --costs live.
+bool live_costs(const EdgeOptions& options);
+EdgeSettings edge_settings(const EdgeOptions& options);
 
 // The link to the servers; null without --server.
 runtime::Result<std::unique_ptr<transport::Client>> make_client(const EdgeOptions& options,

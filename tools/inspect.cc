@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "runtime/file.h"
 #include "runtime/gguf.h"
 #include "runtime/hash.h"
+#include "runtime/model_bytes.h"
 #include "tools/commands.h"
 #include "tools/console.h"
 #include "tools/flags.h"
@@ -46,7 +46,7 @@ ordered_json model_json(const runtime::Model& model, std::size_t file_bytes) {
   root["layer_norm_epsilon"] = config.layer_norm_epsilon;
   std::vector<float> temperatures;
   for (std::size_t i = 0; i < config.exit_layers.size(); ++i) {
-    temperatures.push_back(model.exit(i).temperature);
+    temperatures.push_back(model.temperature(i));
   }
   root["temperatures"] = temperatures;
   return root;
@@ -57,11 +57,11 @@ void add_contents(const Gguf& gguf, ordered_json& root) {
   ordered_json tensors = ordered_json::array();
   for (const runtime::GgufTensor& tensor : gguf.tensors()) {
     const std::span<const std::size_t> dims(tensor.dims.data(), tensor.rank);
-    parameters += tensor.data.size() / runtime::tensor_type_bytes(tensor.type);
+    parameters += tensor.size_bytes / runtime::tensor_type_bytes(tensor.type);
     tensors.push_back({{"name", std::string(tensor.name)},
                        {"type", std::string(runtime::tensor_type_name(tensor.type))},
                        {"shape", std::vector<std::size_t>(dims.begin(), dims.end())},
-                       {"bytes", tensor.data.size()}});
+                       {"bytes", tensor.size_bytes}});
   }
   root["parameters"] = parameters;
   for (const runtime::GgufEntry& entry : gguf.entries()) {
@@ -98,11 +98,13 @@ std::string to_text(const ordered_json& root) {
 int inspect(const ModelFlags& flags, bool json) {
   Result<std::shared_ptr<const runtime::Model>> model = open_model(flags);
   if (!model.ok()) return fail("splitee inspect", model.status());
-  Result<runtime::MappedFile> file = runtime::MappedFile::open(flags.path);
+  if (auto s = (*model)->load_all(); !s.ok()) return fail("splitee inspect", not_usage(s));
+  Result<runtime::ModelBytes> file = runtime::ModelBytes::open(flags.path);
   if (!file.ok()) return fail("splitee inspect", not_usage(file.status()));
-  Result<Gguf> gguf = Gguf::parse(flags.path, file->bytes());
+  std::vector<std::byte> header;
+  Result<Gguf> gguf = runtime::read_header(*file, header);
   if (!gguf.ok()) return fail("splitee inspect", gguf.status());
-  ordered_json root = model_json(**model, file->bytes().size());
+  ordered_json root = model_json(**model, file->size());
   add_contents(*gguf, root);
   return finish("splitee inspect", print_output(json ? dump(root) : to_text(root)));
 }

@@ -45,9 +45,11 @@ LineReader::LineReader(LineReader&& other) noexcept
       name_(std::move(other.name_)),
       buffer_(std::move(other.buffer_)),
       begin_(other.begin_),
+      searched_(other.searched_),
       line_number_(other.line_number_),
       bytes_read_(other.bytes_read_),
       total_bytes_(other.total_bytes_),
+      ended_(other.ended_),
       stopped_(other.stopped_) {}
 
 LineReader::~LineReader() {
@@ -81,6 +83,7 @@ Result<bool> LineReader::fill() {
 std::string_view LineReader::take_line(std::size_t length, std::size_t end_length) {
   std::string_view line(buffer_.data() + begin_, length);
   begin_ += length + end_length;
+  searched_ = 0;
   if (end_length > 0 && line.ends_with('\r')) line.remove_suffix(1);
   if (line_number_++ == 0 && line.starts_with(kByteOrderMark)) {
     line.remove_prefix(kByteOrderMark.size());
@@ -88,26 +91,42 @@ std::string_view LineReader::take_line(std::size_t length, std::size_t end_lengt
   return line;
 }
 
+std::size_t LineReader::find_end() {
+  const std::size_t end = buffer_.find('\n', begin_ + searched_);
+  searched_ = end == std::string::npos ? buffer_.size() - begin_ : 0;
+  return end == std::string::npos ? end : end - begin_;
+}
+
 Result<std::optional<std::string_view>> LineReader::next() {
-  std::size_t searched = 0;
   for (;;) {
+    const std::size_t length = find_end();
+    if (length != std::string::npos) return std::optional(take_line(length, 1));
     const std::size_t held = buffer_.size() - begin_;
-    const char* from = buffer_.data() + begin_;
-    if (const void* end = std::memchr(from + searched, '\n', held - searched)) {
-      return std::optional(
-          take_line(static_cast<std::size_t>(static_cast<const char*>(end) - from), 1));
-    }
     if (held > kMaxLineBytes) {
       return Status(Code::kCorrupt,
                     name_ + ": line " + std::to_string(line_number_ + 1) + ": longer than 64 MiB");
     }
-    searched = held;
-    Result<bool> more = fill();
-    if (!more.ok()) return more.status();
-    if (*more) continue;
+    if (!ended_) {
+      Result<bool> more = fill();
+      if (!more.ok()) return more.status();
+      ended_ = !*more;
+      if (*more) continue;
+    }
     // A line cut by a stop is not a line.
     if (held == 0 || stopped_) return std::optional<std::string_view>();
     return std::optional(take_line(held, 0));
+  }
+}
+
+Result<bool> LineReader::ready() {
+  for (;;) {
+    if (ended_ || find_end() != std::string::npos) return true;
+    if (buffer_.size() - begin_ > kMaxLineBytes) return true;
+    pollfd input{fd_, POLLIN, 0};
+    if (::poll(&input, 1, 0) <= 0) return false;
+    Result<bool> more = fill();
+    if (!more.ok()) return more.status();
+    ended_ = !*more;
   }
 }
 

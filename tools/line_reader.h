@@ -26,6 +26,11 @@ class LineReader {
   // Fails if reading fails or a line is longer than kMaxLineBytes.
   runtime::Result<std::optional<std::string_view>> next();
 
+  // Whether next() would return without waiting. Takes in what is there, and never waits itself.
+  runtime::Result<bool> ready();
+
+  // Readable when ready() may say something else.
+  int fd() const { return fd_; }
   // 1-based, of the line last returned.
   std::size_t line_number() const { return line_number_; }
   // For messages.
@@ -39,6 +44,8 @@ class LineReader {
   LineReader() = default;
   // Reads more bytes behind those held; false at the end or when stopped.
   runtime::Result<bool> fill();
+  // Length of the first line held, without its end; npos where no end is held.
+  std::size_t find_end();
   std::string_view take_line(std::size_t length, std::size_t end_length);
 
   int fd_ = -1;
@@ -46,8 +53,10 @@ class LineReader {
   std::string name_;
   std::string buffer_;  // bytes [begin_, size) are not yet handed out
   std::size_t begin_ = 0;
+  std::size_t searched_ = 0;  // bytes from begin_ on that hold no line end
   std::size_t line_number_ = 0;
   std::uint64_t bytes_read_ = 0, total_bytes_ = 0;
+  bool ended_ = false;
   bool stopped_ = false;
 };
 

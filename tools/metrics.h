@@ -1,5 +1,5 @@
-// The server's numbers over HTTP: Prometheus text (version 0.0.4) at /metrics, and "ok" at
-// /healthz for as long as the server takes work.
+// The server's numbers over HTTP: Prometheus text (version 0.0.4) at /metrics, "ok" at /healthz for
+// as long as the server takes work (503 while it drains), and at /livez until its end.
 // Thread rule: start() and the destructor in one thread; the pages are served by threads of its
 // own. Ownership: borrows the counters, which must outlive it.
 #pragma once
@@ -14,15 +14,14 @@
 namespace splitee::tools {
 
 // The page at /metrics.
-std::string metrics_text(const transport::ServerCounters& counters, const std::string& model_hash);
+std::string metrics_text(const transport::ServerCounters& counters, bool draining);
 
 class MetricsServer {
  public:
   // `endpoint` is HOST:PORT, an IPv6 host in brackets; port 0 takes a free one. Fails if it is
   // malformed or cannot be bound, or if this program was built without cpp-httplib.
   static runtime::Result<std::unique_ptr<MetricsServer>> start(
-      const std::string& endpoint, const transport::ServerCounters& counters,
-      const std::string& model_hash);
+      const std::string& endpoint, const transport::ServerCounters& counters);
   ~MetricsServer();
 
   // Address really bound, as a URL.

@@ -54,8 +54,7 @@ MetricsServer::~MetricsServer() {
 }
 
 Result<std::unique_ptr<MetricsServer>> MetricsServer::start(
-    const std::string& endpoint, const transport::ServerCounters& counters,
-    const std::string& model_hash) {
+    const std::string& endpoint, const transport::ServerCounters& counters) {
   Result<HostPort> address = parse_endpoint(endpoint);
   if (!address.ok()) return address.status();
   std::unique_ptr<MetricsServer> server(new MetricsServer());
@@ -67,9 +66,12 @@ Result<std::unique_ptr<MetricsServer>> MetricsServer::start(
     ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
   });
   impl->http.Get(
-      "/metrics", [&counters, model_hash](const httplib::Request&, httplib::Response& response) {
-        response.set_content(metrics_text(counters, model_hash), "text/plain; version=0.0.4");
+      "/metrics", [&counters, impl](const httplib::Request&, httplib::Response& response) {
+        response.set_content(metrics_text(counters, impl->draining), "text/plain; version=0.0.4");
       });
+  impl->http.Get("/livez", [](const httplib::Request&, httplib::Response& response) {
+    response.set_content("ok\n", "text/plain");
+  });
   impl->http.Get("/healthz", [impl](const httplib::Request&, httplib::Response& response) {
     const bool draining = impl->draining.load();
     response.status = draining ? 503 : 200;

@@ -12,7 +12,7 @@ MetricsServer::MetricsServer() : impl_(std::make_unique<Impl>()) {}
 MetricsServer::~MetricsServer() = default;
 
 runtime::Result<std::unique_ptr<MetricsServer>> MetricsServer::start(
-    const std::string&, const transport::ServerCounters&, const std::string&) {
+    const std::string&, const transport::ServerCounters&) {
   return runtime::Status(runtime::Code::kUnsupported,
                          "--metrics: this program was built without cpp-httplib");
 }

@@ -24,6 +24,16 @@ void append_number(std::string& out, float value) {
   }
 }
 
+void append_payload(std::string& out, std::optional<transport::Dtype> payload) {
+  if (!payload) {
+    out += "null";
+  } else if (*payload == transport::Dtype::kTokens) {
+    out += "\"input\"";
+  } else {
+    fmt::format_to(std::back_inserter(out), "\"{}\"", transport::to_string(*payload));
+  }
+}
+
 void append_exit(std::string& out, std::size_t layer, const std::vector<float>& probabilities) {
   fmt::format_to(std::back_inserter(out), R"({{"layer": {}, "probabilities": [)", layer);
   for (std::size_t i = 0; i < probabilities.size(); ++i) {
@@ -53,6 +63,8 @@ const std::string& RecordWriter::line(const Record& r) {
   append_number(line_, static_cast<float>(r.reward));
   fmt::format_to(out, R"(, "edge_us": {}, "link_us": {}, "server_us": {}, "bytes_sent": {})",
                  r.edge_us, r.link_us, r.server_us, r.bytes_sent);
+  line_ += ", \"payload\": ";
+  append_payload(line_, r.payload);
   if (r.truth) fmt::format_to(out, R"(, "truth": {})", *r.truth);
   if (!r.exits.empty()) {
     line_ += ", \"exits\": [";

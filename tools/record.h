@@ -8,6 +8,8 @@
 //   cost         in lambda                         reward      confidence - mu * cost
 //   edge_us      computing on the edge             link_us     waiting, less the server's time
 //   server_us    on the server                     bytes_sent  to the server
+//   payload      what was sent last: "input", or the type of the activation: "f32", "f16", "i8";
+//                null where nothing was
 //   truth        class number, where the input is labelled
 //   exits        with --exits: [{"layer": 1, "probabilities": [...]}, ...]
 // Thread rule: plain values; a RecordWriter is used by one thread at a time.
@@ -19,6 +21,7 @@
 #include <vector>
 
 #include "policy/policy.h"
+#include "transport/wire.h"
 
 namespace splitee::tools {
 
@@ -33,6 +36,7 @@ struct Record {
   double reward = 0;
   std::int64_t edge_us = 0, link_us = 0, server_us = 0;
   std::uint64_t bytes_sent = 0;
+  std::optional<transport::Dtype> payload;
   std::optional<std::uint32_t> truth;
   std::vector<std::vector<float>> exits;  // probabilities per exit; empty without --exits
 };

@@ -30,6 +30,7 @@ struct Flags {
   ReplayOptions replay;
   CostFlags costs;
   std::size_t split = 0;  // layer; 0: not given
+  std::vector<std::pair<std::size_t, double>> changes;
   bool json = false;
 };
 
@@ -118,6 +119,7 @@ Status resolve(Flags& flags, const policy::Trace& trace) {
   Result<policy::CostModel> costs = cost_model(flags.costs);
   if (!costs.ok()) return costs.status();
   options.costs = *costs;
+  for (const auto& [t, offload] : flags.changes) flags.replay.changes.push_back({t, offload});
   if (flags.replay.policy != "fixed") return {};
   if (flags.split == 0) return Status(Code::kInvalidArgument, "--policy fixed needs --split K");
   const auto& layers = options.layer_of;
@@ -210,6 +212,10 @@ void add_flags(CLI::App& command, Flags& flags) {
       ->check(non_negative_number())
       ->capture_default_str();
   add_cost_flags(command, flags.costs);
+  command
+      .add_option("--change", flags.changes,
+                  "repeatable: from sample T of each run on, 0-based, an offload costs O")
+      ->type_name("T O");
   command.add_option("--runs", flags.replay.runs, "runs, each over the whole trace")
       ->type_name("N")
       ->check(number_within(1, 1e6))

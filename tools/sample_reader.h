@@ -35,6 +35,9 @@ class SampleReader {
   // Fills `sample`; false at the end. A row that cannot be read is an error naming the line.
   runtime::Result<bool> next(Sample& sample);
 
+  // Whether next() would return without waiting for input.
+  runtime::Result<bool> ready() { return lines_.ready(); }
+
   std::uint64_t invalid_utf8() const { return invalid_utf8_; }
   const LineReader& lines() const { return lines_; }
 

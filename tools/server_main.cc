@@ -18,6 +18,8 @@ using runtime::Code;
 using runtime::Result;
 using runtime::Status;
 
+constexpr double kMiB = 1 << 20;
+
 struct Options {
   ModelFlags model;
   transport::ServerOptions server;
@@ -26,10 +28,22 @@ struct Options {
   bool insecure = false;
 };
 
+void add_mebibytes(CLI::App& app, const std::string& flag, std::size_t& bytes,
+                   const std::string& help) {
+  app.add_option_function<double>(
+         flag, [&bytes](double mebibytes) { bytes = static_cast<std::size_t>(mebibytes * kMiB); },
+         help)
+      ->type_name("MIB")
+      ->check(number_within(0.001, 1e6))
+      ->default_str(fmt::format("{:g}", static_cast<double>(bytes) / kMiB));
+}
+
 constexpr const char* kFooter = R"(
 Prints "listening on ENDPOINT" to standard output once it takes work; everything else goes to
 standard error. SIGTERM and SIGINT: new requests are refused, those accepted are answered, then it
 ends with status 0. A second signal ends it at once.
+SIGHUP: the model file is read again and takes the place of the old one between two requests; edges
+that still have the old file are refused, with both hashes. A bad file changes nothing.
 Keys come from `splitee keygen`. Without them the link is neither encrypted nor authenticated.
 Exit status: 0; 2 for wrong usage; 1 for a model, key or start-up error.)";
 
@@ -44,15 +58,22 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
       ->type_name("ENDPOINT")
       ->capture_default_str();
   app.add_option("--max-batch", options.server.max_batch,
-                 "requests that a thread takes from the queue at once")
+                 "most waiting requests of one layer and similar length that a thread runs "
+                 "together; none ever waits for others")
       ->type_name("N")
       ->check(number_within(1, 1024))
       ->capture_default_str();
   app.add_option("--max-queue", options.server.max_queue,
-                 "requests that may wait; beyond it they are refused as busy")
+                 "requests that may wait; beyond it the edge with the most work waiting is "
+                 "refused as busy")
       ->type_name("N")
       ->check(number_within(1, 1e6))
       ->capture_default_str();
+  add_mebibytes(app, "--max-queue-mb", options.server.max_queue_bytes,
+                "MiB of requests that may wait");
+  add_mebibytes(app, "--max-edge-mb", options.server.max_edge_bytes,
+                "MiB of requests that may wait for one edge (one key; without keys, one "
+                "connection)");
   CLI::Option* secret =
       app.add_option("--secret-key", options.secret_key_path,
                      "this server's PREFIX.secret file; encrypts the link (CURVE)")
@@ -64,7 +85,8 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
   app.add_flag("--insecure", options.insecure, "allow an address beyond loopback without keys")
       ->excludes(secret);
   app.add_option("--metrics", options.metrics,
-                 "serve Prometheus text at http://HOST:PORT/metrics, and /healthz (default: off)")
+                 "serve Prometheus text at http://HOST:PORT/metrics, and /healthz, which answers "
+                 "503 while draining (default: off)")
       ->type_name("HOST:PORT");
   app.footer(kFooter);
   return parse(app, argc, argv);
@@ -96,14 +118,32 @@ std::string plain_address(const std::string& endpoint) {
   return "tcp://" + address + endpoint.substr(end + 1);
 }
 
-// Serves until the first SIGINT or SIGTERM, both blocked in every thread by main().
-void serve(transport::Server& server, MetricsServer* metrics, const sigset_t& signals) {
+void reload(const ModelFlags& flags, transport::Server& server) {
+  Result<std::shared_ptr<const runtime::Model>> model = open_model(flags);
+  const Status status = model.ok() ? server.replace_model(*model) : model.status();
+  if (status.ok()) {
+    print_message(fmt::format("splitee-server: reloaded {}, model {} from now on\n", flags.path,
+                              runtime::hash_to_string((*model)->hash())));
+    return;
+  }
+  server.count_failed_reload();
+  print_message(fmt::format("splitee-server: not reloaded, model {} stays: {}\n",
+                            runtime::hash_to_string(server.counters().model_hash),
+                            status.message()));
+}
+
+// Serves until the first SIGINT or SIGTERM. They and SIGHUP are blocked in every thread by main().
+void serve(const Options& options, transport::Server& server, MetricsServer* metrics,
+           const sigset_t& signals) {
   std::thread waiter([&] {
-    int signal_number = 0;
-    sigwait(&signals, &signal_number);
+    for (int number = 0; sigwait(&signals, &number) == 0 && number == SIGHUP;) {
+      reload(options.model, server);
+    }
     if (metrics != nullptr) metrics->set_draining();
     server.stop();
-    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // the next one ends the process
+    sigset_t ending = signals;
+    sigdelset(&ending, SIGHUP);
+    pthread_sigmask(SIG_UNBLOCK, &ending, nullptr);  // the next one ends the process
   });
   server.run();
   waiter.join();
@@ -121,7 +161,7 @@ Status run(Options& options, const sigset_t& signals) {
   std::unique_ptr<MetricsServer> metrics;
   if (!options.metrics.empty()) {
     Result<std::unique_ptr<MetricsServer>> started =
-        MetricsServer::start(options.metrics, (*server)->counters(), hash);
+        MetricsServer::start(options.metrics, (*server)->counters());
     if (!started.ok()) return started.status();
     metrics = std::move(*started);
     print_message(fmt::format("splitee-server: metrics at {}/metrics\n", metrics->url()));
@@ -132,7 +172,7 @@ Status run(Options& options, const sigset_t& signals) {
   Status status =
       print_output(fmt::format("listening on {}\n", plain_address((*server)->endpoint())));
   if (!status.ok()) return status;
-  serve(**server, metrics.get(), signals);
+  serve(options, **server, metrics.get(), signals);
   const transport::ServerCounters& counters = (*server)->counters();
   print_message(fmt::format("splitee-server: stopped after {} requests, {} answered\n",
                             counters.requests.load(), counters.replies.load()));
@@ -146,6 +186,7 @@ int server_main(int argc, char** argv) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return finish("splitee-server", run(options, signals));
 }

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   add_profile(app, exit_code);
   add_trace(app, exit_code);
   add_replay(app, exit_code);
+  add_load(app, exit_code);
   add_keygen(app, exit_code);
   app.footer("Exit status: 0; 2 for wrong usage; 1 for an input, model or output error.");
   if (const std::optional<int> code = parse(app, argc, argv)) return *code;

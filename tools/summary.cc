@@ -21,9 +21,13 @@ double share(std::uint64_t part, std::uint64_t whole) {
 }  // namespace
 
 Summary::Summary(std::size_t layers, const policy::CostModel& costs)
-    : final_cost_(costs.cost(layers, 1, false) / costs.lambda()),
-      splits_(layers + 1),
-      exit_layers_(layers + 1) {}
+    : layers_(layers), splits_(layers + 1), exit_layers_(layers + 1) {
+  set_costs(costs);
+}
+
+void Summary::set_costs(const policy::CostModel& costs) {
+  final_cost_ = costs.cost(layers_, 1, false) / costs.lambda();
+}
 
 void Summary::add(const Record& record, std::size_t edge_layers, bool cut) {
   ++samples_;
@@ -40,7 +44,9 @@ void Summary::add(const Record& record, std::size_t edge_layers, bool cut) {
   ++routes_[static_cast<std::size_t>(record.route)];
   ++splits_[record.split];
   ++exit_layers_[record.exit_layer];
-  latency_.add(record.edge_us + record.link_us + record.server_us);
+  const std::int64_t latency_us = record.edge_us + record.link_us + record.server_us;
+  latency_.add(latency_us);
+  latency_sum_us_ += static_cast<double>(latency_us);
 }
 
 double Summary::mean(double sum) const {
@@ -70,8 +76,16 @@ std::string Summary::table() const {
   row("mean cost", fmt::format("{:.2f} lambda", mean(cost_)));
   row("saved of all layers", fmt::format("{:.1f} %", 100 * cost_saved()));
   row("bytes sent", fmt::format("{}", bytes_sent_));
-  row("latency p50, p99", fmt::format("{:.2f} ms, {:.2f} ms", latency_.quantile(0.5) / 1000,
-                                      latency_.quantile(0.99) / 1000));
+  row("latency mean, p50, p99",
+      fmt::format("{:.2f} ms, {:.2f} ms, {:.2f} ms", mean(latency_sum_us_) / 1000,
+                  latency_.quantile(0.5) / 1000, latency_.quantile(0.99) / 1000));
+  if (link) {
+    row("link", fmt::format("round trip {:.2f} ms, {:.2f} Mbit/s; a layer takes {:.0f} us here, "
+                            "{:.0f} us there",
+                            link->rtt_us / 1000, link->bytes_per_second * 8e-6, layer_us,
+                            link->server_layer_us));
+  }
+  if (retries > 0) row("sent to a second server", fmt::format("{}", retries));
   if (cut_ > 0) row("texts that fill the context", fmt::format("{}", cut_));
   if (invalid_utf8 > 0) row("texts not in UTF-8", fmt::format("{}", invalid_utf8));
   return text;
@@ -96,9 +110,19 @@ std::string Summary::json() const {
   root["cost_saved"] = cost_saved();
   root["mean_reward"] = mean(reward_);
   root["bytes_sent"] = bytes_sent_;
-  root["latency_us"] = {{"p50", latency_.quantile(0.5)}, {"p99", latency_.quantile(0.99)}};
+  root["latency_us"] = {{"mean", mean(latency_sum_us_)},
+                        {"p50", latency_.quantile(0.5)},
+                        {"p99", latency_.quantile(0.99)}};
   root["splits"] = splits_;
   root["exit_layers"] = exit_layers_;
+  root["retries"] = retries;
+  root["layer_us"] = layer_us;
+  root["link"] = nullptr;
+  if (link) {
+    root["link"] = {{"rtt_us", link->rtt_us},
+                    {"bytes_per_second", link->bytes_per_second},
+                    {"server_layer_us", link->server_layer_us}};
+  }
   root["invalid_utf8"] = invalid_utf8;
   root["cut"] = cut_;
   root["seconds"] = seconds;

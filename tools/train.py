@@ -318,6 +318,7 @@ def finetune(args):
     names = label_names(args, names)
     dev = load_dev(args, tokenizer, num_labels)
     log(f"{len(examples)} training rows, {num_labels} labels")
+    model.depth = growth_depth(args.grow, model, 0.0)
     run = Run(args, model)
     plans = batch_plans(examples, args, model.shape.max_position_embeddings)
     for _ in range(run.step):
@@ -426,6 +427,8 @@ def add_training(parser, lr, batch_tokens, warmup, ema):
     parser.add_argument("--lr", default=lr, **real, help="peak (default %(default)s)")
     parser.add_argument("--warmup", default=warmup, help="steps (default %(default)s)", **number)
     parser.add_argument("--weight-decay", default=0.01, help="default %(default)s", **real)
+    parser.add_argument("--grow", type=float, nargs="*", default=[], metavar="X",
+                        help="start shallow; the layers double at these shares of the time")
     parser.add_argument("--clip", default=1.0, help="gradient norm (default %(default)s)", **real)
     parser.add_argument("--ema", default=ema, **real,
                         help="decay of the weight average, 0 for none (default %(default)s)")
@@ -439,8 +442,6 @@ def add_pretrain(commands):
                         help=".tsv[.xz] with a text column, or one text a line; repeatable")
     parser.add_argument("--mask-rate", type=float, default=0.2, metavar="X",
                         help="share of masked tokens (default %(default)s)")
-    parser.add_argument("--grow", type=float, nargs="*", default=[], metavar="X",
-                        help="start shallow; the layers double at these shares of the time")
     parser.add_argument("--dropout", type=float, default=0.0, metavar="X", help="default 0")
     parser.set_defaults(action=pretrain)
 
@@ -470,7 +471,7 @@ def add_finetune(commands):
     parser.add_argument("--crop", type=int, default=0, metavar="N",
                         help="train on random windows of N to --max-seq tokens of longer texts; "
                              "0 keeps their beginnings")
-    parser.set_defaults(action=finetune, grow=[])
+    parser.set_defaults(action=finetune)
 
 
 def add_eval(commands):

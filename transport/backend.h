@@ -1,4 +1,4 @@
-// What a server's worker runs requests on: an Engine, or a stand-in under test.
+// What a server's worker runs requests on: a BatchEngine, or a stand-in under test.
 // Thread rule: one Backend per worker thread.
 #pragma once
 
@@ -38,11 +38,24 @@ class Backend {
   virtual ~Backend() = default;
   // Probabilities (classes) of the last exit. Fails where the model does not take the values.
   virtual runtime::Result<std::vector<float>> run(const BackendRequest& request) = 0;
+  // The same for several requests of one layer, in their order; each answer is what run() would
+  // give. Unless overridden, one after the other.
+  virtual std::vector<runtime::Result<std::vector<float>>> run_batch(
+      std::span<const BackendRequest> requests);
 };
 
 using BackendFactory = std::function<std::unique_ptr<Backend>()>;
 
-// A single-threaded Engine over `model`.
-std::unique_ptr<Backend> make_engine_backend(std::shared_ptr<const runtime::Model> model);
+// A model at work: what is checked against, and a backend for each worker. Requests hold on to the
+// one they were accepted for, so that another can take its place between two requests.
+struct ServedModel {
+  ServedModel(const ModelShape& model_shape, const BackendFactory& factory, std::size_t workers);
+  const ModelShape shape;
+  std::vector<std::unique_ptr<Backend>> backends;
+};
+
+// A single-threaded engine over `model` for batches of up to `max_batch` requests.
+std::unique_ptr<Backend> make_engine_backend(std::shared_ptr<const runtime::Model> model,
+                                             std::size_t max_batch);
 
 }  // namespace splitee::transport

@@ -39,6 +39,7 @@ Status check_options(const ClientOptions& options) {
     return bad("activation type is none of f32, f16, i8");
   }
   if (options.window == 0 || options.window > kMaxWindow) return bad("window of no requests");
+  if (!(options.retry_share >= 0 && options.retry_share <= 1)) return bad("share of retries");
   if (options.reconnect_min_ms == 0 || options.reconnect_max_ms < options.reconnect_min_ms) {
     return bad("reconnection times are not 0 < min <= max");
   }
@@ -68,7 +69,8 @@ struct Client::Impl : Network {
   void step(std::int64_t until_us);
   void handle_ready();
   void watch(Connection& connection);
-  void wait_for_event(std::int64_t until_us);
+  // `items` are waited for as well.
+  void wait_for_event(std::int64_t until_us, std::vector<zmq_pollitem_t>&& items = {});
 
   ClientOptions options;
   Status open_error;  // the last one
@@ -142,8 +144,7 @@ void Client::Impl::handle_ready() {
   core.tick(now_us());
 }
 
-void Client::Impl::wait_for_event(std::int64_t until_us) {
-  std::vector<zmq_pollitem_t> items;
+void Client::Impl::wait_for_event(std::int64_t until_us, std::vector<zmq_pollitem_t>&& items) {
   for (std::size_t link = 0; link < connections.size(); ++link) {
     if (!connections[link]) continue;
     const short events = core.connecting(link) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN;
@@ -151,7 +152,7 @@ void Client::Impl::wait_for_event(std::int64_t until_us) {
     items.push_back({connections[link]->monitor.handle(), 0, ZMQ_POLLIN, 0});
   }
   const std::int64_t next_us = std::min(until_us, core.next_event_us());
-  wait(items, std::max<std::int64_t>(0, next_us - now_us()));
+  transport::wait(items, std::max<std::int64_t>(0, next_us - now_us()));
 }
 
 void Client::Impl::step(std::int64_t until_us) {
@@ -182,6 +183,11 @@ bool Client::available() {
   return impl_->core.available();
 }
 
+bool Client::ready() {
+  impl_->handle_ready();
+  return impl_->core.ready();
+}
+
 bool Client::wait_available(std::int64_t timeout_us) {
   const std::int64_t until_us = now_us() + timeout_us;
   while (!available()) {
@@ -204,6 +210,31 @@ std::optional<Client::Completion> Client::poll(std::int64_t timeout_us) {
     if (impl_->core.in_flight() == 0 || now_us() >= until_us) return std::nullopt;
     impl_->step(until_us);
   }
+}
+
+void Client::wait(std::span<const int> fds, std::int64_t timeout_us) {
+  const std::int64_t until_us = now_us() + timeout_us;
+  impl_->handle_ready();
+  while (!impl_->core.has_outcome()) {
+    std::vector<zmq_pollitem_t> items;
+    for (const int fd : fds) items.push_back({nullptr, fd, ZMQ_POLLIN, 0});
+    transport::wait(items, 0);
+    const auto readable = [](const zmq_pollitem_t& item) { return item.revents != 0; };
+    if (std::any_of(items.begin(), items.end(), readable) || now_us() >= until_us) return;
+    impl_->wait_for_event(until_us, std::move(items));
+    impl_->handle_ready();
+  }
+}
+
+std::optional<Client::Ticket> Client::retry(const OffloadRequest& request,
+                                            const OffloadOutcome& failed,
+                                            std::int64_t deadline_us) {
+  impl_->handle_ready();
+  return impl_->core.retry(request, failed, deadline_us, now_us());
+}
+
+std::optional<LinkProbe> Client::take_probe() {
+  return impl_->core.take_probe();
 }
 
 OffloadOutcome Client::offload(const OffloadRequest& request, std::int64_t deadline_us) {

@@ -35,7 +35,8 @@ ClientCore::ClientCore(const ClientOptions& options, Network& network)
     : options_(options),
       network_(network),
       links_(options.endpoints.size()),
-      jitter_(options.seed) {
+      jitter_(options.seed),
+      retries_(options.retry_share) {
   for (Link& link : links_) link.problem = "not connected yet";
 }
 
@@ -46,6 +47,11 @@ bool ClientCore::usable(const Link& link) const {
 
 bool ClientCore::available() const {
   return std::any_of(links_.begin(), links_.end(), [this](const Link& l) { return usable(l); });
+}
+
+bool ClientCore::ready() const {
+  return std::any_of(links_.begin(), links_.end(),
+                     [](const Link& l) { return l.state == Link::State::kReady; });
 }
 
 bool ClientCore::connecting(std::size_t link) const {
@@ -77,7 +83,7 @@ void ClientCore::tick(std::int64_t now_us) {
 std::int64_t ClientCore::next_event_us() const {
   std::int64_t next = std::numeric_limits<std::int64_t>::max();
   for (const Link& link : links_) {
-    if (link.state != Link::State::kReady) next = std::min(next, link.next_us);
+    next = std::min(next, link.state == Link::State::kReady ? ping_us(link) : link.next_us);
   }
   for (const auto& [id, pending] : pending_) next = std::min(next, pending.expires_us);
   return next;
@@ -110,6 +116,7 @@ void ClientCore::advance(std::size_t index, std::int64_t now_us) {
   Link& link = links_[index];
   switch (link.state) {
     case Link::State::kReady:
+      keep_alive(index, now_us);
       break;
     case Link::State::kDown:
       if (now_us < link.next_us) break;
@@ -137,10 +144,40 @@ void ClientCore::advance(std::size_t index, std::int64_t now_us) {
   }
 }
 
+// When a ready link has something to do about its pings.
+std::int64_t ClientCore::ping_us(const Link& link) const {
+  if (options_.ping_ms == 0) return std::numeric_limits<std::int64_t>::max();
+  return link.ping_id != 0 ? link.asked_us + ms(options_.hello_timeout_ms)
+                           : link.answered_us + ms(options_.ping_ms);
+}
+
+void ClientCore::keep_alive(std::size_t index, std::int64_t now_us) {
+  Link& link = links_[index];
+  if (now_us < ping_us(link)) return;
+  if (link.ping_id != 0) {
+    link.problem = "no answer to ping";
+    return greet_again(index, now_us);
+  }
+  const Envelope ping{next_id_++, 0, static_cast<std::uint64_t>(now_us)};
+  if (!network_.send(index, encode(ping, Ping{}))) return drop(index, "connection lost", now_us);
+  link.ping_id = ping.request_id;
+  link.asked_us = now_us;
+}
+
+void ClientCore::on_pong(std::size_t index, const Envelope& from, std::int64_t now_us) {
+  Link& link = links_[index];
+  if (link.ping_id == 0 || from.request_id != link.ping_id) return count_stray(from.request_id);
+  link.ping_id = 0;
+  link.answered_us = now_us;
+  probe_ = LinkProbe{link.asked_us, now_us - link.asked_us, kHeaderBytes};
+}
+
 void ClientCore::try_hello(std::size_t index, std::int64_t now_us) {
   Link& link = links_[index];
   const Envelope hello = envelope(now_us);
   Hello body;
+  link.ping_id = 0;
+  link.asked_us = now_us;
   body.window = static_cast<std::uint32_t>(std::min<std::size_t>(options_.window, kMaxWindow));
   if (!network_.send(index, encode(hello, body))) return;
   link.hello_id = hello.request_id;
@@ -170,51 +207,79 @@ void ClientCore::drop(std::size_t index, std::string problem, std::int64_t retry
   for (auto it = pending_.begin(); it != pending_.end();) {
     const auto current = it++;
     if (current->second.link != index) continue;
-    finish(current, Kind::kUnavailable, link.problem, current->second.sent_us);
+    const std::int64_t sent_us = current->second.sent_us;
+    finish(current, Kind::kUnavailable, link.problem, sent_us).retryable = true;
   }
+}
+
+std::size_t ClientCore::find_usable(std::size_t avoid) const {
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (i != avoid && usable(links_[i])) return i;
+  }
+  return kNoLink;
+}
+
+Client::Ticket ClientCore::fail(Kind kind, std::string reason) {
+  OffloadOutcome& outcome = done_[next_id_];
+  outcome.kind = kind;
+  outcome.reason = std::move(reason);
+  return next_id_++;
 }
 
 Client::Ticket ClientCore::submit(const OffloadRequest& request, std::int64_t deadline_us,
                                   std::int64_t now_us) {
-  const Envelope sent = envelope(now_us);
-  const Client::Ticket ticket = sent.request_id;
-  const auto fail = [&](Kind kind, std::string reason) {
-    OffloadOutcome outcome;
-    outcome.kind = kind;
-    outcome.reason = std::move(reason);
-    done_.emplace(ticket, std::move(outcome));
-    return ticket;
-  };
-  const auto link =
-      std::find_if(links_.begin(), links_.end(), [this](const Link& l) { return usable(l); });
-  if (link == links_.end()) {
-    const bool full = std::any_of(links_.begin(), links_.end(),
-                                  [](const Link& l) { return l.state == Link::State::kReady; });
-    return fail(Kind::kUnavailable, full ? "window full" : last_problem());
-  }
+  const std::size_t link = find_usable(kNoLink);
+  if (link == kNoLink) return fail(Kind::kUnavailable, ready() ? "window full" : last_problem());
   if (deadline_us <= 0) return fail(Kind::kTimeout, "no time left to offload");
-  const auto time_us = std::min(static_cast<std::uint64_t>(deadline_us), kMaxDeadlineUs);
+  retries_.add_request();
+  return submit_to(link, request, deadline_us, now_us);
+}
+
+std::optional<Client::Ticket> ClientCore::retry(const OffloadRequest& request,
+                                                const OffloadOutcome& failed,
+                                                std::int64_t deadline_us, std::int64_t now_us) {
+  if (!failed.retryable || deadline_us <= 0) return std::nullopt;
+  const std::size_t link = find_usable(failed.server);
+  if (link == kNoLink || !retries_.take()) return std::nullopt;
+  ++counters_.retries;
+  return submit_to(link, request, deadline_us, now_us);
+}
+
+runtime::Result<Frames> ClientCore::encode_request(const OffloadRequest& request, const Link& link,
+                                                   const Envelope& sent, std::uint64_t time_us,
+                                                   Dtype& dtype) const {
+  dtype = Dtype::kTokens;
+  if (request.activation.empty()) return encode_tokens(sent, time_us, request.ids, request.types);
+  dtype = request.activation_dtype;
+  if (dtype == Dtype::kNone || (link.welcome.capabilities & capability(dtype)) == 0) {
+    dtype = options_.activation_dtype;
+  }
   Infer infer;
   infer.layer = static_cast<std::uint32_t>(std::min<std::size_t>(request.layer, UINT32_MAX));
   infer.tokens = static_cast<std::uint32_t>(std::min<std::size_t>(request.tokens, UINT32_MAX));
-  infer.hidden = link->welcome.hidden;
-  infer.dtype = options_.activation_dtype;
+  infer.hidden = link.welcome.hidden;
+  infer.dtype = dtype;
   infer.deadline_us = time_us;
-  runtime::Result<Frames> frames = request.activation.empty()
-                                       ? encode_tokens(sent, time_us, request.ids, request.types)
-                                       : encode_activation(sent, infer, request.activation);
+  return encode_activation(sent, infer, request.activation);
+}
+
+Client::Ticket ClientCore::submit_to(std::size_t index, const OffloadRequest& request,
+                                     std::int64_t deadline_us, std::int64_t now_us) {
+  const auto time_us = std::min(static_cast<std::uint64_t>(deadline_us), kMaxDeadlineUs);
+  Dtype dtype = Dtype::kNone;
+  const Envelope sent{next_id_, options_.model_hash, static_cast<std::uint64_t>(now_us)};
+  runtime::Result<Frames> frames = encode_request(request, links_[index], sent, time_us, dtype);
   if (!frames.ok()) return fail(Kind::kRefused, frames.status().message());
   const std::uint64_t bytes = frames->size();
-  const auto index = static_cast<std::size_t>(link - links_.begin());
   if (!network_.send(index, std::move(*frames))) {
     drop(index, "connection lost", now_us);
     return fail(Kind::kUnavailable, "connection lost");
   }
   ++counters_.sent;
   counters_.bytes_sent += bytes;
-  ++link->in_flight;
-  pending_[ticket] = {index, now_us, now_us + static_cast<std::int64_t>(time_us), bytes};
-  return ticket;
+  ++links_[index].in_flight;
+  pending_[next_id_] = {index, now_us, now_us + static_cast<std::int64_t>(time_us), bytes, dtype};
+  return next_id_++;
 }
 
 std::optional<OffloadOutcome> ClientCore::take(Client::Ticket ticket) {
@@ -240,6 +305,9 @@ OffloadOutcome& ClientCore::finish(PendingMap::iterator it, Kind kind, std::stri
   outcome.kind = kind;
   outcome.reason = std::move(reason);
   outcome.bytes_sent = pending.bytes;
+  outcome.sent_us = pending.sent_us;
+  outcome.dtype = pending.dtype;
+  outcome.server = pending.link;
   outcome.link_us = now_us - pending.sent_us;
   return outcome;
 }
@@ -256,7 +324,9 @@ void ClientCore::receive(std::size_t index, std::span<const std::span<const std:
     on_reply(index, from, std::move(*reply), now_us);
   } else if (const auto* refusal = std::get_if<Refusal>(&message->body)) {
     on_refusal(index, from, *refusal, now_us);
-  } else if (!std::holds_alternative<Pong>(message->body)) {
+  } else if (std::holds_alternative<Pong>(message->body)) {
+    on_pong(index, from, now_us);
+  } else {
     drop_invalid(index, "a message that only edges send", now_us);
   }
 }
@@ -308,6 +378,8 @@ void ClientCore::on_welcome(std::size_t index, const Envelope& from, const Welco
     return drop(index, "the server's number of classes differs", retry_us);
   }
   ++counters_.welcomes;
+  probe_ = LinkProbe{link.asked_us, now_us - link.asked_us, kHeaderBytes};
+  link.answered_us = now_us;
   link.welcome = welcome;
   link.state = Link::State::kReady;
   link.problem.clear();
@@ -325,6 +397,7 @@ void ClientCore::on_reply(std::size_t index, const Envelope& from, Reply reply,
     return drop_invalid(index, "number of probabilities", now_us);
   }
   link.failures = link.timeouts = link.busy = 0;
+  link.answered_us = now_us;
   ++counters_.replies;
   OffloadOutcome& outcome = finish(it, Kind::kReply, "", now_us);
   outcome.link_us = std::max<std::int64_t>(0, outcome.link_us - reply.server_us);
@@ -340,7 +413,10 @@ void ClientCore::on_refusal(std::size_t index, const Envelope& from, const Refus
   const auto it = find_pending(index, from.request_id);
   if (it == pending_.end()) return count_stray(from.request_id);
   ++counters_.refused;
-  finish(it, Kind::kRefused, refusal_text(refusal), now_us);
+  link.answered_us = now_us;
+  finish(it, Kind::kRefused, refusal_text(refusal), now_us).retryable =
+      refusal.code == RefuseCode::kBusy || refusal.code == RefuseCode::kShuttingDown ||
+      refusal.code == RefuseCode::kNoSession;
   after_refusal(index, from, refusal.code, now_us);
 }
 

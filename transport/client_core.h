@@ -8,9 +8,11 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "transport/client.h"
+#include "transport/retry_budget.h"
 #include "transport/wire.h"
 
 namespace splitee::transport {
@@ -48,10 +50,15 @@ class ClientCore {
   void disconnected(std::size_t link, std::int64_t now_us);
 
   bool available() const;
+  bool ready() const;
   Client::Ticket submit(const OffloadRequest& request, std::int64_t deadline_us,
                         std::int64_t now_us);
+  std::optional<Client::Ticket> retry(const OffloadRequest& request, const OffloadOutcome& failed,
+                                      std::int64_t deadline_us, std::int64_t now_us);
+  std::optional<LinkProbe> take_probe() { return std::exchange(probe_, std::nullopt); }
   std::optional<OffloadOutcome> take(Client::Ticket ticket);
   std::optional<Client::Completion> take_oldest();
+  bool has_outcome() const { return !done_.empty(); }
   std::size_t in_flight() const { return pending_.size(); }
 
   std::string last_problem() const;
@@ -69,9 +76,12 @@ class ClientCore {
     State state = State::kDown;
     std::int64_t next_us = 0;
     std::uint64_t hello_id = 0;
-    std::uint32_t failures = 0;  // probes in a row without a reply since
-    std::uint32_t timeouts = 0;  // requests in a row
-    std::uint32_t busy = 0;      // refusals in a row
+    std::uint64_t ping_id = 0;     // 0: none on its way
+    std::int64_t asked_us = 0;     // the hello or the ping
+    std::int64_t answered_us = 0;  // last sign of life
+    std::uint32_t failures = 0;    // probes in a row without a reply since
+    std::uint32_t timeouts = 0;    // requests in a row
+    std::uint32_t busy = 0;        // refusals in a row
     std::size_t in_flight = 0;
     Welcome welcome;
     std::string problem;
@@ -80,11 +90,25 @@ class ClientCore {
     std::size_t link;
     std::int64_t sent_us, expires_us;
     std::uint64_t bytes;
+    Dtype dtype;
   };
   using PendingMap = std::map<std::uint64_t, Pending>;
   using Kind = OffloadOutcome::Kind;
 
+  static constexpr std::size_t kNoLink = static_cast<std::size_t>(-1);
+
   bool usable(const Link& link) const;
+  // The first usable link but `avoid`; kNoLink where there is none.
+  std::size_t find_usable(std::size_t avoid) const;
+  runtime::Result<Frames> encode_request(const OffloadRequest& request, const Link& link,
+                                         const Envelope& envelope, std::uint64_t time_us,
+                                         Dtype& dtype) const;
+  Client::Ticket submit_to(std::size_t link, const OffloadRequest& request,
+                           std::int64_t deadline_us, std::int64_t now_us);
+  Client::Ticket fail(Kind kind, std::string reason);
+  std::int64_t ping_us(const Link& link) const;
+  void keep_alive(std::size_t index, std::int64_t now_us);
+  void on_pong(std::size_t index, const Envelope& from, std::int64_t now_us);
   Envelope envelope(std::int64_t now_us);
   std::int64_t backoff_us(std::uint32_t step);
   std::int64_t slow_retry_us();
@@ -120,6 +144,8 @@ class ClientCore {
   std::map<Client::Ticket, OffloadOutcome> done_;
   std::uint64_t next_id_ = 1;
   std::uint64_t jitter_;
+  RetryBudget retries_;
+  std::optional<LinkProbe> probe_;
   ClientCounters counters_;
 };
 

@@ -1,53 +1,33 @@
 #include "transport/job_queue.h"
 
-#include <algorithm>
-
 namespace splitee::transport {
 
-JobQueue::JobQueue(std::size_t max_jobs, std::size_t max_bytes, std::size_t workers)
-    : max_jobs_(max_jobs), max_bytes_(max_bytes), workers_(workers) {}
-
-bool JobQueue::push(Job&& job) {
-  const std::size_t bytes = job.infer.payload.size();
+Admission JobQueue::push(Job&& job, std::int64_t now_us, std::vector<Job>& expired,
+                         std::vector<Job>& displaced) {
+  Admission admission;
   {
     const std::lock_guard lock(mutex_);
-    if (closed_ || jobs_.size() >= max_jobs_ || bytes > max_bytes_ - bytes_) return false;
-    jobs_.push_back(std::move(job));
-    bytes_ += bytes;
+    if (closed_) return Admission::kFull;
+    admission = scheduler_.push(std::move(job), now_us, expired, displaced);
   }
-  ready_.notify_one();
-  return true;
+  if (admission == Admission::kTaken) ready_.notify_one();
+  return admission;
 }
 
-std::vector<Job> JobQueue::take_expired(std::int64_t now_us) {
-  const std::lock_guard lock(mutex_);
-  std::vector<Job> expired;
-  const auto kept = std::stable_partition(
-      jobs_.begin(), jobs_.end(), [now_us](const Job& job) { return job.expires_us > now_us; });
-  for (auto it = kept; it != jobs_.end(); ++it) {
-    bytes_ -= it->infer.payload.size();
-    expired.push_back(std::move(*it));
-  }
-  jobs_.erase(kept, jobs_.end());
-  return expired;
-}
-
-std::vector<Job> JobQueue::take(std::size_t most) {
+std::vector<Job> JobQueue::take() {
   std::unique_lock lock(mutex_);
-  ready_.wait(lock, [this] { return closed_ || !jobs_.empty(); });
-  std::vector<Job> taken;
-  const std::size_t share = (jobs_.size() + workers_ - 1) / workers_;
-  const std::size_t count = std::min(most, share);
-  for (auto it = jobs_.begin(); it != jobs_.end() && taken.size() < count;) {
-    if (!taken.empty() && it->infer.layer != taken.front().infer.layer) {
-      ++it;
-      continue;
-    }
-    bytes_ -= it->infer.payload.size();
-    taken.push_back(std::move(*it));
-    it = jobs_.erase(it);
-  }
-  return taken;
+  ready_.wait(lock, [this] { return closed_ || scheduler_.size() != 0; });
+  return scheduler_.take();
+}
+
+std::vector<Job> JobQueue::try_take() {
+  const std::lock_guard lock(mutex_);
+  return scheduler_.take();
+}
+
+void JobQueue::finished(std::uint64_t work, std::uint64_t run_work, std::int64_t elapsed_us) {
+  const std::lock_guard lock(mutex_);
+  scheduler_.finished(work, run_work, elapsed_us);
 }
 
 void JobQueue::close() {
@@ -60,7 +40,12 @@ void JobQueue::close() {
 
 std::size_t JobQueue::size() const {
   const std::lock_guard lock(mutex_);
-  return jobs_.size();
+  return scheduler_.size();
+}
+
+std::size_t JobQueue::bytes() const {
+  const std::lock_guard lock(mutex_);
+  return scheduler_.bytes();
 }
 
 }  // namespace splitee::transport

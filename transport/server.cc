@@ -29,23 +29,35 @@ constexpr int kFlushMs = 500;
 constexpr int kMessagesAtOnce = 64;
 constexpr std::int64_t kSmallestFrameLimit = 1'024;
 
-std::int64_t longest_frame(const ModelShape& shape) {
-  const std::uint64_t activation = infer_payload_bytes(Dtype::kF32, shape.max_tokens, shape.hidden);
-  const std::uint64_t tokens = infer_payload_bytes(Dtype::kTokens, shape.max_tokens, 0);
-  return std::max(kSmallestFrameLimit, static_cast<std::int64_t>(std::max(activation, tokens)));
+std::uint64_t longest_payload(const ModelShape& shape) {
+  return std::max(infer_payload_bytes(Dtype::kF32, shape.max_tokens, shape.hidden),
+                  infer_payload_bytes(Dtype::kTokens, shape.max_tokens, 0));
 }
 
-Status check_options(const ModelShape& shape, const ServerOptions& options) {
-  const auto bad = [](const std::string& what) { return Status{Code::kInvalidArgument, what}; };
+std::int64_t longest_frame(const ModelShape& shape) {
+  return std::max(kSmallestFrameLimit, static_cast<std::int64_t>(longest_payload(shape)));
+}
+
+Status check_shape(const ModelShape& shape) {
   if (shape.layers == 0 || shape.layers > kMaxLayers || shape.classes == 0 ||
       shape.classes > kMaxClasses || shape.hidden == 0 || shape.max_tokens == 0 ||
       infer_payload_bytes(Dtype::kF32, shape.max_tokens, shape.hidden) == 0) {
     return {Code::kUnsupported, "the model is too large for the protocol"};
   }
+  return {};
+}
+
+Status check_options(const ModelShape& shape, const ServerOptions& options) {
+  const auto bad = [](const std::string& what) { return Status{Code::kInvalidArgument, what}; };
+  if (Status status = check_shape(shape); !status.ok()) return status;
   if (Status status = check_port(options.endpoint); !status.ok()) return status;
   if (options.threads == 0) return bad("no worker threads");
   if (options.max_batch == 0) return bad("batch of no requests");
-  if (options.max_queue == 0 || options.max_queue_bytes == 0) return bad("queue of no requests");
+  const std::uint64_t longest = longest_payload(shape);
+  if (options.max_queue == 0) return bad("queue of no requests");
+  if (options.max_queue_bytes < longest || options.max_edge_bytes < longest) {
+    return bad("queue of fewer bytes than one request of the model may have");
+  }
   if (options.max_sessions == 0) return bad("no sessions");
   if (options.max_window == 0 || options.max_window > kMaxWindow) return bad("window");
   if (!options.curve) return {};
@@ -70,55 +82,55 @@ std::string_view text_of(const zmq::message_t& part) {
 }  // namespace
 
 struct Server::Impl {
-  Impl(const ModelShape& model_shape, const BackendFactory& factory,
-       const ServerOptions& server_options);
+  Impl(std::shared_ptr<ServedModel> model, const ServerOptions& server_options);
   ~Impl();
 
   void bind();
   void start_workers();
-  void worker(Backend& backend);
-  void hand_back(Answer answer);
+  void worker(std::size_t index);
+  std::vector<Answer> run_batch(const std::vector<Job>& jobs, std::size_t worker_index,
+                                Scratch& scratch);
+  void hand_back(std::vector<Answer> done);
 
+  void take_new_model();
   void deliver_answers();
   void receive_messages();
   void handle(const std::shared_ptr<Received>& message);
   void send_answer(const Answer& answer);
   void send_frames(std::string_view peer, Frames frames);
 
-  ModelShape shape;
-  ServerOptions options;
+  const ServerOptions options;
+  const std::int64_t frame_limit;
   std::string endpoint;
   ServerCounters counters;
   JobQueue queue;
   ServerCore core;
-  std::vector<std::unique_ptr<Backend>> backends;
   std::vector<std::thread> workers;
 
   std::atomic<bool> stopping{false};
-  Event wake;  // stop() or an answer
-  std::mutex answers_mutex;
+  Event wake;        // stop(), an answer or a new model
+  std::mutex mutex;  // of the two below
   std::vector<Answer> answers;
+  std::shared_ptr<ServedModel> new_model;
 
   zmq::context_t context{1};
   std::optional<ZapHandler> zap;
   zmq::socket_t socket;
 };
 
-Server::Impl::Impl(const ModelShape& model_shape, const BackendFactory& factory,
-                   const ServerOptions& server_options)
-    : shape(model_shape),
-      options(server_options),
-      queue(options.max_queue, options.max_queue_bytes, options.threads),
-      core(shape, options, queue, counters) {
-  for (std::size_t i = 0; i < options.threads; ++i) backends.push_back(factory());
-}
+Server::Impl::Impl(std::shared_ptr<ServedModel> model, const ServerOptions& server_options)
+    : options(server_options),
+      frame_limit(longest_frame(model->shape)),
+      counters(options.curve ? options.curve->authorized_keys : std::vector<std::string>()),
+      queue(limits_of(options)),
+      core(std::move(model), options, queue, counters) {}
 
 void Server::Impl::bind() {
   using namespace zmq::sockopt;
   if (options.curve)
     zap.emplace(context, decode_keys(options.curve->authorized_keys), counters.denied);
   socket = zmq::socket_t(context, zmq::socket_type::router);
-  configure(socket, longest_frame(shape), kHighWater + 2 * static_cast<int>(options.max_window));
+  configure(socket, frame_limit, kHighWater + 2 * static_cast<int>(options.max_window));
   // Without it an answer to a peer that is gone or does not read vanishes silently.
   socket.set(router_mandatory, 1);
   // A second connection with a routing id in use is turned away, not given the first one's answers.
@@ -141,24 +153,38 @@ Server::Impl::~Impl() {
 }
 
 void Server::Impl::start_workers() {
-  for (const std::unique_ptr<Backend>& backend : backends) {
-    workers.emplace_back([this, &backend] { worker(*backend); });
+  for (std::size_t i = 0; i < options.threads; ++i) {
+    workers.emplace_back([this, i] { worker(i); });
   }
 }
 
-void Server::Impl::worker(Backend& backend) {
+void Server::Impl::worker(std::size_t index) {
   Scratch scratch;
   for (;;) {
-    const std::vector<Job> jobs = queue.take(options.max_batch);
+    const std::vector<Job> jobs = queue.take();
     if (jobs.empty()) return;
-    for (const Job& job : jobs) hand_back(execute(job, backend, scratch, now_us()));
+    hand_back(run_batch(jobs, index, scratch));
   }
 }
 
-void Server::Impl::hand_back(Answer answer) {
+std::vector<Answer> Server::Impl::run_batch(const std::vector<Job>& jobs, std::size_t worker_index,
+                                            Scratch& scratch) {
+  const std::int64_t begin_us = now_us();
+  Backend& backend = *jobs.front().model->backends[worker_index];
+  Executed executed = execute(jobs, backend, scratch, begin_us);
+  const std::int64_t elapsed_us = now_us() - begin_us;
+  for (Answer& answer : executed.answers) answer.service_us = elapsed_us;
+  std::uint64_t work = 0;
+  for (const Job& job : jobs) work += job.work;
+  queue.finished(work, executed.run_work, elapsed_us);
+  counters.batch_size.add(static_cast<std::int64_t>(jobs.size()));
+  return std::move(executed.answers);
+}
+
+void Server::Impl::hand_back(std::vector<Answer> done) {
   {
-    const std::lock_guard lock(answers_mutex);
-    answers.push_back(std::move(answer));
+    const std::lock_guard lock(mutex);
+    std::move(done.begin(), done.end(), std::back_inserter(answers));
   }
   wake.signal();
 }
@@ -177,11 +203,21 @@ void Server::Impl::send_answer(const Answer& answer) {
   if (frames) send_frames(answer.address.peer, std::move(*frames));
 }
 
+void Server::Impl::take_new_model() {
+  std::shared_ptr<ServedModel> model;
+  {
+    const std::lock_guard lock(mutex);
+    model.swap(new_model);
+  }
+  if (!model) return;
+  core.set_model(std::move(model));
+  ++counters.reloads;
+}
+
 void Server::Impl::deliver_answers() {
-  wake.clear();
   std::vector<Answer> ready;
   {
-    const std::lock_guard lock(answers_mutex);
+    const std::lock_guard lock(mutex);
     ready.swap(answers);
   }
   for (const Answer& answer : ready) send_answer(answer);
@@ -194,11 +230,11 @@ void Server::Impl::handle(const std::shared_ptr<Received>& message) {
     frames.push_back(bytes_of(message->parts[i]));
   const std::string_view peer = text_of(message->parts.front());
   const char* user = zmq_msg_gets(message->parts.back().handle(), "User-Id");
-  std::vector<Answer> expired;
+  std::vector<Answer> dropped;
   std::optional<Frames> frames_back =
-      core.receive({peer, user != nullptr ? user : "", frames, message}, now_us(), expired);
+      core.receive({peer, user != nullptr ? user : "", frames, message}, now_us(), dropped);
   if (frames_back) send_frames(peer, std::move(*frames_back));
-  for (const Answer& answer : expired) send_answer(answer);
+  for (const Answer& answer : dropped) send_answer(answer);
 }
 
 void Server::Impl::receive_messages() {
@@ -226,7 +262,7 @@ Server::~Server() {
 Result<std::unique_ptr<Server>> Server::create(std::shared_ptr<const runtime::Model> model,
                                                const ServerOptions& options) {
   return create(
-      shape_of(*model), [&model] { return make_engine_backend(model); }, options);
+      shape_of(*model), [&] { return make_engine_backend(model, options.max_batch); }, options);
 }
 
 Result<std::unique_ptr<Server>> Server::create(const ModelShape& shape,
@@ -235,7 +271,8 @@ Result<std::unique_ptr<Server>> Server::create(const ModelShape& shape,
   if (Status status = check_options(shape, options); !status.ok()) return status;
   std::unique_ptr<Server> server(new Server);
   try {
-    server->impl_ = std::make_unique<Impl>(shape, factory, options);
+    server->impl_ = std::make_unique<Impl>(
+        std::make_shared<ServedModel>(shape, factory, options.threads), options);
     server->impl_->bind();
     server->impl_->start_workers();
   } catch (const zmq::error_t& error) {
@@ -254,6 +291,32 @@ const ServerCounters& Server::counters() const {
   return impl_->counters;
 }
 
+Status Server::replace_model(std::shared_ptr<const runtime::Model> model) {
+  const std::size_t max_batch = impl_->options.max_batch;
+  return replace_model(shape_of(*model), [&] { return make_engine_backend(model, max_batch); });
+}
+
+Status Server::replace_model(const ModelShape& shape, const BackendFactory& factory) {
+  if (Status status = check_shape(shape); !status.ok()) return status;
+  if (longest_frame(shape) > impl_->frame_limit) {
+    return {Code::kUnsupported,
+            "the model takes longer samples than the one the server was started with"};
+  }
+  try {
+    auto model = std::make_shared<ServedModel>(shape, factory, impl_->options.threads);
+    const std::lock_guard lock(impl_->mutex);
+    impl_->new_model = std::move(model);
+  } catch (const std::exception& error) {
+    return {Code::kIo, std::string("cannot prepare the model: ") + error.what()};
+  }
+  impl_->wake.signal();
+  return {};
+}
+
+void Server::count_failed_reload() {
+  ++impl_->counters.failed_reloads;
+}
+
 void Server::stop() noexcept {
   impl_->stopping.store(true);
   impl_->wake.signal();
@@ -261,7 +324,9 @@ void Server::stop() noexcept {
 
 void Server::run() {
   for (;;) {
+    impl_->wake.clear();
     impl_->deliver_answers();
+    impl_->take_new_model();
     // The socket stays bound: unbinding would cut the connections that answers are due on.
     if (impl_->stopping) impl_->core.shut_down();
     impl_->receive_messages();

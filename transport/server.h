@@ -5,13 +5,12 @@
 // from anywhere, stop() also from a signal handler.
 // Errors: create() fails on what the operator can mend (endpoint, keys). Nothing that a peer sends
 // is an error: it is answered, refused or dropped, and counted.
-// Memory: requests that wait are bounded in number and bytes, sessions in number, frames by the
-// model's longest sample, unread answers per peer. What ZeroMQ itself keeps for a peer that sends
-// a message of endlessly many parts is not bounded by ZeroMQ, so strangers must be kept out with
-// CURVE.
+// Memory: requests that wait are bounded in number and bytes, in all and per edge, sessions in
+// number, frames by the model's longest sample, unread answers per peer. What ZeroMQ itself keeps
+// for a peer that sends a message of endlessly many parts is not bounded by ZeroMQ, so strangers
+// must be kept out with CURVE.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -21,6 +20,7 @@
 #include "runtime/model.h"
 #include "runtime/status.h"
 #include "transport/backend.h"
+#include "transport/counters.h"
 
 namespace splitee::transport {
 
@@ -34,22 +34,16 @@ struct ServerOptions {
   // (is_loopback_endpoint()).
   std::string endpoint = "tcp://127.0.0.1:5555";
   std::size_t threads = 1;  // workers
-  // Most requests that a worker takes from the queue at once (of one layer); it runs them one
-  // after the other.
+  // Most requests of one layer and similar length that a worker runs together, and most rows of
+  // them together.
   std::size_t max_batch = 8;
+  std::size_t max_batch_rows = 512;
   std::size_t max_queue = 64;  // requests waiting; beyond it a request is refused as busy
   std::size_t max_queue_bytes = std::size_t{64} << 20;
+  std::size_t max_edge_bytes = std::size_t{16} << 20;  // of one edge in the queue
   std::size_t max_sessions = 4'096;  // beyond it the one idle longest must say hello again
   std::uint32_t max_window = 16;     // requests of one edge in flight
   std::optional<CurveServerKeys> curve;
-};
-
-struct ServerCounters {
-  std::atomic<std::uint64_t> hellos{0}, requests{0}, replies{0}, refusals{0}, bad_frames{0},
-      expired{0}, busy{0}, bytes_in{0}, bytes_out{0};
-  std::atomic<std::uint64_t> undeliverable{0};  // answers to peers that are gone or do not read
-  std::atomic<std::uint64_t> denied{0};         // CURVE handshakes with a key not on the list
-  std::atomic<std::uint64_t> sessions{0}, queued{0}, in_flight{0};  // now
 };
 
 class Server {
@@ -65,6 +59,14 @@ class Server {
   ~Server();
   // Address really bound (a wildcard port resolved).
   const std::string& endpoint() const;
+  // Serves this model to greetings and requests that come from now on; those accepted are finished
+  // on the model before. Edges with the old file are refused with both hashes. Fails, and changes
+  // nothing, where the model does not fit the protocol or has longer samples than the one that the
+  // server was created with (ZeroMQ's frame limit stays). From any thread.
+  runtime::Status replace_model(std::shared_ptr<const runtime::Model> model);
+  runtime::Status replace_model(const ModelShape& shape, const BackendFactory& factory);
+  // For the metrics: a model could not be loaded at all.
+  void count_failed_reload();
   // Serves until stop(); then refuses new edges and requests as shutting down, answers those
   // accepted, and returns. Once per server.
   void run();

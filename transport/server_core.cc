@@ -11,8 +11,41 @@ namespace {
 using runtime::Result;
 using runtime::Status;
 
-Refusal expired_refusal() {
-  return {RefuseCode::kExpired, "the deadline passed before the work"};
+Refusal refusal_of(Shed reason) {
+  switch (reason) {
+    case Shed::kQueueFull:
+      return {RefuseCode::kBusy, "queue full"};
+    case Shed::kPeerFull:
+      return {RefuseCode::kBusy, "too many bytes of this edge wait"};
+    case Shed::kWindow:
+      return {RefuseCode::kBusy, "more requests in flight than the window"};
+    case Shed::kWouldBeLate:
+      return {RefuseCode::kBusy, "the queue is longer than the deadline"};
+    case Shed::kMadeRoom:
+      return {RefuseCode::kBusy, "made room for another edge"};
+    case Shed::kLateOnArrival:
+    case Shed::kLateInQueue:
+      return {RefuseCode::kExpired, "the deadline passed before the work"};
+    case Shed::kShuttingDown:
+      return {RefuseCode::kShuttingDown, ""};
+  }
+  return {RefuseCode::kInternal, ""};
+}
+
+Answer answer_to(const Job& job) {
+  Answer answer;
+  answer.address = job.address;
+  answer.model_hash = job.model->shape.model_hash;
+  answer.received_us = job.received_us;
+  answer.body = Refusal{RefuseCode::kInternal, "out of resources"};
+  return answer;
+}
+
+Answer shed_answer(const Job& job, Shed reason) {
+  Answer answer = answer_to(job);
+  answer.body = refusal_of(reason);
+  answer.shed = reason;
+  return answer;
 }
 
 // The reply's probabilities come from our own model, whose weights are a file: they may be NaN.
@@ -28,71 +61,122 @@ std::variant<Reply, Refusal> to_reply(std::vector<float> probabilities) {
 }
 
 // Views or decodes the values of a request. Only what does not depend on the model is checked.
-Status prepare(const Infer& infer, Scratch& scratch, BackendRequest& request) {
+Status prepare(const Infer& infer, Scratch::Values& values, BackendRequest& request) {
   request.layer = infer.layer;
   request.tokens = infer.tokens;
   if (infer.dtype == Dtype::kTokens) {
-    scratch.ids.resize(infer.tokens);
-    scratch.types.resize(infer.tokens);
-    request.ids = scratch.ids;
-    request.types = scratch.types;
-    return read_tokens(infer, scratch.ids, scratch.types);
+    values.ids.resize(infer.tokens);
+    values.types.resize(infer.tokens);
+    request.ids = values.ids;
+    request.types = values.types;
+    return read_tokens(infer, values.ids, values.types);
   }
   if (const auto view = view_activation(infer)) {
     request.activation = *view;
-    if (all_finite(*view)) return {};
-    return {runtime::Code::kCorrupt, "activation is not finite"};
+    return check_view(infer, *view);
   }
-  scratch.activation.resize(std::size_t{infer.tokens} * infer.hidden);
-  request.activation = scratch.activation;
-  return read_activation(infer, scratch.activation);
+  values.activation.resize(std::size_t{infer.tokens} * infer.hidden);
+  request.activation = values.activation;
+  return read_activation(infer, values.activation);
 }
 
-std::variant<Reply, Refusal> run(const Job& job, Backend& backend, Scratch& scratch) {
-  BackendRequest request;
-  if (Status status = prepare(job.infer, scratch, request); !status.ok()) {
-    return Refusal{RefuseCode::kBadRequest, status.message()};
+// The requests of a batch that are to be run, and whose they are.
+struct Runnable {
+  std::vector<BackendRequest> requests;
+  std::vector<std::size_t> jobs;
+};
+
+void run(const Runnable& runnable, Backend& backend, std::vector<Answer>& answers) {
+  std::vector<Result<std::vector<float>>> results = backend.run_batch(runnable.requests);
+  SPLITEE_CHECK(results.size() == runnable.jobs.size());
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    Answer& answer = answers[runnable.jobs[i]];
+    if (results[i].ok()) {
+      std::visit([&](auto&& body) { answer.body = std::move(body); },
+                 to_reply(std::move(*results[i])));
+    } else {
+      // The model's own message is not repeated: it may name what is not the peer's business.
+      answer.body = Refusal{RefuseCode::kBadRequest, "the model does not take these values"};
+    }
   }
-  Result<std::vector<float>> probabilities = backend.run(request);
-  // The model's own message is not repeated: it may name what is not the peer's business.
-  if (!probabilities.ok()) {
-    return Refusal{RefuseCode::kBadRequest, "the model does not take these values"};
-  }
-  return to_reply(std::move(*probabilities));
 }
 
 }  // namespace
 
-Answer execute(const Job& job, Backend& backend, Scratch& scratch, std::int64_t now_us) {
-  Answer answer{job.address, job.received_us, Refusal{}};
-  if (job.expires_us <= now_us) {
-    answer.body = expired_refusal();
-    return answer;
+SchedulerLimits limits_of(const ServerOptions& options) {
+  SchedulerLimits limits;
+  limits.max_jobs = options.max_queue;
+  limits.max_bytes = options.max_queue_bytes;
+  limits.max_flow_bytes = options.max_edge_bytes;
+  limits.workers = options.threads;
+  limits.max_batch = options.max_batch;
+  limits.max_batch_rows = options.max_batch_rows;
+  return limits;
+}
+
+Executed execute(std::span<const Job> jobs, Backend& backend, Scratch& scratch,
+                 std::int64_t now_us) {
+  Executed executed;
+  Runnable runnable;
+  if (scratch.values.size() < jobs.size()) scratch.values.resize(jobs.size());
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const Job& job = jobs[i];
+    if (job.expires_us <= now_us) {
+      executed.answers.push_back(shed_answer(job, Shed::kLateInQueue));
+      continue;
+    }
+    executed.answers.push_back(answer_to(job));
+    Answer& answer = executed.answers.back();
+    answer.started_us = now_us;
+    try {
+      BackendRequest request;
+      const Status status = prepare(job.infer, scratch.values[i], request);
+      if (!status.ok()) {
+        answer.body = Refusal{RefuseCode::kBadRequest, status.message()};
+        continue;
+      }
+      runnable.requests.push_back(request);
+      runnable.jobs.push_back(i);
+      executed.run_work += job.work;
+    } catch (const std::exception&) {
+      // Answered as out of resources.
+    }
   }
   try {
-    answer.body = run(job, backend, scratch);
+    if (!runnable.requests.empty()) run(runnable, backend, executed.answers);
   } catch (const std::exception&) {
-    answer.body = Refusal{RefuseCode::kInternal, "out of resources"};
+    // As above.
   }
-  return answer;
+  return executed;
 }
 
-ServerCore::ServerCore(const ModelShape& shape, const ServerOptions& options, JobQueue& queue,
-                       ServerCounters& counters)
-    : shape_(shape),
-      max_window_(options.max_window),
+ServerCore::ServerCore(std::shared_ptr<ServedModel> model, const ServerOptions& options,
+                       JobQueue& queue, ServerCounters& counters)
+    : max_window_(options.max_window),
       queue_(queue),
       counters_(counters),
-      sessions_(options.max_sessions) {}
-
-Envelope ServerCore::envelope(std::uint64_t request_id, std::int64_t now_us) const {
-  return {request_id, shape_.model_hash, static_cast<std::uint64_t>(now_us)};
+      sessions_(options.max_sessions) {
+  set_model(std::move(model));
 }
 
-Frames ServerCore::refuse(std::uint64_t request_id, Refusal refusal, std::int64_t now_us) {
+void ServerCore::set_model(std::shared_ptr<ServedModel> model) {
+  model_ = std::move(model);
+  counters_.model_hash = model_->shape.model_hash;
+}
+
+Envelope ServerCore::envelope(std::uint64_t request_id, std::int64_t now_us) const {
+  return {request_id, model_->shape.model_hash, static_cast<std::uint64_t>(now_us)};
+}
+
+void ServerCore::count_refusal(const Refusal& refusal) {
   ++counters_.refusals;
   if (refusal.code == RefuseCode::kBusy) ++counters_.busy;
   if (refusal.code == RefuseCode::kExpired) ++counters_.expired;
+  ++counters_.refused_by_code[static_cast<std::size_t>(refusal.code)];
+}
+
+Frames ServerCore::refuse(std::uint64_t request_id, const Refusal& refusal, std::int64_t now_us) {
+  count_refusal(refusal);
   return encode(envelope(request_id, now_us), refusal);
 }
 
@@ -101,13 +185,25 @@ Frames ServerCore::refuse_bad(std::uint64_t request_id, std::string text, std::i
   return refuse(request_id, {RefuseCode::kBadRequest, std::move(text)}, now_us);
 }
 
+Frames ServerCore::shed(const Session& session, std::uint64_t request_id, Shed reason,
+                        std::int64_t now_us) {
+  ++counters_.sheds[static_cast<std::size_t>(reason)];
+  if (session.edge != nullptr) ++session.edge->sheds;
+  return refuse(request_id, refusal_of(reason), now_us);
+}
+
+void ServerCore::count_queue() {
+  counters_.queued = queue_.size();
+  counters_.queued_bytes = queue_.bytes();
+}
+
 std::optional<Frames> ServerCore::receive(const Incoming& incoming, std::int64_t now_us,
-                                          std::vector<Answer>& expired) {
-  Result<Message> message = decode(incoming.frames);
+                                          std::vector<Answer>& dropped) {
+  Result<Message> message = decode_deferred(incoming.frames);
   if (!message.ok()) return on_invalid(incoming, message.status(), now_us);
   const Envelope& from = message->envelope;
   if (const auto* infer = std::get_if<Infer>(&message->body)) {
-    return on_infer(incoming, from, *infer, now_us, expired);
+    return on_infer(incoming, from, *infer, now_us, dropped);
   }
   if (const auto* hello = std::get_if<Hello>(&message->body)) {
     return on_hello(incoming, from, *hello, now_us);
@@ -135,9 +231,8 @@ Frames ServerCore::on_hello(const Incoming& incoming, const Envelope& from, cons
   if (hello.lowest_version > kProtocolVersion || hello.highest_version < kProtocolVersion) {
     return refuse(id, {RefuseCode::kUnsupportedVersion, "this server speaks version 1"}, now_us);
   }
-  if (from.model_hash != shape_.model_hash) {
-    return refuse(id, *check(from, {}), now_us);
-  }
+  const ModelShape& shape = model_->shape;
+  if (from.model_hash != shape.model_hash) return refuse(id, *check(from, {}), now_us);
   const Session* old = sessions_.find(incoming.peer, incoming.user);
   if (old != nullptr && id <= old->last_request_id) {
     return refuse_bad(id, "request id does not grow", now_us);
@@ -151,70 +246,90 @@ Frames ServerCore::on_hello(const Incoming& incoming, const Envelope& from, cons
   session.last_request_id = id;
   session.window = std::min(hello.window, max_window_);
   session.delay.measure(from.clock_us, now_us);
+  session.edge = counters_.edges.find(session.user);
   ++counters_.hellos;
   counters_.sessions = sessions_.size();
   Welcome welcome;
-  welcome.max_tokens = static_cast<std::uint32_t>(shape_.max_tokens);
-  welcome.layers = static_cast<std::uint32_t>(shape_.layers);
-  welcome.hidden = static_cast<std::uint32_t>(shape_.hidden);
-  welcome.classes = static_cast<std::uint32_t>(shape_.classes);
+  welcome.max_tokens = static_cast<std::uint32_t>(shape.max_tokens);
+  welcome.layers = static_cast<std::uint32_t>(shape.layers);
+  welcome.hidden = static_cast<std::uint32_t>(shape.hidden);
+  welcome.classes = static_cast<std::uint32_t>(shape.classes);
   welcome.window = session.window;
   return encode(envelope(id, now_us), welcome);
 }
 
 // Every request is checked against the model again, whatever the hello said.
 std::optional<Refusal> ServerCore::check(const Envelope& from, const Infer& infer) const {
-  if (from.model_hash != shape_.model_hash) {
+  const ModelShape& shape = model_->shape;
+  if (from.model_hash != shape.model_hash) {
     return Refusal{RefuseCode::kWrongModel,
                    "the edge has " + runtime::hash_to_string(from.model_hash) + ", the server " +
-                       runtime::hash_to_string(shape_.model_hash)};
+                       runtime::hash_to_string(shape.model_hash)};
   }
   const auto bad = [](const char* text) { return Refusal{RefuseCode::kBadRequest, text}; };
-  if (infer.layer >= shape_.layers) return bad("no layer is left after this one");
-  if (infer.tokens > shape_.max_tokens) return bad("more tokens than the model takes");
-  if (infer.layer != 0 && infer.hidden != shape_.hidden) return bad("hidden size of the model");
+  if (infer.layer >= shape.layers) return bad("no layer is left after this one");
+  if (infer.tokens > shape.max_tokens) return bad("more tokens than the model takes");
+  if (infer.layer != 0 && infer.hidden != shape.hidden) return bad("hidden size of the model");
   return std::nullopt;
 }
 
 std::optional<Frames> ServerCore::on_infer(const Incoming& incoming, const Envelope& from,
                                            const Infer& infer, std::int64_t now_us,
-                                           std::vector<Answer>& expired) {
+                                           std::vector<Answer>& dropped) {
   const std::uint64_t id = from.request_id;
   ++counters_.requests;
   Session* session = sessions_.find(incoming.peer, incoming.user);
   if (session == nullptr) {
     return refuse(id, {RefuseCode::kNoSession, "say hello first"}, now_us);
   }
+  if (session->edge != nullptr) {
+    ++session->edge->requests;
+    session->edge->bytes_in += kHeaderBytes + infer.payload.size();
+  }
   if (id <= session->last_request_id) return refuse_bad(id, "request id does not grow", now_us);
   session->last_request_id = id;
   if (std::optional<Refusal> refusal = check(from, infer)) {
     ++counters_.bad_frames;
-    return refuse(id, std::move(*refusal), now_us);
+    return refuse(id, *refusal, now_us);
   }
   const std::int64_t on_the_way_us = session->delay.measure(from.clock_us, now_us);
   const std::int64_t left_us = static_cast<std::int64_t>(infer.deadline_us) - on_the_way_us;
-  if (left_us <= 0) return refuse(id, expired_refusal(), now_us);
-  if (shutting_down_) return refuse(id, {RefuseCode::kShuttingDown, ""}, now_us);
-  if (session->in_flight >= session->window) {
-    return refuse(id, {RefuseCode::kBusy, "more requests in flight than the window"}, now_us);
+  if (left_us <= 0) return shed(*session, id, Shed::kLateOnArrival, now_us);
+  if (shutting_down_) return shed(*session, id, Shed::kShuttingDown, now_us);
+  if (session->in_flight >= session->window) return shed(*session, id, Shed::kWindow, now_us);
+  return admit(incoming, *session, id, infer, left_us, now_us, dropped);
+}
+
+std::optional<Frames> ServerCore::admit(const Incoming& incoming, Session& session,
+                                        std::uint64_t id, const Infer& infer, std::int64_t left_us,
+                                        std::int64_t now_us, std::vector<Answer>& dropped) {
+  Job job;
+  job.address = {std::string(incoming.peer), session.serial, id};
+  job.flow = incoming.user.empty() ? incoming.peer : incoming.user;
+  job.infer = infer;
+  job.owner = incoming.owner;
+  job.model = model_;
+  job.work = std::uint64_t{infer.tokens} * (model_->shape.layers - infer.layer);
+  job.received_us = now_us;
+  job.expires_us = now_us + left_us;
+  std::vector<Job> expired, displaced;
+  const Admission admission = queue_.push(std::move(job), now_us, expired, displaced);
+  for (const Job& gone : expired) dropped.push_back(shed_answer(gone, Shed::kLateInQueue));
+  for (const Job& gone : displaced) dropped.push_back(shed_answer(gone, Shed::kMadeRoom));
+  switch (admission) {
+    case Admission::kTaken:
+      break;
+    case Admission::kFull:
+      return shed(session, id, Shed::kQueueFull, now_us);
+    case Admission::kFlowFull:
+      return shed(session, id, Shed::kPeerFull, now_us);
+    case Admission::kWouldBeLate:
+      return shed(session, id, Shed::kWouldBeLate, now_us);
   }
-  const auto push = [&] {
-    return queue_.push({{std::string(incoming.peer), session->serial, id},
-                        infer,
-                        incoming.owner,
-                        now_us,
-                        now_us + left_us});
-  };
-  if (!push()) {
-    for (const Job& job : queue_.take_expired(now_us)) {
-      expired.push_back({job.address, job.received_us, expired_refusal()});
-    }
-    if (expired.empty() || !push()) return refuse(id, {RefuseCode::kBusy, "queue full"}, now_us);
-  }
-  ++session->in_flight;
+  ++session.in_flight;
   ++outstanding_;
   ++counters_.in_flight;
-  counters_.queued = queue_.size();
+  count_queue();
   return std::nullopt;
 }
 
@@ -222,7 +337,12 @@ std::optional<Frames> ServerCore::complete(const Answer& answer, std::int64_t no
   SPLITEE_CHECK(outstanding_ > 0);
   --outstanding_;
   --counters_.in_flight;
-  counters_.queued = queue_.size();
+  count_queue();
+  if (answer.shed) ++counters_.sheds[static_cast<std::size_t>(*answer.shed)];
+  if (answer.started_us >= 0) {
+    counters_.queue_us.add(answer.started_us - answer.received_us);
+    counters_.service_us.add(answer.service_us);
+  }
   const Address& to = answer.address;
   Session* session = sessions_.find_serial(to.peer, to.session);
   if (session == nullptr) {
@@ -230,14 +350,21 @@ std::optional<Frames> ServerCore::complete(const Answer& answer, std::int64_t no
     return std::nullopt;
   }
   --session->in_flight;
+  if (answer.shed && session->edge != nullptr) ++session->edge->sheds;
+  // From the model that the request was for: an edge must not take it for the present one's.
+  const Envelope from{to.request_id, answer.model_hash, static_cast<std::uint64_t>(now_us)};
   if (const auto* refusal = std::get_if<Refusal>(&answer.body)) {
-    return refuse(to.request_id, *refusal, now_us);
+    if (refusal->code == RefuseCode::kBadRequest) ++counters_.bad_frames;
+    count_refusal(*refusal);
+    return encode(from, *refusal);
   }
+  const std::int64_t total_us = now_us - answer.received_us;
   Reply reply = std::get<Reply>(answer.body);
-  reply.server_us = static_cast<std::uint32_t>(
-      std::clamp<std::int64_t>(now_us - answer.received_us, 0, UINT32_MAX));
+  reply.server_us = static_cast<std::uint32_t>(std::clamp<std::int64_t>(total_us, 0, UINT32_MAX));
   ++counters_.replies;
-  return encode(envelope(to.request_id, now_us), reply);
+  counters_.total_us.add(total_us);
+  if (session->edge != nullptr) ++session->edge->replies;
+  return encode(from, reply);
 }
 
 }  // namespace splitee::transport

@@ -33,29 +33,50 @@ struct Incoming {
 // What became of an accepted request.
 struct Answer {
   Address address;
+  std::uint64_t model_hash = 0;  // of the model it was accepted for
   std::int64_t received_us = 0;
+  std::int64_t started_us = -1;  // of its batch; -1 where it was not run
+  std::int64_t service_us = 0;
   std::variant<Reply, Refusal> body;
+  std::optional<Shed> shed;  // why it was not run
 };
 
-// Runs one job on a worker's backend, unless it has expired. `scratch` is reused between calls.
-struct Scratch {
-  std::vector<float> activation;
-  std::vector<std::int32_t> ids, types;
+// What the queue of such a server takes.
+SchedulerLimits limits_of(const ServerOptions& options);
+
+struct Executed {
+  std::vector<Answer> answers;  // one for every job, in their order
+  std::uint64_t run_work = 0;   // of those that were run
 };
-Answer execute(const Job& job, Backend& backend, Scratch& scratch, std::int64_t now_us);
+
+// Runs a batch on a worker's backend, but not what has expired. `scratch` is reused between calls.
+struct Scratch {
+  struct Values {
+    std::vector<float> activation;
+    std::vector<std::int32_t> ids, types;
+  };
+  std::vector<Values> values;
+};
+Executed execute(std::span<const Job> jobs, Backend& backend, Scratch& scratch,
+                 std::int64_t now_us);
 
 class ServerCore {
  public:
   // `queue` and `counters` must outlive the core.
-  ServerCore(const ModelShape& shape, const ServerOptions& options, JobQueue& queue,
+  ServerCore(std::shared_ptr<ServedModel> model, const ServerOptions& options, JobQueue& queue,
              ServerCounters& counters);
 
   // Handles one message: at most one message to the same peer comes back at once; accepted
-  // requests go to the queue. Expired requests that made room for it are in `expired`.
+  // requests go to the queue. Requests that left the queue for it are in `dropped`, to be
+  // completed. The payload of a request is not read: a server that is full answers quickly.
   std::optional<Frames> receive(const Incoming& incoming, std::int64_t now_us,
-                                std::vector<Answer>& expired);
-  // The message for an answer; none where the peer's session is over.
+                                std::vector<Answer>& dropped);
+  // The message for an answer; none where the peer's session is over. Every accepted request is
+  // completed once.
   std::optional<Frames> complete(const Answer& answer, std::int64_t now_us);
+
+  // From now on, greetings and requests are for this model; those accepted stay with theirs.
+  void set_model(std::shared_ptr<ServedModel> model);
 
   // From now on, hellos and requests are refused.
   void shut_down() { shutting_down_ = true; }
@@ -68,14 +89,20 @@ class ServerCore {
                   std::int64_t now_us);
   std::optional<Frames> on_infer(const Incoming& incoming, const Envelope& envelope,
                                  const Infer& infer, std::int64_t now_us,
-                                 std::vector<Answer>& expired);
+                                 std::vector<Answer>& dropped);
+  std::optional<Frames> admit(const Incoming& incoming, Session& session, std::uint64_t request_id,
+                              const Infer& infer, std::int64_t left_us, std::int64_t now_us,
+                              std::vector<Answer>& dropped);
   Frames on_invalid(const Incoming& incoming, const runtime::Status& status, std::int64_t now_us);
   std::optional<Refusal> check(const Envelope& envelope, const Infer& infer) const;
-  Frames refuse(std::uint64_t request_id, Refusal refusal, std::int64_t now_us);
+  void count_refusal(const Refusal& refusal);
+  Frames refuse(std::uint64_t request_id, const Refusal& refusal, std::int64_t now_us);
   Frames refuse_bad(std::uint64_t request_id, std::string text, std::int64_t now_us);
+  Frames shed(const Session& session, std::uint64_t request_id, Shed reason, std::int64_t now_us);
   Envelope envelope(std::uint64_t request_id, std::int64_t now_us) const;
+  void count_queue();
 
-  const ModelShape shape_;
+  std::shared_ptr<ServedModel> model_;
   const std::uint32_t max_window_;
   JobQueue& queue_;
   ServerCounters& counters_;

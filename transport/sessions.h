@@ -8,6 +8,8 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "transport/counters.h"
+
 namespace splitee::transport {
 
 // Tells how long a message was on its way, beyond the fastest of the same peer, without a common
@@ -33,6 +35,7 @@ struct Session {
   std::uint32_t window = 1;
   std::uint32_t in_flight = 0;
   DelayMeter delay;
+  EdgeCounters* edge = nullptr;  // null without keys
 };
 
 class SessionTable {

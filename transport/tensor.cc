@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "transport/checksum.h"
 #include "transport/wire.h"
 
 namespace splitee::transport {
@@ -14,10 +15,26 @@ namespace {
 using runtime::Code;
 using runtime::Status;
 
+// Bytes that stay in the first-level cache while they are copied, checked and summed up.
+constexpr std::size_t kBlockBytes = 8'192;
+static_assert(kBlockBytes % PayloadChecksum::kGroupBytes == 0);
+
 constexpr float kMaxHalf = 65504.0f;
 constexpr float kMaxCode = 127.0f;
 constexpr std::uint32_t kExponentBits = 0x7f800000u;
 constexpr std::uint32_t kExponentOne = 0x00800000u;
+
+bool bytes_are_finite(const std::byte* bytes, std::size_t count) {
+  // An exponent of all ones carries into the sign bit when one is added. Unlike a comparison or a
+  // maximum, that vectorises with every instruction set.
+  std::uint32_t carries = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint32_t value;
+    std::memcpy(&value, bytes + i * sizeof value, sizeof value);
+    carries |= (value & kExponentBits) + kExponentOne;
+  }
+  return (carries >> 31) == 0;
+}
 
 // Rounds to nearest, ties to even. |value| <= kMaxHalf. Without branches, for the vectoriser.
 inline std::uint16_t to_half(float value) {
@@ -65,22 +82,63 @@ void write_row_i8(std::span<const float> row, std::byte* scale_out, std::byte* o
   }
 }
 
+Status wrong_checksum() {
+  return {Code::kCorrupt, "checksum"};
+}
+
 Status not_finite() {
   return {Code::kCorrupt, "activation is not finite"};
 }
 
-Status read_half(std::span<const std::byte> in, std::span<float> out) {
-  float largest = 0;
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    std::uint16_t half;
-    std::memcpy(&half, in.data() + i * sizeof half, sizeof half);
-    out[i] = from_half(half);
-    largest = std::max(largest, std::abs(out[i]));
+// Calls body(begin, count) for blocks of `total` floats.
+template <class Body>
+void for_blocks(std::size_t total, const Body& body) {
+  constexpr std::size_t kBlock = kBlockBytes / sizeof(float);
+  for (std::size_t begin = 0; begin < total; begin += kBlock) {
+    body(begin, std::min(kBlock, total - begin));
   }
+}
+
+// Copies floats; whether they are finite.
+bool copy_floats(const std::byte* in, std::byte* out, std::size_t count,
+                 PayloadChecksum& checksum) {
+  bool finite = true;
+  for_blocks(count, [&](std::size_t begin, std::size_t block) {
+    const std::size_t offset = begin * sizeof(float), bytes = block * sizeof(float);
+    std::memcpy(out + offset, in + offset, bytes);
+    checksum.add({out + offset, bytes});
+    finite = bytes_are_finite(out + offset, block) && finite;
+  });
+  return finite;
+}
+
+Status read_float(const Infer& infer, std::span<float> out) {
+  PayloadChecksum checksum;
+  const bool finite =
+      copy_floats(infer.payload.data(), std::as_writable_bytes(out).data(), out.size(), checksum);
+  if (checksum.value() != infer.checksum) return wrong_checksum();
+  return finite ? Status() : not_finite();
+}
+
+Status read_half(const Infer& infer, std::span<float> out) {
+  float largest = 0;
+  PayloadChecksum checksum;
+  for_blocks(out.size(), [&](std::size_t begin, std::size_t block) {
+    const std::byte* in = infer.payload.data() + begin * sizeof(std::uint16_t);
+    checksum.add({in, block * sizeof(std::uint16_t)});
+    for (std::size_t i = 0; i < block; ++i) {
+      std::uint16_t half;
+      std::memcpy(&half, in + i * sizeof half, sizeof half);
+      out[begin + i] = from_half(half);
+      largest = std::max(largest, std::abs(out[begin + i]));
+    }
+  });
+  if (checksum.value() != infer.checksum) return wrong_checksum();
   return largest <= kMaxHalf ? Status() : not_finite();
 }
 
 Status read_i8(const Infer& infer, std::span<float> out) {
+  if (payload_checksum(infer.payload) != infer.checksum) return wrong_checksum();
   const std::byte* codes = infer.payload.data() + sizeof(float) * infer.tokens;
   int lowest = 0;
   for (std::size_t r = 0; r < infer.tokens; ++r) {
@@ -150,22 +208,21 @@ std::uint64_t infer_payload_bytes(Dtype dtype, std::uint64_t tokens, std::uint64
 }
 
 bool all_finite(std::span<const float> values) {
-  // An exponent of all ones carries into the sign bit when one is added. Unlike a comparison or a
-  // maximum, that vectorises with every instruction set.
-  std::uint32_t carries = 0;
-  for (const float value : values) {
-    carries |= (std::bit_cast<std::uint32_t>(value) & kExponentBits) + kExponentOne;
-  }
-  return (carries >> 31) == 0;
+  return bytes_are_finite(std::as_bytes(values).data(), values.size());
 }
 
-void write_activation(const Infer& infer, std::span<const float> activation,
-                      std::span<std::byte> out) {
+std::optional<std::uint64_t> write_activation(const Infer& infer, std::span<const float> activation,
+                                              std::span<std::byte> out) {
   SPLITEE_CHECK(activation.size() == std::size_t{infer.tokens} * infer.hidden);
   SPLITEE_CHECK(out.size() == infer_payload_bytes(infer.dtype, infer.tokens, infer.hidden));
   if (infer.dtype == Dtype::kF32) {
-    std::memcpy(out.data(), activation.data(), out.size());
-  } else if (infer.dtype == Dtype::kF16) {
+    PayloadChecksum checksum;
+    const std::byte* in = std::as_bytes(activation).data();
+    if (!copy_floats(in, out.data(), activation.size(), checksum)) return std::nullopt;
+    return checksum.value();
+  }
+  if (!all_finite(activation)) return std::nullopt;
+  if (infer.dtype == Dtype::kF16) {
     write_half(activation, out);
   } else {
     for (std::size_t r = 0; r < infer.tokens; ++r) {
@@ -174,16 +231,16 @@ void write_activation(const Infer& infer, std::span<const float> activation,
                    out.data() + infer.tokens * sizeof(float) + r * infer.hidden);
     }
   }
+  return payload_checksum(out);
 }
 
 Status read_activation(const Infer& infer, std::span<float> out) {
   SPLITEE_CHECK(out.size() == std::size_t{infer.tokens} * infer.hidden);
   switch (infer.dtype) {
     case Dtype::kF32:
-      std::memcpy(out.data(), infer.payload.data(), infer.payload.size());
-      return all_finite(out) ? Status() : not_finite();
+      return read_float(infer, out);
     case Dtype::kF16:
-      return read_half(infer.payload, out);
+      return read_half(infer, out);
     case Dtype::kI8:
       return read_i8(infer, out);
     case Dtype::kTokens:
@@ -199,9 +256,22 @@ std::optional<std::span<const float>> view_activation(const Infer& infer) {
   return std::span(reinterpret_cast<const float*>(address), infer.payload.size() / sizeof(float));
 }
 
+Status check_view(const Infer& infer, std::span<const float> view) {
+  bool finite = true;
+  PayloadChecksum checksum;
+  for_blocks(view.size(), [&](std::size_t begin, std::size_t block) {
+    const std::span<const float> part = view.subspan(begin, block);
+    checksum.add(std::as_bytes(part));
+    finite = all_finite(part) && finite;
+  });
+  if (checksum.value() != infer.checksum) return wrong_checksum();
+  return finite ? Status() : not_finite();
+}
+
 Status read_tokens(const Infer& infer, std::span<std::int32_t> ids, std::span<std::int32_t> types) {
   SPLITEE_CHECK(ids.size() == infer.tokens && types.size() == infer.tokens);
   if (infer.dtype != Dtype::kTokens) return {Code::kInvalidArgument, "infer without token ids"};
+  if (payload_checksum(infer.payload) != infer.checksum) return wrong_checksum();
   std::memcpy(ids.data(), infer.payload.data(), ids.size_bytes());
   for (std::size_t i = 0; i < types.size(); ++i) {
     types[i] = std::to_integer<std::int32_t>(infer.payload[ids.size_bytes() + i]);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "runtime/hash.h"
+#include "transport/checksum.h"
 
 namespace splitee::transport {
 namespace {
@@ -18,21 +19,23 @@ using Bytes = std::span<const std::byte>;
 static_assert(std::endian::native == std::endian::little, "numbers are copied as they lie");
 
 constexpr std::array<char, 4> kMagic = {'S', 'P', 'L', 'E'};
+constexpr std::size_t kHeaderCheckOffset = 36;
 constexpr std::size_t kChecksumOffset = 64;
 constexpr std::size_t kHelloBytes = 16;
 constexpr std::size_t kWelcomeBytes = 32;
 constexpr std::size_t kReplyFixedBytes = 8;
 constexpr std::size_t kRefuseFixedBytes = 4;
 
-// The header between its magic and its checksum.
+// The header without its magic and its own check.
 struct Fields {
   std::uint16_t version = kProtocolVersion;
   std::uint8_t type = 0;
   std::uint8_t dtype = 0;
   Envelope envelope;
-  std::uint32_t layer = 0, tokens = 0, hidden = 0, reserved = 0;
+  std::uint32_t layer = 0, tokens = 0, hidden = 0;
   std::uint64_t time_us = 0;
   std::uint64_t payload_bytes = 0;
+  std::uint64_t checksum = 0;
 };
 
 template <class T>
@@ -47,14 +50,15 @@ void store(std::span<std::byte> bytes, std::size_t offset, T value) {
   std::memcpy(bytes.data() + offset, &value, sizeof value);
 }
 
-std::uint64_t checksum(Bytes header, Bytes payload) {
+std::uint32_t header_check(Bytes header) {
   std::array<std::byte, kHeaderBytes> hashed;
-  std::copy_n(header.begin(), kChecksumOffset, hashed.begin());
-  store(hashed, kChecksumOffset, runtime::content_hash(payload));
-  return runtime::content_hash(hashed);
+  std::copy_n(header.begin(), kHeaderBytes, hashed.begin());
+  store(hashed, kHeaderCheckOffset, std::uint32_t{0});
+  return static_cast<std::uint32_t>(runtime::content_hash(hashed));
 }
 
-Frames seal(MessageType type, const Envelope& envelope, Buffer payload, Fields fields = {}) {
+// `fields.checksum` is the payload's.
+Frames seal_checked(MessageType type, const Envelope& envelope, Buffer payload, Fields fields) {
   Frames frames{{}, std::move(payload)};
   const std::span<std::byte> out = frames.header;
   std::memcpy(out.data(), kMagic.data(), kMagic.size());
@@ -66,12 +70,17 @@ Frames seal(MessageType type, const Envelope& envelope, Buffer payload, Fields f
   store(out, 24, fields.layer);
   store(out, 28, fields.tokens);
   store(out, 32, fields.hidden);
-  store(out, 36, fields.reserved);
   store(out, 40, fields.time_us);
   store(out, 48, envelope.clock_us);
   store(out, 56, std::uint64_t{frames.payload.size()});
-  store(out, kChecksumOffset, checksum(frames.header, frames.payload.bytes()));
+  store(out, kChecksumOffset, fields.checksum);
+  seal_header(frames.header);
   return frames;
+}
+
+Frames seal(MessageType type, const Envelope& envelope, Buffer payload, Fields fields = {}) {
+  fields.checksum = payload_checksum(payload.bytes());
+  return seal_checked(type, envelope, std::move(payload), fields);
 }
 
 Status corrupt(std::string what) {
@@ -84,11 +93,15 @@ Result<Fields> read_header(Bytes header) {
                    std::to_string(kHeaderBytes));
   }
   if (std::memcmp(header.data(), kMagic.data(), kMagic.size()) != 0) return corrupt("magic");
+  // Before the check, which another version may compute otherwise.
   Fields fields;
   fields.version = load<std::uint16_t>(header, 4);
   if (fields.version != kProtocolVersion) {
     return Status{Code::kUnsupported, "protocol version " + std::to_string(fields.version) +
                                           " instead of " + std::to_string(kProtocolVersion)};
+  }
+  if (load<std::uint32_t>(header, kHeaderCheckOffset) != header_check(header)) {
+    return corrupt("header check");
   }
   fields.type = load<std::uint8_t>(header, 6);
   fields.dtype = load<std::uint8_t>(header, 7);
@@ -97,11 +110,10 @@ Result<Fields> read_header(Bytes header) {
   fields.layer = load<std::uint32_t>(header, 24);
   fields.tokens = load<std::uint32_t>(header, 28);
   fields.hidden = load<std::uint32_t>(header, 32);
-  fields.reserved = load<std::uint32_t>(header, 36);
   fields.time_us = load<std::uint64_t>(header, 40);
   fields.envelope.clock_us = load<std::uint64_t>(header, 48);
   fields.payload_bytes = load<std::uint64_t>(header, 56);
-  if (fields.reserved != 0) return corrupt("reserved header bits");
+  fields.checksum = load<std::uint64_t>(header, kChecksumOffset);
   if (fields.payload_bytes > kMaxPayloadBytes) return corrupt("payload size");
   return fields;
 }
@@ -163,8 +175,8 @@ Status read_welcome(const Fields& fields, Bytes payload, Body& body) {
 }
 
 Status read_infer(const Fields& fields, Bytes payload, Body& body) {
-  Infer infer{fields.layer,   fields.tokens, fields.hidden, static_cast<Dtype>(fields.dtype),
-              fields.time_us, payload};
+  Infer infer{fields.layer,   fields.tokens, fields.hidden,  static_cast<Dtype>(fields.dtype),
+              fields.time_us, payload,       fields.checksum};
   if (fields.dtype < static_cast<std::uint8_t>(Dtype::kF32) ||
       fields.dtype > static_cast<std::uint8_t>(Dtype::kTokens)) {
     return corrupt("dtype of infer");
@@ -368,16 +380,17 @@ Result<Frames> encode_activation(const Envelope& envelope, const Infer& infer,
       activation.size() != std::uint64_t{infer.tokens} * infer.hidden) {
     return Status{Code::kInvalidArgument, "activation does not fit its layer, shape or dtype"};
   }
-  if (!all_finite(activation)) return Status{Code::kInvalidArgument, "activation is not finite"};
   Buffer payload(static_cast<std::size_t>(size));
-  write_activation(infer, activation, payload.bytes());
+  const std::optional<std::uint64_t> sum = write_activation(infer, activation, payload.bytes());
+  if (!sum) return Status{Code::kInvalidArgument, "activation is not finite"};
   Fields fields;
+  fields.checksum = *sum;
   fields.dtype = static_cast<std::uint8_t>(infer.dtype);
   fields.layer = infer.layer;
   fields.tokens = infer.tokens;
   fields.hidden = infer.hidden;
   fields.time_us = infer.deadline_us;
-  return seal(MessageType::kInfer, envelope, std::move(payload), fields);
+  return seal_checked(MessageType::kInfer, envelope, std::move(payload), fields);
 }
 
 Result<Frames> encode_tokens(const Envelope& envelope, std::uint64_t deadline_us,
@@ -403,7 +416,7 @@ Result<Frames> encode_tokens(const Envelope& envelope, std::uint64_t deadline_us
   return seal(MessageType::kInfer, envelope, std::move(payload), fields);
 }
 
-Result<Message> decode(std::span<const Bytes> frames) {
+Result<Message> decode_deferred(std::span<const Bytes> frames) {
   if (frames.size() != 2) {
     return corrupt(std::to_string(frames.size()) + " frames instead of 2");
   }
@@ -414,14 +427,35 @@ Result<Message> decode(std::span<const Bytes> frames) {
     return corrupt("payload of " + std::to_string(payload.size()) + " bytes instead of " +
                    std::to_string(fields->payload_bytes));
   }
-  if (load<std::uint64_t>(frames[0], kChecksumOffset) != checksum(frames[0], payload)) {
-    return corrupt("checksum");
-  }
+  const bool is_infer = fields->type == static_cast<std::uint8_t>(MessageType::kInfer);
+  if (!is_infer && payload_checksum(payload) != fields->checksum) return corrupt("checksum");
   const bool may_lack_id = fields->type == static_cast<std::uint8_t>(MessageType::kRefuse);
   if (fields->envelope.request_id == 0 && !may_lack_id) return corrupt("request id 0");
   Message message{fields->envelope, {}};
   if (Status status = read_body(*fields, payload, message.body); !status.ok()) return status;
   return message;
+}
+
+Result<Message> decode(std::span<const Bytes> frames) {
+  Result<Message> message = decode_deferred(frames);
+  if (!message.ok()) return message;
+  const auto* infer = std::get_if<Infer>(&message->body);
+  if (infer != nullptr && payload_checksum(infer->payload) != infer->checksum) {
+    return corrupt("checksum");
+  }
+  return message;
+}
+
+void restamp_infer(std::span<std::byte, kHeaderBytes> header, std::uint64_t request_id,
+                   std::uint64_t deadline_us, std::uint64_t clock_us) {
+  store(std::span<std::byte>(header), 8, request_id);
+  store(std::span<std::byte>(header), 40, deadline_us);
+  store(std::span<std::byte>(header), 48, clock_us);
+  seal_header(header);
+}
+
+void seal_header(std::span<std::byte, kHeaderBytes> header) {
+  store(std::span<std::byte>(header), kHeaderCheckOffset, header_check(header));
 }
 
 std::uint64_t readable_request_id(Bytes header_frame) {

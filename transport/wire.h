@@ -24,7 +24,9 @@
 //       24    4 layer        infer: layer whose output is sent, 0 for token ids; else 0
 //       28    4 tokens       infer: rows of the tensor; else 0
 //       32    4 hidden       infer: columns of the tensor, 0 for token ids; reply: classes; else 0
-//       36    4 reserved     0
+//       36    4 header check low half of content_hash() (runtime/hash.h) of the 72 header bytes
+//       with
+//                            these four taken as zero
 //       40    8 time us      infer: what is left of the deadline, 1 .. kMaxDeadlineUs;
 //                            reply: time between receiving the request and sending the reply; else
 //                            0
@@ -32,8 +34,10 @@
 //                            compares the delays of one peer's messages with each other, and so
 //                            finds requests that were stuck on the way, without a common clock
 //       56    8 payload size bytes of the payload frame, <= kMaxPayloadBytes
-//       64    8 checksum     content_hash(bytes 0 .. 63 | content_hash(payload) as 8 bytes), see
-//                            runtime/hash.h. Finds accidents; authenticity is CURVE's work
+//       64    8 checksum     of the payload, see transport/checksum.h
+// The two checks are apart so that a server can read the header at once, and the payload of a
+// request where it is needed, in one pass with the decoding. They find accidents; authenticity is
+// CURVE's work.
 // Magic, version, type and request id keep their places in every version to come.
 //
 // Payloads
@@ -179,6 +183,7 @@ struct Infer {
   Dtype dtype = Dtype::kNone;
   std::uint64_t deadline_us = 0;       // left when it was sent
   std::span<const std::byte> payload;  // its size fits the shape; see read_activation()
+  std::uint64_t checksum = 0;          // of the payload
 };
 
 // Answer to an infer request.
@@ -226,21 +231,33 @@ runtime::Result<Frames> encode_tokens(const Envelope& envelope, std::uint64_t de
 
 // Checks everything but a tensor's values. Views of `frames` are inside the message.
 runtime::Result<Message> decode(std::span<const std::span<const std::byte>> frames);
+// The same, but the payload of an infer is not looked at: read_activation(), read_tokens() and
+// check_view() find out whether it is what was sent.
+runtime::Result<Message> decode_deferred(std::span<const std::span<const std::byte>> frames);
+
+// Gives the header of an encoded infer another request id, deadline and clock.
+void restamp_infer(std::span<std::byte, kHeaderBytes> header, std::uint64_t request_id,
+                   std::uint64_t deadline_us, std::uint64_t clock_us);
+// Makes the header check fit the other 68 bytes.
+void seal_header(std::span<std::byte, kHeaderBytes> header);
 
 // Bytes of an infer payload; 0 where shape and dtype do not fit each other or the limits.
 std::uint64_t infer_payload_bytes(Dtype dtype, std::uint64_t tokens, std::uint64_t hidden);
 
-// Writes the payload of kF32, kF16 or kI8 for a shape that infer_payload_bytes() took.
-void write_activation(const Infer& infer, std::span<const float> activation,
-                      std::span<std::byte> out);
+// Writes the payload of kF32, kF16 or kI8 for a shape that infer_payload_bytes() took, and returns
+// its checksum; nothing where a value is not finite.
+std::optional<std::uint64_t> write_activation(const Infer& infer, std::span<const float> activation,
+                                              std::span<std::byte> out);
 // The activation of a decoded infer of kF32, kF16 or kI8 as floats, `out` (tokens * hidden).
-// Fails on values that are not finite or out of range.
+// Fails on a wrong checksum and on values that are not finite or out of range.
 runtime::Status read_activation(const Infer& infer, std::span<float> out);
-// The same without a copy, where the payload is kF32 and happens to be aligned.
+// The activation where it lies, where the payload is kF32 and happens to be aligned.
 std::optional<std::span<const float>> view_activation(const Infer& infer);
-// Whether every value is finite: what read_activation() checks, for views.
+// What read_activation() checks, for a view.
+runtime::Status check_view(const Infer& infer, std::span<const float> view);
 bool all_finite(std::span<const float> values);
-// Ids and types of a decoded infer of kTokens, both (tokens).
+// Ids and types of a decoded infer of kTokens, both (tokens). Fails on a wrong checksum and on
+// negative ids.
 runtime::Status read_tokens(const Infer& infer, std::span<std::int32_t> ids,
                             std::span<std::int32_t> types);
 

@@ -11,7 +11,7 @@
 #if defined(__aarch64__)
 #include "kernels/simd/i8_neon-inl.h"
 #else
-#include "kernels/simd/i8_madd-inl.h"
+#include "kernels/simd/i8_maddubs-inl.h"
 #endif
 #ifdef __AVX512VNNI__
 #include "kernels/simd/i8_vnni-inl.h"
@@ -28,37 +28,37 @@ namespace {
 #define SPLITEE_TARGET_FUNCTION avx512bf16_target
 constexpr char kName[] = "avx512bf16";
 using V = Vector<xsimd::avx512bw>;
-using F32Tile = F32<V, 14, 2, 768>;
+using F32Tile = F32<V, 8, 2, 768>;
 using Bf16Tile = Bf16Avx512<6, 4, 1024>;
 using I8Tile = I8Vnni<6, 4, 1024>;
 #elif defined(SPLITEE_TARGET_AVX512VNNI)
 #define SPLITEE_TARGET_FUNCTION avx512vnni_target
 constexpr char kName[] = "avx512vnni";
 using V = Vector<xsimd::avx512bw>;
-using F32Tile = F32<V, 14, 2, 768>;
-using Bf16Tile = Bf16Wide<V, 12, 2, 384>;
+using F32Tile = F32<V, 8, 2, 768>;
+using Bf16Tile = Bf16Wide<V, 8, 2, 384>;
 using I8Tile = I8Vnni<6, 4, 1024>;
 #elif defined(SPLITEE_TARGET_AVX512)
 #define SPLITEE_TARGET_FUNCTION avx512_target
 constexpr char kName[] = "avx512";
 using V = Vector<xsimd::avx512bw>;
-using F32Tile = F32<V, 14, 2, 768>;
-using Bf16Tile = Bf16Wide<V, 12, 2, 384>;
-using I8Tile = I8Madd<V, 10, 2, 1024>;
+using F32Tile = F32<V, 8, 2, 768>;
+using Bf16Tile = Bf16Wide<V, 8, 2, 384>;
+using I8Tile = I8Maddubs<V, 10, 2, 1024>;
 #elif defined(SPLITEE_TARGET_AVX2)
 #define SPLITEE_TARGET_FUNCTION avx2_target
 constexpr char kName[] = "avx2";
 using V = Vector<xsimd::fma3<xsimd::avx2>>;
 using F32Tile = F32<V, 4, 3, 768>;
-using Bf16Tile = Bf16Wide<V, 4, 2, 384>;
-using I8Tile = I8Madd<V, 4, 2, 1024>;
+using Bf16Tile = Bf16Wide<V, 5, 2, 384>;
+using I8Tile = I8Maddubs<V, 5, 2, 1024>;
 #elif defined(SPLITEE_TARGET_SSE42)
 #define SPLITEE_TARGET_FUNCTION sse42_target
 constexpr char kName[] = "sse4.2";
 using V = Vector<xsimd::sse4_2>;
-using F32Tile = F32<V, 4, 2, 512>;
+using F32Tile = F32<V, 2, 4, 512>;
 using Bf16Tile = Bf16Wide<V, 4, 2, 384>;
-using I8Tile = I8Madd<V, 4, 2, 1024>;
+using I8Tile = I8Maddubs<V, 4, 2, 1024>;
 #elif defined(SPLITEE_TARGET_NEON_DOTPROD)
 #define SPLITEE_TARGET_FUNCTION neon_dotprod_target
 constexpr char kName[] = "neon-dotprod";

@@ -45,6 +45,10 @@ constexpr std::size_t kVectorBytes = T::kCell* kLanes<typename T::V>;
 template <class T>
 constexpr std::size_t kStepBytes = T::kCell* kColumns<T>;
 
+// Lines of the next panel that a step can ask for. Two or more tiles pass a panel as a rule.
+template <class T>
+constexpr std::size_t kPrefetches = (kStepBytes<T> + 127) / 128;
+
 template <class T>
 std::size_t steps_of(std::size_t k) {
   return (k + T::kDepth - 1) / T::kDepth;
@@ -72,9 +76,10 @@ struct TileArgs {
   const float* bias;  // of the panel
   float* c;
   std::size_t c_stride;
-  // Where the next panel is prefetched from, and by how much with every step.
+  // Where the next panel is prefetched from: kPrefetches places next_part bytes apart, next_step
+  // further on with every step.
   const std::byte* next;
-  std::size_t next_step;
+  std::size_t next_part, next_step;
 };
 
 template <class T, std::size_t kRows, std::size_t kVectors>
@@ -98,7 +103,8 @@ void sum_steps(const TileArgs& args, typename T::Sum (&sums)[kRows][kVectors]) {
         sums[r][v] = T::dot(row, columns[v], sums[r][v]);
       }
     }
-    __builtin_prefetch(next);
+#pragma GCC unroll 16
+    for (std::size_t p = 0; p < kPrefetches<T>; ++p) __builtin_prefetch(next + p * args.next_part);
     next += args.next_step;
     a += T::kLeft;
     b += kStepBytes<T>;
@@ -171,7 +177,7 @@ void gelu_rows(float* c, std::size_t c_stride, std::size_t rows, std::size_t col
 template <class T>
 void rows_times_panel(TileArgs args, std::size_t m, bool gelu) {
   const std::size_t tiles = (m + T::kRows - 1) / T::kRows;
-  args.next_step = kStepBytes<T> / tiles;
+  args.next_step = (kStepBytes<T> / kPrefetches<T> + tiles - 1) / tiles;
   for (std::size_t t = 0; t < tiles; ++t) {
     const std::size_t rows = m / tiles + (t < m % tiles ? 1 : 0);
     Tiles<T>::at[rows - 1](args);
@@ -234,6 +240,7 @@ void multiply(const MatmulArgs& args) {
                     .c = args.c + column,
                     .c_stride = args.c_stride,
                     .next = b + stride,
+                    .next_part = block * kStepBytes<T> / kPrefetches<T>,
                     .next_step = 0};
   };
   std::size_t begin = 0;

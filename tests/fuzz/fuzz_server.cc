@@ -17,7 +17,7 @@ using splitee::fuzz::Taker;
 namespace {
 
 constexpr ModelShape kShape{0x1234, 4, 3, 5, 2};
-constexpr std::size_t kPeers = 4, kQueue = 6, kQueueBytes = 150;
+constexpr std::size_t kPeers = 4, kQueue = 6, kQueueBytes = 150, kEdgeBytes = 100;
 
 ServerOptions options() {
   ServerOptions made;
@@ -28,20 +28,39 @@ ServerOptions options() {
   return made;
 }
 
+SchedulerLimits limits() {
+  SchedulerLimits made;
+  made.max_jobs = kQueue;
+  made.max_bytes = kQueueBytes;
+  made.max_flow_bytes = kEdgeBytes;
+  made.max_batch = 3;
+  made.max_batch_rows = 12;
+  return made;
+}
+
 // Answers, fails, throws or answers nonsense, as the first value says.
 class OddBackend : public Backend {
  public:
+  explicit OddBackend(const ModelShape& shape) : shape_(shape) {}
   splitee::runtime::Result<std::vector<float>> run(const BackendRequest& request) override {
-    require(request.layer < kShape.layers && request.tokens <= kShape.max_tokens);
+    require(request.layer < shape_.layers && request.tokens <= shape_.max_tokens);
     require(request.layer == 0 ? request.ids.size() == request.tokens
-                               : request.activation.size() == request.tokens * kShape.hidden);
+                               : request.activation.size() == request.tokens * shape_.hidden);
     const float first = request.activation.empty() ? 0 : request.activation.front();
     if (first == 1) return splitee::runtime::Status(splitee::runtime::Code::kCorrupt, "/secret");
     if (first == 2) throw std::bad_alloc();
     if (first == 3) return std::vector<float>{std::numeric_limits<float>::quiet_NaN(), 1};
     return std::vector<float>{0.25f, 0.75f};
   }
+
+ private:
+  const ModelShape shape_;
 };
+
+std::shared_ptr<ServedModel> served(const ModelShape& shape) {
+  return std::make_shared<ServedModel>(
+      shape, [&shape] { return std::make_unique<OddBackend>(shape); }, 1);
+}
 
 class Harness {
  public:
@@ -81,9 +100,18 @@ class Harness {
       case 6:
         return work();
       default:
-        if (input_.byte() == 0xff) core_.shut_down();
+        special(input_.byte());
         return deliver();
     }
+  }
+
+  void special(std::uint8_t what) {
+    if (what == 0xff) core_.shut_down();
+    if (what != 0xfe) return;
+    // Another model, of the same shape or a smaller one, takes the place of the present one.
+    ModelShape other = kShape;
+    if (input_.byte() % 2 == 0) other = {5, 3, 2, 4, 2};
+    core_.set_model(served(other));
   }
 
   Envelope envelope(std::size_t peer) {
@@ -148,9 +176,16 @@ class Harness {
 
   void work() {
     if (queue_.size() == 0) return;
-    const std::vector<Job> jobs = queue_.take(1 + input_.byte() % 3);
+    const std::vector<Job> jobs = queue_.take();
     require(!jobs.empty());
-    for (const Job& job : jobs) answers_.push_back(execute(job, backend_, scratch_, now_us_));
+    Backend& backend = *jobs.front().model->backends.front();
+    const Executed executed = execute(jobs, backend, scratch_, now_us_);
+    require(executed.answers.size() == jobs.size());
+    std::uint64_t work = 0;
+    for (const Job& job : jobs) work += job.work;
+    now_us_ += input_.byte();
+    queue_.finished(work, executed.run_work, input_.byte());
+    answers_.insert(answers_.end(), executed.answers.begin(), executed.answers.end());
   }
 
   void deliver() {
@@ -174,7 +209,7 @@ class Harness {
   }
 
   void check() {
-    require(queue_.size() <= kQueue);
+    require(queue_.size() <= kQueue && queue_.bytes() <= kQueueBytes);
     require(core_.outstanding() == queue_.size() + answers_.size());
     require(counters_.in_flight == core_.outstanding());
     require(counters_.sessions <= 3);
@@ -184,9 +219,8 @@ class Harness {
   std::int64_t now_us_ = 1'000'000;
   std::uint64_t last_id_[kPeers] = {};
   ServerCounters counters_;
-  JobQueue queue_{kQueue, kQueueBytes, 1};
-  ServerCore core_{kShape, options(), queue_, counters_};
-  OddBackend backend_;
+  JobQueue queue_{limits()};
+  ServerCore core_{served(kShape), options(), queue_, counters_};
   Scratch scratch_;
   std::deque<Answer> answers_;
 };

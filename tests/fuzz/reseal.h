@@ -1,12 +1,13 @@
-// Gives a wire header the magic, version, size and checksum that its payload needs, so that the
+// Gives a wire header the magic, version, size and checks that its payload needs, so that the
 // rules behind them are reached.
 #pragma once
 
 #include <cstring>
+#include <span>
 #include <string>
 
-#include "runtime/hash.h"
 #include "tests/fuzz/fuzz.h"
+#include "transport/checksum.h"
 #include "transport/wire.h"
 
 namespace splitee::fuzz {
@@ -17,10 +18,10 @@ inline void reseal(std::string& header, std::string_view payload) {
   header[6] = static_cast<char>(header[6] & 7);
   const std::uint64_t size = payload.size();
   std::memcpy(header.data() + 56, &size, sizeof size);
-  const std::uint64_t payload_hash = runtime::content_hash(bytes_of(payload));
-  std::memcpy(header.data() + 64, &payload_hash, sizeof payload_hash);
-  const std::uint64_t sum = runtime::content_hash(bytes_of(header));
+  const std::uint64_t sum = transport::payload_checksum(bytes_of(payload));
   std::memcpy(header.data() + 64, &sum, sizeof sum);
+  const auto sealed = std::as_writable_bytes(std::span(header));
+  transport::seal_header(sealed.first<transport::kHeaderBytes>());
 }
 
 }  // namespace splitee::fuzz

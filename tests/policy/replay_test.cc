@@ -99,6 +99,30 @@ TEST_CASE("the cost of exit heads is charged as evaluated") {
   CHECK(final_exit.final_cost == doctest::Approx(2.6));
 }
 
+TEST_CASE("costs that change in mid-stream") {
+  ReplayOptions options = file_order("fixed", 3);
+  options.policy_options.fixed_arm = 1;
+  options.changes = {{.t = 2, .offload = 0.1}};
+  const ReplayResult result = replayed(small_trace(), options);
+  CHECK(result.cost.mean == doctest::Approx((2 + 2 + 3 + 3) / 4.0));
+  // The best arm is the last one before the change, the first one after it (.7 and .5 there).
+  CHECK(result.best_arm == 2);
+  CHECK(result.regret.back().regret.mean == doctest::Approx(-0.05 - 0.05 + 0.1 + 0.1));
+
+  const auto refused = [&](std::vector<CostChange> changes, Semantics semantics) {
+    options.policy = "splitee";
+    options.changes = std::move(changes);
+    options.semantics = semantics;
+    return !replay(small_trace(), options).ok();
+  };
+  CHECK(refused({{.t = 0, .offload = 0.1}}, Semantics::kDeployable));
+  CHECK(refused({{.t = 4, .offload = 0.1}}, Semantics::kDeployable));
+  CHECK(refused({{.t = 2, .offload = 0.1}, {.t = 2, .offload = 0.2}}, Semantics::kDeployable));
+  CHECK(refused({{.t = 2, .offload = -0.1}}, Semantics::kDeployable));
+  CHECK(refused({{.t = 2, .offload = 0.1}}, Semantics::kPaper));
+  CHECK_FALSE(refused({{.t = 2, .offload = 0.1}}, Semantics::kDeployable));
+}
+
 TEST_CASE("a trace without labels has no accuracy") {
   Trace trace = small_trace();
   std::ranges::fill(trace.label, kNoLabel);

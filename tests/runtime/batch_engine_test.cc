@@ -25,8 +25,11 @@ const ModelShape kShape{.layers = 4,
                         .exit_layers = {2, 4},
                         .seed = 5};
 
-std::shared_ptr<const Model> load(const splitee::kernels::Kernels& kernels) {
-  const auto model = Model::from_bytes("M", as_bytes(build(random_model(kShape))), kernels);
+std::shared_ptr<const Model> load(const splitee::kernels::Kernels& kernels,
+                                  std::uint32_t type = kTensorF32) {
+  ModelShape shape = kShape;
+  shape.type = type;
+  const auto model = Model::from_bytes("M", as_bytes(build(random_model(shape))), kernels);
   REQUIRE_MESSAGE(model.ok(), model.status().message());
   return *model;
 }
@@ -62,9 +65,10 @@ Request make_request(Engine& engine, std::mt19937& random) {
   return request;
 }
 
-void check_batches(const splitee::kernels::Kernels& kernels, std::size_t threads) {
+void check_batches(const splitee::kernels::Kernels& kernels, std::uint32_t type,
+                   std::size_t threads) {
   constexpr std::size_t kMost = 9;
-  const auto model = load(kernels);
+  const auto model = load(kernels, type);
   Engine alone(model);
   BatchEngine together(model, kMost, threads);
   std::mt19937 random(kSeed);
@@ -93,8 +97,11 @@ TEST_CASE("BatchEngine: each sample's bits are those it gets alone, from any lay
   for (const auto* target : splitee::kernels::compiled_targets()) {
     if (!splitee::kernels::supported(*target)) continue;
     CAPTURE(std::string(target->target));
-    check_batches(*target, 1);
-    check_batches(*target, 3);
+    for (const std::uint32_t type : {kTensorF32, kTensorBf16, kTensorI8}) {
+      CAPTURE(type);
+      check_batches(*target, type, 1);
+      check_batches(*target, type, 3);
+    }
   }
 }
 

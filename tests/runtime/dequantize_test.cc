@@ -3,6 +3,8 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -70,4 +72,30 @@ TEST_CASE("all_finite: one bad value anywhere is found") {
       CHECK_FALSE(all_finite(values));
     }
   }
+}
+
+TEST_CASE("all_finite: by type, a special value at every place") {
+  const std::vector<std::pair<TensorType, std::pair<std::string, std::string>>> types = {
+      {TensorType::kF32, {raw(std::numeric_limits<float>::max()), raw(std::nanf(""))}},
+      {TensorType::kF32, {raw(-1e-42f), raw(-std::numeric_limits<float>::infinity())}},
+      {TensorType::kF16, {raw<std::uint16_t>(0xfbff), raw<std::uint16_t>(0xfc00)}},
+      {TensorType::kF16, {raw<std::uint16_t>(0x7bff), raw<std::uint16_t>(0x7c01)}},
+      {TensorType::kBf16, {raw<std::uint16_t>(0x7f7f), raw<std::uint16_t>(0x7f80)}},
+      {TensorType::kBf16, {raw<std::uint16_t>(0x0001), raw<std::uint16_t>(0xffff)}}};
+  for (const auto& [type, values] : types) {
+    const auto& [good, bad] = values;
+    std::string bytes;
+    for (int i = 0; i < 37; ++i) bytes += good;
+    CHECK(all_finite(type, as_bytes(bytes)));
+    const std::string shifted = "x" + bytes;
+    CHECK(all_finite(type, as_bytes(shifted).subspan(1)));
+    for (std::size_t at = 0; at < bytes.size(); at += bad.size()) {
+      std::string one = bytes;
+      one.replace(at, bad.size(), bad);
+      CAPTURE(at);
+      CHECK_FALSE(all_finite(type, as_bytes(one)));
+    }
+  }
+  const std::string bytes(9, '\x80');
+  CHECK(all_finite(TensorType::kI8, as_bytes(bytes)));
 }

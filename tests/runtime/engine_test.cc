@@ -44,6 +44,18 @@ const std::vector<ModelShape> kShapes = {
      .seed = 4},
 };
 
+// All shapes in fp32, and two in the other kinds of arithmetic.
+std::vector<ModelShape> shapes_and_types() {
+  std::vector<ModelShape> all = kShapes;
+  for (const std::uint32_t type : {kTensorBf16, kTensorI8}) {
+    for (const std::size_t i : {1u, 3u}) {
+      all.push_back(kShapes[i]);
+      all.back().type = type;
+    }
+  }
+  return all;
+}
+
 std::vector<const splitee::kernels::Kernels*> targets() {
   std::vector<const splitee::kernels::Kernels*> found;
   for (const auto* target : splitee::kernels::compiled_targets()) {
@@ -129,12 +141,13 @@ TEST_CASE("Engine: probabilities are probabilities, and differ between samples a
 
 TEST_CASE("Engine: the same bits for 1, 2 and 3 threads, for every target") {
   for (const auto* target : targets()) {
-    for (const ModelShape& shape : kShapes) {
+    for (const ModelShape& shape : shapes_and_types()) {
       const auto model = load(shape, *target);
       Engine one(model, 1), two(model, 2), three(model, 3);
       for (const Sample& sample : samples(model->config())) {
         CAPTURE(std::string(target->target));
         CAPTURE(shape.hidden);
+        CAPTURE(shape.type);
         CAPTURE(sample.ids.size());
         const std::vector<float> expected = all_exits(one, sample);
         CHECK(all_exits(two, sample) == expected);
@@ -147,7 +160,7 @@ TEST_CASE("Engine: the same bits for 1, 2 and 3 threads, for every target") {
 
 TEST_CASE("Engine: split at every layer and resumed by another engine, the same bits") {
   for (const auto* target : targets()) {
-    for (const ModelShape& shape : kShapes) {
+    for (const ModelShape& shape : shapes_and_types()) {
       const auto model = load(shape, *target);
       const auto other_model = load(shape, *target);
       for (const Sample& sample : samples(model->config())) {
@@ -176,7 +189,7 @@ TEST_CASE("Engine: split at every layer and resumed by another engine, the same 
 
 TEST_CASE("Engine: exits read before and after their layer is finished, the same bits") {
   for (const auto* target : targets()) {
-    for (const ModelShape& shape : kShapes) {
+    for (const ModelShape& shape : shapes_and_types()) {
       const auto model = load(shape, *target);
       Engine eager(model), lazy(model, 2);
       for (const Sample& sample : samples(model->config())) {
@@ -185,6 +198,8 @@ TEST_CASE("Engine: exits read before and after their layer is finished, the same
         for (std::size_t exit = 0; exit < shape.exit_layers.size(); ++exit) {
           CAPTURE(std::string(target->target));
           CAPTURE(shape.hidden);
+          CAPTURE(shape.type);
+          CAPTURE(shape.type);
           CAPTURE(sample.ids.size());
           CAPTURE(exit);
           const std::size_t layer = shape.exit_layers[exit];
@@ -244,7 +259,40 @@ TEST_CASE("Engine: every target is within 1e-5 of the scalar one") {
         }
         CAPTURE(std::string(target->target));
         CAPTURE(shape.hidden);
+        CAPTURE(shape.type);
         CHECK(difference <= 1e-5f);
+      }
+    }
+  }
+}
+
+// An activation next to the border between two values may be rounded to either, and that moves an
+// answer; the kernels' own tests compare products exactly.
+TEST_CASE("Engine: bf16 and i8 are near the scalar target's, and near fp32 on the same values") {
+  for (const std::uint32_t type : {kTensorBf16, kTensorI8}) {
+    ModelShape shape = kShapes[3];
+    shape.type = type;
+    const std::string bytes = build(random_model(shape));
+    const auto open = [&](const splitee::kernels::Kernels& kernels, bool exact) {
+      return *Model::from_bytes("M", as_bytes(bytes), kernels, {.exact = exact});
+    };
+    const auto& scalar_kernels = *splitee::kernels::find_target("scalar");
+    Engine scalar(open(scalar_kernels, false)), exact(open(scalar_kernels, true));
+    for (const auto* target : targets()) {
+      Engine engine(open(*target, false));
+      for (const Sample& sample : samples(engine.model().config())) {
+        const std::vector<float> found = all_exits(engine, sample);
+        const std::vector<float> same = all_exits(scalar, sample), near = all_exits(exact, sample);
+        CAPTURE(std::string(target->target));
+        CAPTURE(type);
+        float of_targets = 0, of_types = 0;
+        for (std::size_t i = 0; i < found.size(); ++i) {
+          of_targets = std::max(of_targets, std::abs(found[i] - same[i]));
+          of_types = std::max(of_types, std::abs(found[i] - near[i]));
+        }
+        CHECK(of_targets <= 0.02f);
+        CHECK(of_types <= 0.15f);
+        CHECK(of_types > 0);
       }
     }
   }

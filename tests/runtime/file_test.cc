@@ -37,6 +37,13 @@ bool contains(const Status& status, const std::string& text) {
   return status.message().find(text) != std::string::npos;
 }
 
+std::string read_at(const InputFile& file, std::size_t offset, std::size_t size) {
+  std::string out(size, '?');
+  const Status status = file.read(offset, std::as_writable_bytes(std::span(out)));
+  REQUIRE_MESSAGE(status.ok(), status.message());
+  return out;
+}
+
 // Writes beyond `bytes` fail with EFBIG while it lives.
 class FileSizeLimit {
  public:
@@ -60,28 +67,48 @@ class FileSizeLimit {
 
 }  // namespace
 
-TEST_CASE("MappedFile: bytes of a file, also through a symbolic link, and after moves") {
+TEST_CASE("InputFile: reads anywhere, also through a symbolic link, and after moves") {
   const TempFolder folder;
   write_plain(folder.file("a"), "hello");
   REQUIRE(::symlink("a", folder.file("link").c_str()) == 0);
   for (const std::string name : {"a", "link"}) {
-    auto file = MappedFile::open(folder.file(name));
+    auto file = InputFile::open(folder.file(name));
     REQUIRE(file.ok());
-    MappedFile moved = std::move(*file);
-    CHECK(std::string(reinterpret_cast<const char*>(moved.bytes().data()), 5) == "hello");
-    CHECK(moved.bytes().size() == 5);
-    CHECK(file->bytes().empty());
+    CHECK(file->path() == folder.file(name));
+    InputFile moved = std::move(*file);
+    CHECK(moved.size() == 5);
+    CHECK(read_at(moved, 0, 5) == "hello");
+    CHECK(read_at(moved, 3, 2) == "lo");
+    CHECK(read_at(moved, 5, 0).empty());
     *file = std::move(moved);
-    CHECK(file->bytes().size() == 5);
+    CHECK(read_at(*file, 1, 3) == "ell");
   }
 }
 
-TEST_CASE("MappedFile and read_file: an empty file is empty") {
+TEST_CASE("InputFile: stays the file it was when another gets its name; a cut is an error") {
+  const TempFolder folder;
+  const std::string path = folder.file("a");
+  write_plain(path, "hello");
+  const auto file = InputFile::open(path);
+  REQUIRE(file.ok());
+  write_plain(folder.file("b"), "other");
+  std::filesystem::rename(folder.file("b"), path);
+  CHECK(read_at(*file, 0, 5) == "hello");
+  const auto other = InputFile::open(path);
+  REQUIRE(other.ok());
+  std::filesystem::resize_file(path, 3);
+  std::string out(4, '?');
+  const Status cut = other->read(1, std::as_writable_bytes(std::span(out)));
+  CHECK(cut.code() == Code::kIo);
+  CHECK(contains(cut, path + ": cut off at byte 3"));
+}
+
+TEST_CASE("InputFile and read_file: an empty file is empty") {
   const TempFolder folder;
   write_plain(folder.file("empty"), "");
-  const auto mapped = MappedFile::open(folder.file("empty"));
-  REQUIRE(mapped.ok());
-  CHECK(mapped->bytes().empty());
+  const auto file = InputFile::open(folder.file("empty"));
+  REQUIRE(file.ok());
+  CHECK(file->size() == 0);
   const auto text = read_file(folder.file("empty"), 10);
   REQUIRE(text.ok());
   CHECK(text->empty());
@@ -93,10 +120,10 @@ TEST_CASE("only regular files are opened, and opening never waits") {
   for (const std::string& path :
        {folder.path(), folder.file("fifo"), std::string("/dev/zero"), std::string("/dev/null")}) {
     CAPTURE(path);
-    const auto mapped = MappedFile::open(path);
-    REQUIRE_FALSE(mapped.ok());
-    CHECK(mapped.status().code() == Code::kInvalidArgument);
-    CHECK(contains(mapped.status(), path));
+    const auto file = InputFile::open(path);
+    REQUIRE_FALSE(file.ok());
+    CHECK(file.status().code() == Code::kInvalidArgument);
+    CHECK(contains(file.status(), path));
     const auto text = read_file(path, 1000);
     REQUIRE_FALSE(text.ok());
     CHECK(text.status().code() == Code::kInvalidArgument);
@@ -105,7 +132,7 @@ TEST_CASE("only regular files are opened, and opening never waits") {
 
 TEST_CASE("a missing file is kNotFound and named") {
   const TempFolder folder;
-  for (const Status& status : {MappedFile::open(folder.file("none")).status(),
+  for (const Status& status : {InputFile::open(folder.file("none")).status(),
                                read_file(folder.file("none"), 10).status()}) {
     CHECK(status.code() == Code::kNotFound);
     CHECK(contains(status, folder.file("none")));

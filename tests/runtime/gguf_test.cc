@@ -81,11 +81,11 @@ TEST_CASE("Gguf: tensors with their shapes, outermost dimension first, and their
   CHECK(t->dims[0] == 2);
   CHECK(t->dims[1] == 3);
   CHECK(t->type == TensorType::kF32);
-  CHECK(t->data.size() == 24);
+  CHECK(t->size_bytes == 24);
   const GgufTensor* u = file->find_tensor("u");
   REQUIRE(u != nullptr);
-  CHECK(std::string(reinterpret_cast<const char*>(u->data.data()), u->data.size()) == "bcdef");
-  CHECK(file->find_tensor("v")->data[7] == std::byte{'g'});
+  CHECK(bytes.substr(u->offset, u->size_bytes) == "bcdef");
+  CHECK(bytes.substr(file->find_tensor("v")->offset, 8) == std::string(8, 'g'));
   CHECK(shape_text(std::span(file->find_tensor("v")->dims)) == std::string("(1, 2, 1, 2)"));
   CHECK(file->find_tensor("w") == nullptr);
   CHECK(file->find_tensor("") == nullptr);
@@ -100,7 +100,38 @@ TEST_CASE("Gguf: another alignment, and a last tensor padded to it") {
   bytes.resize(bytes.size() + 127 - (bytes.size() + 127) % 128, '\0');
   const auto file = Gguf::parse("F", as_bytes(bytes));
   REQUIRE_MESSAGE(file.ok(), file.status().message());
-  CHECK(file->find_tensor("v")->data[0] == std::byte{'g'});
+  CHECK(bytes[file->find_tensor("v")->offset] == 'g');
+}
+
+TEST_CASE("Gguf: from the first bytes of a file, which it asks for until it has the header") {
+  const std::string bytes = build(small_file());
+  const auto whole = Gguf::parse("F", as_bytes(bytes));
+  REQUIRE(whole.ok());
+  std::size_t given = 0, needed = 0, steps = 0;
+  for (;; ++steps) {
+    const auto file = Gguf::parse("F", as_bytes(bytes).first(given), bytes.size(), needed);
+    if (file.ok()) {
+      CHECK(file->find_tensor("v")->offset == whole->find_tensor("v")->offset);
+      CHECK(*file->get_string("a.string") == std::string("text\n"));
+      break;
+    }
+    CAPTURE(file.status().message());
+    REQUIRE(needed > given);
+    REQUIRE(needed <= bytes.size());
+    given = needed;
+  }
+  CHECK(steps > 20);
+  CHECK(needed == 0);
+  CHECK(given <= whole->tensors().front().offset);
+  // What is wrong is wrong at once, and what the file cannot hold is not asked for.
+  std::string bad = bytes;
+  bad[4] = 2;
+  CHECK(Gguf::parse("F", as_bytes(bad).first(24), bad.size(), needed).status().code() ==
+        Code::kUnsupported);
+  CHECK(needed == 0);
+  const auto cut = Gguf::parse("F", as_bytes(bytes).first(100), 120, needed);
+  CHECK(cut.status().code() == Code::kCorrupt);
+  CHECK(needed == 0);
 }
 
 TEST_CASE("value_text: numbers, quoted strings, arrays cut short") {

@@ -3,6 +3,10 @@
 implementation, on random Hugging Face checkpoints that tools/convert_hf.py converts.
 
 usage: golden.py RUN_MODEL CONVERT_HF [SEED]
+Matrices stored as bf16 or i8 are multiplied in that arithmetic, as kernels/kernels.h defines it;
+the reference rounds activations in the same places. Where one lies next to the border between two
+values, the last bits decide which it becomes, so that the answers may differ by a rounding step of
+a few activations: the tolerance is wider there.
 The reference follows the papers (Vaswani et al. 2017; Devlin et al. 2019; exits: Liu et al. 2022)
 on the checkpoint's own tensors; it shares no code with the engine or the converter.
 """
@@ -20,7 +24,7 @@ except ImportError:
     print("golden.py: no numpy here: skipped")
     sys.exit(77)
 
-TOLERANCE = 1e-4
+TOLERANCES = {"f32": 1e-4, "f16": 1e-4, "bf16": 1e-2, "i8": 5e-2}
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 # family, layers, exits (on the last ones), hidden, heads, ffn, positions, classes, dtype
@@ -34,6 +38,7 @@ MODELS = [
     ("elasticbert", 6, 6, 256, 4, 256, 64, 2, "f16"),
     ("elasticbert", 3, 3, 36, 2, 52, 20, 3, "bf16"),
     ("elasticbert", 12, 12, 52, 4, 100, 30, 2, "i8"),
+    ("elasticbert", 2, 2, 64, 4, 130, 16, 2, "i8"),
 ]
 
 
@@ -133,22 +138,41 @@ def write_safetensors(path, tensors):
 # --- the reference ---
 
 
-def stored(name, values, dtype):
-    """What a matrix is worth after it was stored as `dtype`, as convert_hf.py --help says."""
-    if values.ndim == 1 or dtype == "f32":
-        return values.astype(np.float64)
+def matrix_dtype(name, values, dtype):
+    """The type that a tensor is stored as, as convert_hf.py --help says."""
+    if values.ndim == 1:
+        return "f32"
     if dtype == "i8" and ("position_" in name or "token_type_" in name):
-        dtype = "f16"
+        return "f16"
     if dtype == "i8" and "classifier" in name:
-        return values.astype(np.float64)
-    if dtype == "f16":
+        return "f32"
+    return dtype
+
+
+def to_bf16(values):
+    """Rounded to 8 significant bits, ties to even."""
+    mantissa, exponent = np.frexp(values.astype(np.float64))
+    return np.ldexp(np.rint(mantissa * 256) / 256, exponent)
+
+
+def to_i8(values):
+    """Each row to a whole number of steps of its largest magnitude / 127."""
+    largest = np.abs(values).max(axis=-1, keepdims=True)
+    scales = np.where(largest > 0, largest, 1) / 127
+    return np.rint(values / scales) * scales
+
+
+def stored(name, values, dtype):
+    """What a tensor is worth after it was stored."""
+    kind = matrix_dtype(name, values, dtype)
+    if kind == "f16":
         return values.astype(np.float16).astype(np.float64)
-    if dtype == "bf16":
-        # Round to 8 significant bits, ties to even.
-        mantissa, exponent = np.frexp(values.astype(np.float64))
-        return np.ldexp(np.rint(mantissa * 256) / 256, exponent)
-    scales = np.abs(values).max(axis=1, keepdims=True) / np.float32(127)
-    return np.rint(values / scales).astype(np.float64) * scales
+    if kind == "bf16":
+        return to_bf16(values)
+    if kind == "i8":
+        scales = np.abs(values).max(axis=1, keepdims=True) / np.float32(127)
+        return np.rint(values / scales).astype(np.float64) * scales
+    return values.astype(np.float64)
 
 
 def erf(values):
@@ -164,8 +188,12 @@ class Reference:
     def __init__(self, checkpoint, dtype):
         self.model = checkpoint
         self.tensors = {n: stored(n, v, dtype) for n, v in checkpoint.tensors.items()}
+        kinds = {n: matrix_dtype(n, v, dtype) for n, v in checkpoint.tensors.items()}
+        rounding = {"bf16": to_bf16, "i8": to_i8}
+        self.rounding = {n: rounding[k] for n, k in kinds.items() if k in rounding}
 
     def linear(self, name, x):
+        x = self.rounding.get(f"{name}.weight", lambda values: values)(x)
         return x @ self.tensors[f"{name}.weight"].T + self.tensors[f"{name}.bias"]
 
     def norm(self, name, x):
@@ -253,8 +281,11 @@ def check_model(run_model, convert_hf, targets, seed, number):
         for target in targets:
             found = engine_answers(run_model, path, target, inputs)
             same_shape = [f.shape for f in found] == [e.shape for e in expected]
-            error = max(np.abs(f - e).max() for f, e in zip(found, expected)) if same_shape else 9
-            failures += not error <= TOLERANCE
+            errors = sorted(np.abs(f - e).max() for f, e in zip(found, expected))
+            error = errors[-1] if same_shape else 9
+            failures += not error <= TOLERANCES[dtype]
+            # Not every sample has an activation next to a border.
+            failures += not errors[len(errors) // 4] <= TOLERANCES["f32"]
             print(f"{target:8} {MODELS[number]}: largest difference {error:.2e}")
     spread = np.ptp(np.concatenate([e.ravel() for e in expected]))
     if spread < 0.5:

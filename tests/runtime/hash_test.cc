@@ -8,6 +8,8 @@
 #include "tests/runtime/model_builder.h"
 
 using splitee::runtime::content_hash;
+using splitee::runtime::content_hash_finish;
+using splitee::runtime::content_hash_terms;
 using splitee::runtime::content_hash_zeroing;
 using splitee::runtime::hash_to_string;
 using splitee::runtime::testing::as_bytes;
@@ -58,6 +60,17 @@ TEST_CASE("content_hash_zeroing: as if the 8 bytes were zero, wherever they lie"
       zeroed.replace(offset, 8, 8, '\0');
       CHECK(content_hash_zeroing(as_bytes(bytes), offset) == content_hash(as_bytes(zeroed)));
     }
+  }
+}
+
+TEST_CASE("content_hash_terms: pieces of any whole number of words") {
+  const std::string bytes = ramp(1021);
+  for (std::size_t words = 0; words <= 127; ++words) {
+    const auto all = as_bytes(bytes);
+    const std::uint64_t sum = content_hash_terms(all.first(8 * words), 0) +
+                              content_hash_terms(all.subspan(8 * words), words);
+    CAPTURE(words);
+    CHECK(content_hash_finish(sum, bytes.size()) == content_hash(all));
   }
 }
 

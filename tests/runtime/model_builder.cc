@@ -109,7 +109,29 @@ class RandomModel {
     std::vector<float> values(size);
     std::normal_distribution<float> normal(offset, scale);
     for (float& value : values) value = normal(random_);
+    if (dims.size() == 2 && shape_.type != kTensorF32) return add_narrow(name, dims, values);
     spec_.tensors.push_back({name, std::move(dims), kTensorF32, float_bytes(values), {}, {}});
+  }
+
+  void add_narrow(const std::string& name, const std::vector<std::uint64_t>& dims,
+                  const std::vector<float>& values) {
+    std::string data;
+    std::vector<float> scales;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (shape_.type == kTensorI8) {
+        // Every row its own scale, coarse enough that no value is beyond the range.
+        const std::size_t row = i / dims[1];
+        if (i % dims[1] == 0) scales.push_back(8.0f / static_cast<float>(127 + row % 3));
+        data += raw(static_cast<std::int8_t>(std::lround(values[i] / scales.back())));
+      } else {
+        std::uint32_t bits;
+        std::memcpy(&bits, &values[i], sizeof(bits));
+        data += raw(static_cast<std::uint16_t>(bits >> 16));
+      }
+    }
+    spec_.tensors.push_back({name, dims, shape_.type, data, {}, {}});
+    if (scales.empty()) return;
+    spec_.tensors.push_back({name + ".scale", {dims[0]}, kTensorF32, float_bytes(scales), {}, {}});
   }
 
   ModelShape shape_;

@@ -75,6 +75,7 @@ struct ModelShape {
   std::size_t vocab = 11, types = 2;
   std::vector<std::uint32_t> exit_layers = {1, 2};
   std::uint32_t seed = 1;
+  std::uint32_t type = kTensorF32;  // of the matrices; i8 ones get their scales
 };
 
 // A valid model with random weights.

@@ -40,11 +40,12 @@ void SimServer::start(std::uint64_t model_hash) {
   executing_ = 0;
   held_bytes_ = std::make_shared<std::size_t>(0);
   counters_ = std::make_unique<transport::ServerCounters>();
-  queue_ = std::make_unique<transport::JobQueue>(options_.max_queue, options_.max_queue_bytes,
-                                                 options_.threads);
-  backend_ = std::make_unique<StubBackend>(model_hash);
+  queue_ = std::make_unique<transport::JobQueue>(transport::limits_of(options_));
   workers_ = std::vector<Worker>(options_.threads);
-  core_.emplace(shape_of_model(model_hash), options_, *queue_, *counters_);
+  const auto backend = [model_hash] { return std::make_unique<StubBackend>(model_hash); };
+  core_.emplace(std::make_shared<transport::ServedModel>(shape_of_model(model_hash), backend,
+                                                         options_.threads),
+                options_, *queue_, *counters_);
 }
 
 void SimServer::kill() {
@@ -120,39 +121,47 @@ void SimServer::receive(const ConnectionPtr& connection, const PacketPtr& packet
 }
 
 void SimServer::work() {
-  for (Worker& worker : workers_) {
-    if (worker.busy || queue_->size() == 0) continue;
-    for (Job& job : queue_->take(options_.max_batch)) worker.jobs.push_back(std::move(job));
-    executing_ += worker.jobs.size();
-    worker.busy = true;
-    run_next(worker);
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    if (!workers_[i].jobs.empty()) continue;
+    workers_[i].jobs = queue_->try_take();
+    if (workers_[i].jobs.empty()) return;
+    executing_ += workers_[i].jobs.size();
+    run_batch(i);
   }
 }
 
-void SimServer::run_next(Worker& worker) {
-  const Job& job = worker.jobs.front();
-  const bool late = job.expires_us <= local_us();
-  if (!late) ++executed_;
-  const Answer result = transport::execute(job, *backend_, worker.scratch, local_us());
-  world_.require(late == std::holds_alternative<transport::Refusal>(result.body),
-                 "I1: expired work is not done, other work is", id_);
+void SimServer::run_batch(std::size_t worker) {
+  const std::vector<Job>& jobs = workers_[worker].jobs;
+  const std::int64_t begin_us = local_us();
+  const transport::Executed executed = transport::execute(
+      jobs, *jobs.front().model->backends[worker], workers_[worker].scratch, begin_us);
+  world_.require(executed.answers.size() == jobs.size(), "I1: one answer for every job", id_);
+  std::int64_t elapsed_us = 0;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const bool late = jobs[i].expires_us <= begin_us;
+    if (!late) ++executed_;
+    if (!late) elapsed_us += world_.around(service_us);
+    world_.require(late == (executed.answers[i].shed == transport::Shed::kLateInQueue),
+                   "I1: expired work is not done, other work is", id_);
+    world_.require(executed.answers[i].model_hash == jobs.front().model->shape.model_hash,
+                   "I6: a batch is of one model", id_);
+  }
   const std::uint64_t incarnation = incarnation_;
-  world_.after(late ? 0 : world_.around(service_us), [this, &worker, result, incarnation] {
+  world_.after(elapsed_us, [this, worker, executed, elapsed_us, incarnation] {
     if (incarnation != incarnation_) return;
-    in_process([this, &worker, result] { finish(worker, result); });
+    in_process([this, worker, executed, elapsed_us] { finish(worker, executed, elapsed_us); });
   });
 }
 
-void SimServer::finish(Worker& worker, const Answer& result) {
-  worker.jobs.pop_front();
-  --executing_;
-  answer(result);
-  if (!worker.jobs.empty()) {
-    run_next(worker);
-  } else {
-    worker.busy = false;
-    work();
-  }
+void SimServer::finish(std::size_t worker, const transport::Executed& executed,
+                       std::int64_t elapsed_us) {
+  std::uint64_t work_done = 0;
+  for (const Job& job : workers_[worker].jobs) work_done += job.work;
+  executing_ -= workers_[worker].jobs.size();
+  workers_[worker].jobs.clear();
+  queue_->finished(work_done, executed.run_work, elapsed_us);
+  for (const Answer& result : executed.answers) answer(result);
+  work();
   exit_when_drained();
 }
 
@@ -166,7 +175,9 @@ void SimServer::send(const std::string& peer, const Frames& frames) {
   const std::span<const std::byte> parts[] = {frames.header, frames.payload.bytes()};
   world_.require(transport::decode(parts).ok(), "what a server sends can be read", id_);
   const auto it = peers_.find(peer);
-  if (it != peers_.end()) (void)fabric_.send(it->second, kDown, to_packet(frames));
+  if (it == peers_.end()) return;
+  const ConnectionPtr connection = it->second;  // sending may break it, and erase the entry
+  (void)fabric_.send(connection, kDown, to_packet(frames));
 }
 
 void SimServer::check() const {

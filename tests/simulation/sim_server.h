@@ -44,9 +44,8 @@ class SimServer : public Host {
 
  private:
   struct Worker {
-    std::deque<transport::Job> jobs;
+    std::vector<transport::Job> jobs;  // the batch at work; none where it is idle
     transport::Scratch scratch;
-    bool busy = false;
   };
 
   std::int64_t local_us() const { return clock_.read(world_.now_us()); }
@@ -54,8 +53,8 @@ class SimServer : public Host {
   void in_process(std::function<void()> action);
   void receive(const ConnectionPtr& connection, const PacketPtr& packet);
   void work();
-  void run_next(Worker& worker);
-  void finish(Worker& worker, const transport::Answer& answer);
+  void run_batch(std::size_t worker);
+  void finish(std::size_t worker, const transport::Executed& executed, std::int64_t elapsed_us);
   void answer(const transport::Answer& answer);
   void send(const std::string& peer, const transport::Frames& frames);
   void exit_when_drained();
@@ -74,7 +73,6 @@ class SimServer : public Host {
   std::unique_ptr<transport::ServerCounters> counters_;
   std::unique_ptr<transport::JobQueue> queue_;
   std::optional<transport::ServerCore> core_;
-  std::unique_ptr<StubBackend> backend_;
   std::vector<Worker> workers_;
   std::shared_ptr<std::size_t> held_bytes_;  // of requests that this incarnation keeps
   std::size_t executing_ = 0;

@@ -20,7 +20,7 @@ TIMEOUT_S = 120
 LAYERS = 4
 TIMES = ("edge_us", "link_us", "server_us")
 FIELDS = ["id", "class", "label", "confidence", "split", "exit_layer", "route", "cost", "reward",
-          "edge_us", "link_us", "server_us", "bytes_sent"]  # fmt: skip
+          "edge_us", "link_us", "server_us", "bytes_sent", "payload"]  # fmt: skip
 LABELS = ["negative", "positive"]
 ANY_PORT = "tcp://127.0.0.1:*"
 

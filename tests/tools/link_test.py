@@ -48,7 +48,7 @@ def test_same_answers(_):
         assert {record["split"] for record in at_once} == {0}
         assert {record["cost"] for record in at_once} == {5}
         for kind, less in (("f16", 1), ("i8", 2)):
-            flags = ("--policy", "fixed", "--split", 1, "--activation", kind)
+            flags = ("--policy", "fixed", "--split", 2, "--activation", kind)
             records = records_of(*flags, *link, stdin=lines(TEXTS))
             all_routes(records, "offload")
             for ours, theirs in zip(records, local, strict=True):

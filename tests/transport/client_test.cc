@@ -6,9 +6,11 @@
 #include <string>
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include "runtime/hash.h"
 #include "tests/transport/peers.h"
+#include "transport/retry_budget.h"
 
 namespace splitee::transport {
 namespace {
@@ -411,6 +413,160 @@ TEST_CASE("a request in flight ends when its server goes, not at its deadline") 
   CHECK(completion->ticket == ticket);
   CHECK(kind_of(completion->outcome) == "unavailable");
   CHECK(contains(client->last_problem(), "connection lost"));
+}
+
+TEST_CASE("a request that is refused as busy or lost is sent once more, to another server") {
+  RefuseCode code = RefuseCode::kBusy;
+  bool helps = true;
+  SUBCASE("busy") {}
+  SUBCASE("shutting down") {
+    code = RefuseCode::kShuttingDown;
+  }
+  SUBCASE("a bad request is bad elsewhere too") {
+    code = RefuseCode::kBadRequest;
+    helps = false;
+  }
+  FakeServer first(welcoming(
+      [&](const Message& message) -> std::vector<Raw> { return {refuse_to(message, code)}; }));
+  FakeServer second(welcoming(answer_well));
+  const auto client = make_client(client_options({first.endpoint(), second.endpoint()}));
+  while (first.hellos() == 0 || second.hellos() == 0) client->wait_available(1'000);
+  const std::int64_t until_us = now_us() + kPatienceUs;
+  OffloadOutcome outcome;
+  // The second server's welcome may still be on its way.
+  std::optional<Client::Ticket> ticket;
+  while (!ticket && now_us() < until_us) {
+    REQUIRE(client->wait_available(kPatienceUs));
+    outcome = client->offload(Sample(1).request(), kPatienceUs);
+    if (kind_of(outcome) == "reply") continue;  // the first one rests
+    REQUIRE(kind_of(outcome) == "refused");
+    CHECK(outcome.retryable == helps);
+    ticket = client->retry(Sample(1).request(), outcome, kPatienceUs);
+    if (!helps) break;
+  }
+  REQUIRE(ticket.has_value() == helps);
+  if (!helps) return;
+  const auto completion = client->poll(kPatienceUs);
+  REQUIRE(completion);
+  CHECK(completion->ticket == *ticket);
+  CHECK(kind_of(completion->outcome) == "reply");
+  CHECK(completion->outcome.server == 1);
+  CHECK(client->counters().retries == 1);
+  // No time left, or nothing that another server could do better.
+  CHECK_FALSE(client->retry(Sample(1).request(), outcome, 0));
+  CHECK_FALSE(client->retry(Sample(1).request(), completion->outcome, kPatienceUs));
+}
+
+TEST_CASE("the only server is not asked twice") {
+  FakeServer server(welcoming([](const Message& message) -> std::vector<Raw> {
+    return {refuse_to(message, RefuseCode::kBusy)};
+  }));
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  const OffloadOutcome outcome = client->offload(Sample(1).request(), kPatienceUs);
+  CHECK(outcome.retryable);
+  CHECK_FALSE(client->retry(Sample(1).request(), outcome, kPatienceUs));
+  CHECK(server.infers() == 1);
+}
+
+TEST_CASE("retries are a share of the requests") {
+  RetryBudget budget(0.1);
+  int retries = 0;
+  for (int i = 0; i < 1'000; ++i) {
+    budget.add_request();
+    retries += budget.take() ? 1 : 0;
+  }
+  CHECK(retries >= 100);
+  CHECK(retries <= 102);
+  RetryBudget saved(0.5);
+  for (int i = 0; i < 1'000; ++i) saved.add_request();
+  for (retries = 0; saved.take();) ++retries;
+  CHECK(retries == 10);
+  RetryBudget none(0.0);
+  none.add_request();
+  CHECK_FALSE(none.take());
+}
+
+TEST_CASE("one request may differ in type, if the server speaks it") {
+  std::atomic<std::uint32_t> spoken{kAllCapabilities};
+  FakeServer server([&](const Message& message) -> std::vector<Raw> {
+    if (!is_hello(message)) return answer_well(message);
+    return {to_raw(encode(answer_envelope(message), Welcome{spoken, 16, 4, 8, 3, 4}))};
+  });
+  OffloadRequest request;
+  Sample sample(0.25f);
+  for (const bool speaks : {true, false}) {
+    if (!speaks) spoken = kAllCapabilities & ~capability(Dtype::kF16);
+    const auto client = make_client(client_options({server.endpoint()}));
+    REQUIRE(client->wait_available(kPatienceUs));
+    request = sample.request();
+    request.activation_dtype = Dtype::kF16;
+    const OffloadOutcome outcome = client->offload(request, kPatienceUs);
+    REQUIRE(kind_of(outcome) == "reply");
+    CHECK(outcome.dtype == (speaks ? Dtype::kF16 : Dtype::kF32));
+    CHECK(outcome.bytes_sent == kHeaderBytes + 2 * 8 * (speaks ? 2 : 4));
+  }
+}
+
+TEST_CASE("a silent link is asked for a sign of life, which measures it") {
+  std::atomic<bool> answers{true};
+  std::atomic<int> pings{0};
+  FakeServer server([&](const Message& message) -> std::vector<Raw> {
+    if (is_hello(message)) return {welcome_to(message)};
+    if (!std::holds_alternative<Ping>(message.body)) return answer_well(message);
+    ++pings;
+    if (!answers) return {};
+    return {to_raw(encode(answer_envelope(message, 0), Pong{}))};
+  });
+  ClientOptions options = client_options({server.endpoint()});
+  options.ping_ms = 10;
+  const auto client = make_client(options);
+  REQUIRE(client->wait_available(kPatienceUs));
+  const auto hello = client->take_probe();
+  REQUIRE(hello);
+  CHECK(hello->rtt_us > 0);
+  CHECK_FALSE(client->take_probe());
+  const std::int64_t until_us = now_us() + kPatienceUs;
+  std::optional<LinkProbe> probe;
+  while (!(probe = client->take_probe()) && now_us() < until_us) client->wait({}, 1'000);
+  REQUIRE(probe);
+  CHECK(probe->sent_us > hello->sent_us);
+  CHECK(probe->bytes == kHeaderBytes);
+  // Without an answer the server is greeted again; this one answers that.
+  answers = false;
+  const int hellos = server.hellos();
+  while (server.hellos() == hellos && now_us() < until_us) client->wait({}, 1'000);
+  CHECK(server.hellos() > hellos);
+  CHECK(pings >= 2);
+}
+
+TEST_CASE("a wait ends by an answer or by a descriptor") {
+  std::atomic<bool> may_answer{false};
+  FakeServer server(welcoming([&](const Message& message) {
+    may_answer.wait(false);
+    return answer_well(message);
+  }));
+  const auto client = make_client(client_options({server.endpoint()}));
+  REQUIRE(client->wait_available(kPatienceUs));
+  int pipe_ends[2];
+  REQUIRE(pipe(pipe_ends) == 0);
+  const Client::Ticket ticket = client->submit(Sample(1).request(), kPatienceUs);
+  REQUIRE(write(pipe_ends[1], "x", 1) == 1);
+  const int fds[] = {pipe_ends[0]};
+  const std::int64_t begin_us = now_us();
+  client->wait(fds, kPatienceUs);
+  CHECK_FALSE(client->poll(0));
+  char byte = 0;
+  REQUIRE(read(pipe_ends[0], &byte, 1) == 1);
+  may_answer = true;
+  may_answer.notify_all();
+  client->wait(fds, kPatienceUs);
+  const auto completion = client->poll(0);
+  REQUIRE(completion);
+  CHECK(completion->ticket == ticket);
+  CHECK(now_us() - begin_us < kPatienceUs);
+  close(pipe_ends[0]);
+  close(pipe_ends[1]);
 }
 
 TEST_CASE("requests that cannot be encoded are refused without being sent") {

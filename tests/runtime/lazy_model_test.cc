@@ -1,0 +1,190 @@
+// What a model reads after open(): only what is used, and never what was not checked.
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "runtime/engine.h"
+#include "runtime/file.h"
+#include "runtime/model_bytes.h"
+#include "tests/runtime/model_builder.h"
+#include "tests/runtime/temp_folder.h"
+
+using namespace splitee::runtime;
+using namespace splitee::runtime::testing;
+
+namespace {
+
+constexpr std::size_t kBlock = ModelBytes::kBlock;
+
+// Some layers of several blocks each, so that they can be changed apart.
+const ModelShape kLarge{.layers = 3,
+                        .hidden = 192,
+                        .heads = 2,
+                        .ffn = 256,
+                        .positions = 8,
+                        .classes = 2,
+                        .exit_layers = {1, 2, 3},
+                        .seed = 9};
+const std::vector<std::int32_t> kIds = {2, 7, 3}, kTypes = {0, 0, 0};
+
+const splitee::kernels::Kernels& best() {
+  return *splitee::kernels::find_target("");
+}
+
+void overwrite(const std::string& path, std::size_t offset, const std::string& bytes) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(offset));
+  file << bytes;
+}
+
+// A model file on disk, opened, and what it answers when nobody touches it.
+struct Opened {
+  explicit Opened(const ModelShape& shape = kLarge) : bytes(build(random_model(shape))) {
+    REQUIRE(write_file_atomically(path, as_bytes(bytes)).ok());
+    const auto model_in_memory = Model::from_bytes("M", as_bytes(bytes), best());
+    REQUIRE(model_in_memory.ok());
+    expected = answers(*model_in_memory, 3);
+    const auto result = Model::open(path, best());
+    REQUIRE_MESSAGE(result.ok(), result.status().message());
+    model = *result;
+  }
+  // Offset of a tensor's data, found through the container.
+  std::size_t place(const std::string& tensor) const {
+    return Gguf::parse("M", as_bytes(bytes))->find_tensor(tensor)->offset;
+  }
+  static std::vector<float> answers(const std::shared_ptr<const Model>& of, std::size_t exits) {
+    Engine engine(of);
+    REQUIRE(engine.begin(kIds, kTypes).ok());
+    std::vector<float> all;
+    for (std::size_t exit = 0; exit < exits; ++exit) {
+      const Status status = engine.run_to(exit + 1);
+      REQUIRE_MESSAGE(status.ok(), status.message());
+      const auto found = engine.evaluate_exit(exit);
+      all.insert(all.end(), found.begin(), found.end());
+    }
+    return all;
+  }
+
+  TempFolder folder;
+  std::string path = folder.file("m.gguf");
+  std::string bytes;
+  std::vector<float> expected;
+  std::shared_ptr<const Model> model;
+};
+
+}  // namespace
+
+TEST_CASE("Model: what is read late answers as what is read at once, by any number of threads") {
+  const Opened opened;
+  std::vector<std::vector<float>> found(4);
+  std::vector<std::thread> threads;
+  for (auto& answer : found) {
+    threads.emplace_back([&] { answer = Opened::answers(opened.model, 3); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& answer : found) CHECK(answer == opened.expected);
+}
+
+TEST_CASE("Model: a file replaced by rename is still the one that was opened") {
+  const Opened opened;
+  ModelShape other = kLarge;
+  other.seed = 10;
+  const std::string bytes = build(random_model(other));
+  REQUIRE(write_file_atomically(opened.path, as_bytes(bytes)).ok());
+  CHECK(Opened::answers(opened.model, 3) == opened.expected);
+}
+
+TEST_CASE("Model: a layer that changed after open() is refused; those before it answer") {
+  const Opened opened;
+  const std::size_t at = opened.place("blk.1.ffn_down.weight") + kBlock;
+  const std::string before = opened.bytes.substr(at, 4);
+  overwrite(opened.path, at, raw(0.5f));
+  Engine engine(opened.model);
+  REQUIRE(engine.begin(kIds, kTypes).ok());
+  REQUIRE(engine.run_to(1).ok());
+  CHECK(engine.evaluate_exit(0)[0] == opened.expected[0]);
+  const Status status = engine.run_to(3);
+  CHECK(status.code() == Code::kCorrupt);
+  CHECK(status.message().starts_with(opened.path + ": "));
+  CHECK(status.message().find("changed after the file was opened") != std::string::npos);
+  // The sample stays where it was, and goes on once the bytes are back.
+  CHECK(engine.layer() == 1);
+  CHECK(engine.evaluate_exit(0)[0] == opened.expected[0]);
+  overwrite(opened.path, at, before);
+  REQUIRE(engine.run_to(3).ok());
+  CHECK(engine.evaluate_exit(2)[0] == opened.expected[4]);
+}
+
+TEST_CASE("Model: cut off at random places while it is used, an error or the right answer") {
+  std::mt19937 random(23);
+  int answers = 0, errors = 0;
+  for (int i = 0; i < 60; ++i) {
+    const Opened opened;
+    const std::size_t layers = random() % 4;
+    if (layers > 0) REQUIRE(opened.model->load(0, layers).ok());
+    std::filesystem::resize_file(opened.path, random() % opened.bytes.size());
+    Engine engine(opened.model);
+    Status status = engine.begin(kIds, kTypes);
+    if (status.ok()) status = engine.run_to(3);
+    if (status.ok()) {
+      ++answers;
+      CHECK(engine.evaluate_exit(2)[0] == opened.expected[4]);
+    } else {
+      ++errors;
+      CAPTURE(status.message());
+      CHECK(status.code() == Code::kIo);
+      CHECK(status.message().find(": cut off at byte") != std::string::npos);
+    }
+  }
+  CHECK(errors > 0);
+}
+
+TEST_CASE("Model: cut off while it is opened, an error or a model") {
+  const std::string bytes = build(random_model(kLarge));
+  const TempFolder folder;
+  const std::string path = folder.file("m.gguf");
+  std::mt19937 random(29);
+  for (int i = 0; i < 30; ++i) {
+    REQUIRE(write_file_atomically(path, as_bytes(bytes)).ok());
+    std::atomic<bool> go{false};
+    std::thread cutter([&, size = random() % bytes.size(), spins = random() % 20000] {
+      while (!go) std::this_thread::yield();
+      for (std::atomic<std::uint_fast32_t> spin{0}; spin < spins; ++spin) {
+      }
+      std::filesystem::resize_file(path, size);
+    });
+    go = true;
+    const auto model = Model::open(path, best());
+    cutter.join();
+    if (!model.ok()) CHECK(model.status().message().starts_with(path + ": "));
+  }
+}
+
+TEST_CASE("Model: a word embedding is read when its word first occurs") {
+  ModelShape shape = kLarge;
+  shape.vocab = 700;  // eight blocks
+  const Opened opened(shape);
+  const std::size_t rows = opened.place("token_embd.weight");
+  const std::size_t row_bytes = 192 * sizeof(float);
+  CHECK(Opened::answers(opened.model, 1)[0] == opened.expected[0]);
+  overwrite(opened.path, rows + 650 * row_bytes, raw(0.5f));
+  Engine engine(opened.model);
+  CHECK(engine.begin(kIds, kTypes).ok());
+  const Status status = engine.begin(std::vector<std::int32_t>{2, 650, 3}, kTypes);
+  CHECK(status.code() == Code::kCorrupt);
+  CHECK(status.message().find("changed after the file was opened") != std::string::npos);
+  CHECK(engine.begin(kIds, kTypes).ok());
+}
+
+TEST_CASE("Model: load_all() reads everything, so that the file may go") {
+  const Opened opened;
+  REQUIRE(opened.model->load_all().ok());
+  std::filesystem::resize_file(opened.path, 0);
+  CHECK(Opened::answers(opened.model, 3) == opened.expected);
+}

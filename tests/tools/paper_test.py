@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Tests bench/paper/run on one committed trace: files, rows and what must hold exactly.
+
+  paper_test.py BENCH_PAPER SPLITEE
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+
+PAPER, SPLITEE = map(os.path.abspath, sys.argv[1:3])
+DATA_SET, RUNS = "yelp", 2
+FINAL_COST = 0.8 * 12 + 0.2  # twelve layers and the last exit, in lambda
+
+
+def run(output, *more, status=0):
+    words = [sys.executable, os.path.join(PAPER, "run"), "--splitee", SPLITEE, "--runs", str(RUNS),
+             "--only", DATA_SET, "--offload", "5", "--no-figures", "--output", output, *more]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == status, f"{words}: {done.returncode}\n{done.stderr}"
+    return done
+
+
+def read_rows(path):
+    """Rows of the CSV at the data set's own alpha, by (semantics, policy)."""
+    with open(path, encoding="utf-8") as file:
+        return {(row["semantics"], row["policy"]): row for row in csv.DictReader(file)
+                if row["alpha"] == "0.7"}
+
+
+def number(row, column):
+    return float(row[column])
+
+
+def close(value, expected, slack=1e-4):
+    assert abs(value - expected) <= slack, f"{value} is not {expected}"
+
+
+def check_rows(rows):
+    def got(policy, column, semantics="deployable"):
+        return number(rows[semantics, policy], column)
+
+    final_accuracy = got("final", "final_accuracy")
+    for policy, cost in (("final", FINAL_COST), ("offload", 5.0)):
+        close(got(policy, "cost_lambda"), cost)
+        close(got(policy, "accuracy"), final_accuracy)
+        close(got(policy, "cost_change"), cost / FINAL_COST - 1)
+    close(got("offload", "offload_rate"), 1.0)
+    close(got("oracle", "regret_end"), 0.0, 0.01)
+    best = int(got("oracle", "best_arm"))
+    close(got(f"fixed {best}", "cost_lambda"), got("oracle", "cost_lambda"))
+    assert got("threshold", "offload_rate") == 0.0
+    assert got("threshold", "cost_lambda", "paper") < got("threshold-published", "cost_lambda",
+                                                         "paper")
+    assert got("factored", "regret_2000") <= got("splitee-s", "regret_2000") / 4
+    assert got("factored", "regret_2000") <= got("splitee", "regret_2000") / 8
+    for row in rows.values():
+        assert int(row["runs"]) == RUNS and 0 <= number(row, "accuracy") <= 1, row
+
+
+def test_results(folder):
+    run(folder)
+    rows = read_rows(os.path.join(folder, "results.csv"))
+    assert len(rows) >= 28, sorted(rows)
+    check_rows(rows)
+    with open(os.path.join(folder, "README.md"), encoding="utf-8") as file:
+        text = file.read()
+    for part in ("## The claim at o = 5 λ", "## Published and here", "## Regret at t = 2000",
+                 "| offload | ", "| splitee (published form) | "):
+        assert part in text, part
+    broken = [line for line in text.splitlines() if line.startswith("|") and not line.endswith("|")]
+    assert not broken, broken
+
+
+def test_refusals(folder):
+    empty = os.path.join(folder, "empty")
+    os.mkdir(empty)
+    assert "no trace" in run(folder, "--traces", empty, status=1).stderr
+    with open(os.path.join(empty, DATA_SET + ".csv.zst"), "w", encoding="ascii") as file:
+        file.write("no trace at all\n")
+    assert DATA_SET + ".csv.zst" in run(folder, "--traces", empty, status=1).stderr
+
+
+def main():
+    for test in (test_results, test_refusals):
+        with tempfile.TemporaryDirectory() as folder:
+            test(folder)
+        print(f"{test.__name__}: ok")
+
+
+if __name__ == "__main__":
+    main()

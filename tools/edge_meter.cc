@@ -1,0 +1,76 @@
+#include "tools/edge_meter.h"
+
+#include <cmath>
+
+#include "transport/wire.h"
+
+namespace splitee::tools {
+
+using transport::Dtype;
+
+namespace {
+
+// A smaller type must save this share of the whole offload: what it loses is small but not nothing.
+constexpr double kWorthwhile = 0.9;
+
+}  // namespace
+
+void EdgeMeter::add_work(const Work& work) {
+  costs_.add_work(policy::LinkCosts::Part::kLayer, work.layers.count, work.layers.us);
+  costs_.add_work(policy::LinkCosts::Part::kHead, work.heads.count, work.heads.us);
+  costs_.add_work(policy::LinkCosts::Part::kExit, work.exits.count, work.exits.us);
+  costs_.add_work(policy::LinkCosts::Part::kRest, work.rests.count, work.rests.us);
+}
+
+void EdgeMeter::add_reply(const transport::OffloadOutcome& outcome, std::size_t layer) {
+  const std::size_t from = outcome.dtype == Dtype::kTokens ? 0 : layer;
+  costs_.add_offload(outcome.sent_us, outcome.link_us, outcome.bytes_sent, layers_ - from,
+                     outcome.reply.server_us);
+}
+
+Parcel EdgeMeter::parcel(std::size_t layer, std::size_t tokens, Dtype dtype) const {
+  const std::size_t from = dtype == Dtype::kTokens ? 0 : layer;
+  const std::size_t columns = dtype == Dtype::kTokens ? 0 : hidden_;
+  const std::uint64_t bytes =
+      transport::kHeaderBytes + transport::infer_payload_bytes(dtype, tokens, columns);
+  return {from, dtype, costs_.offload_us(static_cast<double>(bytes), layers_ - from)};
+}
+
+Parcel EdgeMeter::best_activation(std::size_t layer, std::size_t tokens) const {
+  if (options_.activation) return parcel(layer, tokens, *options_.activation);
+  Parcel chosen = parcel(layer, tokens, Dtype::kF32);
+  for (const Dtype dtype : {Dtype::kF16, Dtype::kI8}) {
+    const Parcel smaller = parcel(layer, tokens, dtype);
+    if (smaller.expected_us < kWorthwhile * chosen.expected_us) chosen = smaller;
+  }
+  return chosen;
+}
+
+Parcel EdgeMeter::best(std::size_t layer, std::size_t tokens) const {
+  if (layer == 0 || options_.payload == Payload::kInput) return parcel(0, tokens, Dtype::kTokens);
+  const Parcel activation = best_activation(layer, tokens);
+  if (options_.payload == Payload::kActivation) return activation;
+  const Parcel input = parcel(0, tokens, Dtype::kTokens);
+  return input.expected_us < activation.expected_us ? input : activation;
+}
+
+Parcel EdgeMeter::choose(std::size_t layer, std::size_t tokens) {
+  if (layer == 0 || options_.payload != Payload::kAuto || costs_.link().bandwidth_known()) {
+    return best(layer, tokens);
+  }
+  input_next_ = !input_next_;
+  return input_next_ ? parcel(0, tokens, Dtype::kTokens) : best_activation(layer, tokens);
+}
+
+void EdgeMeter::price(double wait_weight, policy::CostModel& costs) {
+  if (!costs_.known() || !tokens_.known()) return;
+  const auto tokens = static_cast<std::size_t>(std::lround(tokens_.value()));
+  offload_us_.resize(layers_ + 1);
+  // The layer whose exit was read is not complete: the one before is what there is to send.
+  for (std::size_t layer = 0; layer <= layers_; ++layer) {
+    offload_us_[layer] = best(layer > 0 ? layer - 1 : 0, tokens).expected_us;
+  }
+  costs_.price(offload_us_, wait_weight, costs);
+}
+
+}  // namespace splitee::tools

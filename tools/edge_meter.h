@@ -1,0 +1,65 @@
+// What a splitee-edge measures as it goes, and what it makes of it: which payload to send, and what
+// layers, exits and offloads cost.
+// Thread rule: one thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "policy/link_costs.h"
+#include "runtime/model.h"
+#include "tools/edge_network.h"
+#include "transport/client.h"
+
+namespace splitee::tools {
+
+enum class Payload { kActivation, kInput, kAuto };
+
+struct PayloadOptions {
+  Payload payload = Payload::kActivation;
+  std::optional<transport::Dtype> activation = transport::Dtype::kF32;  // nothing: by bandwidth
+};
+
+// What one offload sends.
+struct Parcel {
+  std::size_t layer = 0;  // 0: the input
+  transport::Dtype dtype = transport::Dtype::kTokens;
+  double expected_us = 0;  // until the answer
+};
+
+class EdgeMeter {
+ public:
+  EdgeMeter(const runtime::ModelConfig& config, const PayloadOptions& options)
+      : layers_(config.layers), hidden_(config.hidden), options_(options) {}
+
+  void add_work(const Work& work);
+  void add_tokens(std::size_t tokens) { tokens_.add(1.0, static_cast<double>(tokens)); }
+  // An answered request that was sent as `parcel`.
+  void add_reply(const transport::OffloadOutcome& outcome, std::size_t layer);
+  void add_probe(const transport::LinkProbe& probe) {
+    costs_.add_probe(probe.sent_us, probe.rtt_us, probe.bytes);
+  }
+
+  // What to send of a sample whose activation of `layer` (0: only the input) is at hand.
+  Parcel choose(std::size_t layer, std::size_t tokens);
+
+  const policy::LinkCosts& costs() const { return costs_; }
+  // Sets the costs to those of now, for a sample of mean length; leaves them while not everything
+  // has been measured.
+  void price(double wait_weight, policy::CostModel& costs);
+
+ private:
+  Parcel parcel(std::size_t layer, std::size_t tokens, transport::Dtype dtype) const;
+  Parcel best_activation(std::size_t layer, std::size_t tokens) const;
+  Parcel best(std::size_t layer, std::size_t tokens) const;
+
+  std::size_t layers_, hidden_;
+  PayloadOptions options_;
+  policy::LinkCosts costs_;
+  policy::FadingMean tokens_;
+  std::vector<double> offload_us_;  // by layer, of price()
+  bool input_next_ = false;         // while the bandwidth is unknown, both in turn
+};
+
+}  // namespace splitee::tools
