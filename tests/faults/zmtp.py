@@ -27,22 +27,32 @@ def content_hash(data):
     return mix((total + len(data) * STEP) & MASK)
 
 
+def payload_checksum(data):
+    """As transport/checksum.h says."""
+    sums, running = [0] * 8, [0] * 8
+    for group in struct.iter_unpack("<8I", data + bytes(-len(data) % 32)):
+        for lane, word in enumerate(group):
+            sums[lane] += word
+            running[lane] += sums[lane]
+    return content_hash(struct.pack("<17Q", len(data), *(x & MASK for x in sums + running)))
+
+
 def seal(header, payload):
-    """The header with the checksum that it and the payload need."""
-    begin = header[:64]
-    return begin + struct.pack("<Q", content_hash(begin + struct.pack("<Q", content_hash(payload))))
+    """The header with the two checks that it and the payload need."""
+    whole = header[:36] + bytes(4) + header[40:64] + struct.pack("<Q", payload_checksum(payload))
+    return whole[:36] + struct.pack("<I", content_hash(whole) & 0xFFFFFFFF) + whole[40:]
 
 
 def message(kind, request_id, model=0, payload=b"", dtype=0, layer=0, tokens=0, hidden=0, time_us=0, clock=0,
-            magic=b"SPLE", version=1, reserved=0, size=None):  # fmt: skip
+            magic=b"SPLE", version=1, size=None):  # fmt: skip
     size = len(payload) if size is None else size
     fields = (magic, version, kind, dtype, request_id & MASK, model, layer & 0xFFFFFFFF, tokens & 0xFFFFFFFF,
-              hidden & 0xFFFFFFFF, reserved, time_us & MASK, clock, size & MASK, 0)  # fmt: skip
+              hidden & 0xFFFFFFFF, 0, time_us & MASK, clock, size & MASK, 0)  # fmt: skip
     return [seal(HEADER.pack(*fields), payload), payload]
 
 
-def hello(request_id, model, window=1, low=1, high=1):
-    return message(HELLO, request_id, model, struct.pack("<HHIII", low, high, 0x1E, window, 0))
+def hello(request_id, model, window=1, low=1, high=1, reserved=0):
+    return message(HELLO, request_id, model, struct.pack("<HHIII", low, high, 0x1E, window, reserved))
 
 
 def tokens_request(request_id, model, count=2, time_us=10**6, clock=0, token=5):
@@ -182,7 +192,7 @@ def corpus(rng: random.Random, model, request_id, layers, hidden):
     yield "W05 magic", message(INFER, request_id, model, magic=b"SPLF")
     yield "W05 version", message(INFER, request_id, model, version=rng.choice([0, 2, 256, 65535]))
     yield "W06 type", message(rng.choice([0, 8, 255]), request_id, model)
-    yield "W07 reserved", infer(reserved=1 << rng.randrange(32))
+    yield "W07 reserved", hello(request_id, model, reserved=1 << rng.randrange(32))
     for size in (len(good[1]) - 1, len(good[1]) + 1, 0, 1 << 31, 1 << 63):
         yield "W08 payload size", infer(size=size)
     yield "W09 frame at the limit", infer(payload=bytes(rng.choice([4095, 4096, 4097, 16384])))
