@@ -156,11 +156,13 @@ Status write_model(const Flags& flags, Report& report) {
     alphas.values.push_back(static_cast<float>(exit.alpha.alpha));
   }
   const FloatKey alpha{runtime::kKeyAlpha, {static_cast<float>(report.alpha.alpha)}, false};
-  Result<runtime::MappedFile> file = runtime::MappedFile::open(flags.model.path);
+  const Result<runtime::InputFile> file = runtime::InputFile::open(flags.model.path);
   if (!file.ok()) return file.status();
-  const Result<runtime::Gguf> gguf = runtime::Gguf::parse(flags.model.path, file->bytes());
+  std::vector<std::byte> old(file->size());
+  if (Status s = file->read(0, old); !s.ok()) return s;
+  const Result<runtime::Gguf> gguf = runtime::Gguf::parse(flags.model.path, old);
   if (!gguf.ok()) return gguf.status();
-  const std::string bytes = with_keys(*gguf, std::array{temperatures, alphas, alpha});
+  const std::string bytes = with_keys(*gguf, old, std::array{temperatures, alphas, alpha});
   return runtime::write_file_atomically(flags.output, std::as_bytes(std::span(bytes)));
 }
 

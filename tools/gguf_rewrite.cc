@@ -58,8 +58,8 @@ std::size_t alignment(const Gguf& file) {
 
 }  // namespace
 
-std::string with_keys(const Gguf& file, std::span<const FloatKey> keys) {
-  const std::span<const std::byte> bytes = file.bytes();
+std::string with_keys(const Gguf& file, std::span<const std::byte> bytes,
+                      std::span<const FloatKey> keys) {
   std::string out;
   append(out, bytes.first(kHeaderBytes));
   std::uint64_t entries = 0;
@@ -80,8 +80,7 @@ std::string with_keys(const Gguf& file, std::span<const FloatKey> keys) {
   append(out, bytes.subspan(last.offset + last.raw.size(), tensor_info_bytes(file)));
   if (!file.tensors().empty()) {
     out.resize((out.size() + alignment(file) - 1) / alignment(file) * alignment(file), '\0');
-    const auto data = static_cast<std::size_t>(file.tensors().front().data.data() - bytes.data());
-    append(out, bytes.subspan(data));
+    append(out, bytes.subspan(file.tensors().front().offset));
   }
   const std::uint64_t hash =
       runtime::content_hash_zeroing(std::as_bytes(std::span(out)), hash_offset);

@@ -17,9 +17,10 @@ struct FloatKey {
   bool is_array = true;  // else a single f32
 };
 
-// The bytes of `file` with `keys` in place of those of the same names, or added after the others,
-// and a new splitee.content_hash (runtime/model_format.h). Tensors, their order and all other keys
-// stay as they are. Precondition: the file has a content hash.
-std::string with_keys(const runtime::Gguf& file, std::span<const FloatKey> keys);
+// `bytes`, which `file` was parsed from, with `keys` in place of those of the same names, or added
+// after the others, and a new splitee.content_hash (runtime/model_format.h). Tensors, their order
+// and all other keys stay as they are. Precondition: the file has a content hash.
+std::string with_keys(const runtime::Gguf& file, std::span<const std::byte> bytes,
+                      std::span<const FloatKey> keys);
 
 }  // namespace splitee::tools
