@@ -42,12 +42,13 @@ std::int32_t largest_bits(const float* a, std::size_t k) {
   for (; i < k; i += kLanes<V>) {
     parts[0] = larger(parts[0], bits_of(load_up_to<V>(a + i, k - i)) & 0x7fffffff);
   }
-  const Ints<V> largest = larger(larger(parts[0], parts[1]), larger(parts[2], parts[3]));
-  std::int32_t result = 0;
-  for (std::size_t lane = 0; lane < kLanes<V>; ++lane) {
-    result = larger<std::int32_t>(result, largest[lane]);
+  Ints<V> largest = larger(larger(parts[0], parts[1]), larger(parts[2], parts[3]));
+  for (std::size_t lanes = 1; lanes < kLanes<V>; lanes *= 2) {
+    Ints<V> low, high;
+    interleave(largest, largest, low, high);
+    largest = larger(low, high);
   }
-  return result;
+  return largest[0];
 }
 
 // Adding 1.5 * 2^23 rounds to an integer, left in the low bits of the sum.

@@ -44,10 +44,17 @@ void pack_cells(const std::byte* w, std::size_t w_stride, std::size_t row, std::
     done += square ? kSquare : 1;
   }
   if (row + rows < n) return;
-  for (std::size_t column = n; column % kColumns<T> != 0; ++column) {
+  for (std::size_t column = n; column % kColumns<T> != 0;) {
+    const bool vector = column % kSquare == 0;
     for (std::size_t i = 0; i < steps_of<T>(k); ++i) {
-      __builtin_memset(place(column) + i * kStepBytes<T>, 0, T::kCell);
+      std::byte* to = place(column) + i * kStepBytes<T>;
+      if (vector) {
+        store_vector(reinterpret_cast<float*>(to), V(0.0f));
+      } else {
+        __builtin_memset(to, 0, T::kCell);
+      }
     }
+    column += vector ? kSquare : 1;
   }
 }
 
