@@ -45,6 +45,12 @@ namespace {
   }                                                                  \
   return turns * 12 * 2 * static_cast<std::int64_t>(PAIRS)
 
+// Which peaks a kernel target's arithmetics are measured by: without instructions for bf16, it is
+// widened to f32.
+struct OfTarget {
+  std::string_view target, f32, bf16, i8;
+};
+
 #ifdef __x86_64__
 #define SPLITEE_FOR(FEATURES) __attribute__((target(FEATURES))) std::int64_t
 #define SPLITEE_STEP_FOR(FEATURES) __attribute__((target(FEATURES), always_inline)) inline
@@ -133,17 +139,25 @@ bool always() {
 }
 
 constexpr Peak kPeaks[] = {
-    {"f32 avx512 fma", "f32", "avx512", has_avx512, f32_avx512},
-    {"f32 avx2 fma", "f32", "avx2", has_avx2, f32_avx2},
-    {"f32 sse mul add", "f32", "sse4.2", always, f32_sse},
-    {"bf16 avx512 dpbf16ps", "bf16", "avx512", has_avx512_bf16, bf16_avx512},
-    {"i8 avx512 vpdpbusd", "i8", "avx512", has_avx512_vnni, i8_avx512_vnni},
-    {"i8 avx512 maddubs", "i8", "avx512", has_avx512, i8_avx512_maddubs},
-    {"i8 avx2 vpdpbusd", "i8", "avx-vnni", has_avx_vnni, i8_avx2_vnni},
-    {"i8 avx2 maddubs", "i8", "avx2", has_avx2, i8_avx2_maddubs},
-    {"i8 ssse3 maddubs", "i8", "sse4.2", has_ssse3, i8_sse_maddubs},
+    {"f32 avx512 fma", has_avx512, f32_avx512},
+    {"f32 avx2 fma", has_avx2, f32_avx2},
+    {"f32 sse mul add", always, f32_sse},
+    {"bf16 avx512 dpbf16ps", has_avx512_bf16, bf16_avx512},
+    {"i8 avx512 vpdpbusd", has_avx512_vnni, i8_avx512_vnni},
+    {"i8 avx512 maddubs", has_avx512, i8_avx512_maddubs},
+    {"i8 avx2 vpdpbusd", has_avx_vnni, i8_avx2_vnni},
+    {"i8 avx2 maddubs", has_avx2, i8_avx2_maddubs},
+    {"i8 ssse3 maddubs", has_ssse3, i8_sse_maddubs},
 };
-constexpr std::string_view kBaseline = "sse4.2";
+
+constexpr OfTarget kOfTarget[] = {
+    {"avx512bf16", "f32 avx512 fma", "bf16 avx512 dpbf16ps", "i8 avx512 vpdpbusd"},
+    {"avx512vnni", "f32 avx512 fma", "f32 avx512 fma", "i8 avx512 vpdpbusd"},
+    {"avx512", "f32 avx512 fma", "f32 avx512 fma", "i8 avx512 maddubs"},
+    {"avx2", "f32 avx2 fma", "f32 avx2 fma", "i8 avx2 maddubs"},
+    {"sse4.2", "f32 sse mul add", "f32 sse mul add", "i8 ssse3 maddubs"},
+    {"scalar", "f32 sse mul add", "f32 sse mul add", "f32 sse mul add"},
+};
 
 // The empty asm takes each vector for used.
 __attribute__((target("avx512f"))) void read_avx512(const char* data, std::size_t bytes) {
@@ -190,11 +204,16 @@ bool always() {
 }
 
 constexpr Peak kPeaks[] = {
-    {"f32 neon fmla", "f32", "neon", always, f32_neon},
-    {"i8 neon sdot", "i8", "neon", has_dotprod, i8_neon_sdot},
-    {"i8 neon smull smlal2 sadalp", "i8", "neon", always, i8_neon},
+    {"f32 neon fmla", always, f32_neon},
+    {"i8 neon sdot", has_dotprod, i8_neon_sdot},
+    {"i8 neon smull smlal2 sadalp", always, i8_neon},
 };
-constexpr std::string_view kBaseline = "neon";
+
+constexpr OfTarget kOfTarget[] = {
+    {"neon-dotprod", "f32 neon fmla", "f32 neon fmla", "i8 neon sdot"},
+    {"neon", "f32 neon fmla", "f32 neon fmla", "i8 neon smull smlal2 sadalp"},
+    {"scalar", "f32 neon fmla", "f32 neon fmla", "f32 neon fmla"},
+};
 #endif
 
 // Vectors of the compiler's baseline.
@@ -233,9 +252,12 @@ std::span<const Peak> peaks() {
 }
 
 const Peak* find_peak(std::string_view dtype, std::string_view target) {
-  if (target == "scalar") target = kBaseline;
-  for (const Peak& peak : kPeaks) {
-    if (peak.dtype == dtype && peak.target == target && peak.supported()) return &peak;
+  for (const OfTarget& row : kOfTarget) {
+    if (row.target != target) continue;
+    const std::string_view name = dtype == "i8" ? row.i8 : dtype == "bf16" ? row.bf16 : row.f32;
+    for (const Peak& peak : kPeaks) {
+      if (peak.name == name && peak.supported()) return &peak;
+    }
   }
   return nullptr;
 }

@@ -11,19 +11,18 @@
 namespace splitee::bench {
 
 struct Peak {
-  std::string_view name;                    // for instance "int8 avx512 vpdpbusd"
-  std::string_view dtype;                   // f32, bf16 or i8: what is multiplied
-  std::string_view target;                  // kernel target whose vectors these are
-  bool (*supported)();                      // by this CPU
-  std::int64_t (*run)(std::int64_t turns);  // independent multiply-and-adds in registers; returns
-                                            // the operations done (2 per pair multiplied)
+  std::string_view name;  // what is multiplied and with which instruction
+  bool (*supported)();    // by this CPU
+  // Independent multiply-and-adds in registers; returns the operations done, two per product.
+  std::int64_t (*run)(std::int64_t turns);
 };
 
-// All that exist for this architecture; for a target and a dtype the fastest comes first.
+// All that exist for this architecture.
 std::span<const Peak> peaks();
 
-// The fastest supported one; null where there is none. "scalar" has the vectors of the compiler's
-// baseline, since the compiler may vectorise it.
+// What a kernel target (its word in kernels.h) can reach with matrices of that type (f32, f16,
+// bf16, i8); null where it is not known or not supported. "scalar" has the vectors of the
+// compiler's baseline, since the compiler may vectorise it.
 const Peak* find_peak(std::string_view dtype, std::string_view target);
 
 // Operations a second of CPU time: the best of `runs` runs of about half a millisecond.

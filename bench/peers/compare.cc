@@ -147,13 +147,15 @@ Json times_json(const Blocks& sides, const std::string& ours) {
                  {"rounds_counted", rounds.size()},
                  {"waited_share", waited_share(sides, rounds.back())}};
   for (const auto& [name, blocks] : sides) {
-    std::vector<double> passes, ratios;
+    std::vector<double> passes, ratios, waited;
     for (const std::size_t round : rounds) {
       const std::vector<double>& block = blocks[round].passes_ms;
       passes.insert(passes.end(), block.begin(), block.end());
+      waited.push_back(blocks[round].waited);
       ratios.push_back(median(block) / median(sides.at(ours)[round].passes_ms));
     }
     result[name] = summary(passes);
+    result[name]["waited_share"] = median(waited);
     if (name != ours) result[name]["ratio"] = summary(ratios);
   }
   return result;
