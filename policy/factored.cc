@@ -3,36 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "policy/moments.h"
 #include "policy/policy_base.h"
 
 namespace splitee::policy {
 namespace {
 
-constexpr double kLargestVariance = 0.25;  // of a value in [0, 1]
-constexpr double kSharedWeight = 4.0;      // observations that the other arms' C_L count for
+constexpr double kSharedWeight = 4.0;  // observations that the other arms' C_L count for
 constexpr double kBonus = 0.8;
-
-// Number, mean and scatter of values in [0, 1].
-struct Moments {
-  double count = 0, sum = 0, squares = 0;
-
-  void add(double value) {
-    count += 1.0;
-    sum += value;
-    squares += value * value;
-  }
-  double mean_or(double fallback) const { return count > 0.0 ? sum / count : fallback; }
-  // Of one value, with one observation of the largest variance added: never 0 on little evidence.
-  double careful_variance(double largest) const {
-    const double scatter = count > 0.0 ? std::max(0.0, squares - sum * sum / count) : 0.0;
-    return (scatter + largest) / (count + 1.0);
-  }
-  void archive(StateArchive& archive) {
-    archive.non_negative(count);
-    archive.non_negative(sum);
-    archive.non_negative(squares);
-  }
-};
 
 class Factored final : public PolicyBase {
  public:
@@ -48,7 +26,8 @@ class Factored final : public PolicyBase {
     const double log_t = std::log(rounds_ + 1.0);
     std::size_t best_arm = 0;
     double best_index = index(0, link, log_t);
-    for (std::size_t arm = 1; arm < options_.arms(); ++arm) {
+    // No index is above its arm's ceiling, and ceilings fall with depth.
+    for (std::size_t arm = 1; arm < options_.arms() && ceiling(arm) > best_index; ++arm) {
       const double candidate = index(arm, link, log_t);
       if (candidate > best_index) {
         best_arm = arm;
@@ -62,18 +41,17 @@ class Factored final : public PolicyBase {
   }
 
   double at_once_index(double log_t) const {
-    const double ceiling = 1.0 - costs().mu * costs().offload_from(0);
-    if (any_answer_.count == 0.0) return ceiling;
+    const double most = 1.0 - costs().mu * costs().offload_from(0);
+    if (any_answer_.count == 0.0) return most;
     const double cost = costs().offload_from(0) + lost() * local_cost(0);
     const double mean = any_answer_.mean_or(1.0) - costs().mu * cost;
     const double variance = any_answer_.careful_variance(kLargestVariance) / any_answer_.count;
-    return std::min(ceiling, mean + bonus(log_t, variance));
+    return std::min(most, mean + bonus(log_t, variance));
   }
 
   double index(std::size_t arm, Link link, double log_t) const {
+    if (seen_[arm] == 0.0) return ceiling(arm);
     const double exit_cost = costs().mu * gamma(arm);
-    const double ceiling = 1.0 - exit_cost;  // no reward of this arm is higher
-    if (seen_[arm] == 0.0) return ceiling;
     const double answers = answer_[arm].count + kSharedWeight;
     const double answer = (answer_[arm].sum + kSharedWeight * all_answers_.mean_or(1.0)) / answers;
     const double exit_reward = exit_[arm].mean_or(1.0) - exit_cost;
@@ -84,7 +62,7 @@ class Factored final : public PolicyBase {
     const double side = side_variance(arm, exit_reward - miss_reward) / seen_[arm];
     const double unsure = 1.0 - sure;
     const double rest = unsure * unsure * all_answers_.careful_variance(kLargestVariance) / answers;
-    return std::min(ceiling, mean + bonus(log_t, side + rest));
+    return std::min(ceiling(arm), mean + bonus(log_t, side + rest));
   }
 
   double bonus(double log_t, double variance) const {
@@ -111,6 +89,8 @@ class Factored final : public PolicyBase {
     return costs().cost(options_.layer_of.back(), exits + 1, false);
   }
   double lost() const { return lost_ / (sent_ + 1.0); }
+  // No reward of the arm is higher.
+  double ceiling(std::size_t arm) const { return 1.0 - costs().mu * gamma(arm); }
   double gamma(std::size_t arm) const {
     return costs().cost(options_.layer_of[arm], arm + 1, false);
   }

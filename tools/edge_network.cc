@@ -38,7 +38,8 @@ void EdgeNetwork::add(Tally& tally, const Body& body) {
 // The engine computes a layer when the next one is asked for, or an exit of it.
 void EdgeNetwork::run_to(std::size_t last) {
   while (status_.ok() && engine_.layer() < last) {
-    const auto step = [&] { status_ = engine_.run_to(engine_.layer() + 1); };
+    const std::size_t next = engine_.layer() + 1;
+    const auto step = [&] { status_ = engine_.run_to(next, /*exit_wanted=*/next == last); };
     if (engine_.ready_layer() == engine_.layer()) {
       step();  // nothing is computed yet
     } else {
