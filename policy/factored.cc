@@ -34,19 +34,7 @@ class Factored final : public PolicyBase {
         best_index = candidate;
       }
     }
-    if (options_.at_once_arm && link == Link::kUp && at_once_index(log_t) > best_index) {
-      return {.arm = kOffloadAtOnce};
-    }
     return {.arm = best_arm, .every_exit = true};
-  }
-
-  double at_once_index(double log_t) const {
-    const double most = 1.0 - costs().mu * costs().offload_from(0);
-    if (any_answer_.count == 0.0) return most;
-    const double cost = costs().offload_from(0) + lost() * local_cost(0);
-    const double mean = any_answer_.mean_or(1.0) - costs().mu * cost;
-    const double variance = any_answer_.careful_variance(kLargestVariance) / any_answer_.count;
-    return std::min(most, mean + bonus(log_t, variance));
   }
 
   double index(std::size_t arm, Link link, double log_t) const {
@@ -62,11 +50,8 @@ class Factored final : public PolicyBase {
     const double side = side_variance(arm, exit_reward - miss_reward) / seen_[arm];
     const double unsure = 1.0 - sure;
     const double rest = unsure * unsure * all_answers_.careful_variance(kLargestVariance) / answers;
-    return std::min(ceiling(arm), mean + bonus(log_t, side + rest));
-  }
-
-  double bonus(double log_t, double variance) const {
-    return options_.exploration * kBonus * std::sqrt(log_t * variance);
+    const double bonus = options_.exploration * kBonus * std::sqrt(log_t * (side + rest));
+    return std::min(ceiling(arm), mean + bonus);
   }
 
   // Of what one sample says about exit or not, and about the confidence of an exit.
@@ -79,16 +64,11 @@ class Factored final : public PolicyBase {
 
   // Cost of a sample that does not exit at the arm.
   double miss_cost(std::size_t arm, Link link) const {
-    const double local = local_cost(arm + 1);
+    const double local = costs().cost(options_.layer_of.back(), arm + 2, false);
     if (link != Link::kUp) return local;
-    return costs().offload_from(options_.layer_of[arm]) + (1.0 - lost()) * gamma(arm) +
-           lost() * local;
+    const double lost = lost_ / (sent_ + 1.0);
+    return costs().offload + (1.0 - lost) * gamma(arm) + lost * local;
   }
-  // Of a sample that runs to the end after `exits` exits.
-  double local_cost(std::size_t exits) const {
-    return costs().cost(options_.layer_of.back(), exits + 1, false);
-  }
-  double lost() const { return lost_ / (sent_ + 1.0); }
   // No reward of the arm is higher.
   double ceiling(std::size_t arm) const { return 1.0 - costs().mu * gamma(arm); }
   double gamma(std::size_t arm) const {
@@ -97,7 +77,6 @@ class Factored final : public PolicyBase {
 
   void learn(const Outcome& outcome) override {
     const std::size_t split = outcome.plan.arm;
-    if (split == kOffloadAtOnce) return learn_at_once(outcome);
     if (!outcome.plan.every_exit || split >= options_.arms()) return;
     rounds_ += 1.0;
     for (std::size_t arm = 0; arm <= split; ++arm) {
@@ -110,30 +89,19 @@ class Factored final : public PolicyBase {
     learn_answer(outcome, split);
   }
 
-  void learn_at_once(const Outcome& outcome) {
-    rounds_ += 1.0;
-    any_answer_.add(static_cast<double>(outcome.answer_confidence));
-    learn_sent(outcome);
-  }
-
-  void learn_sent(const Outcome& outcome) {
-    if (outcome.plan.link != Link::kUp) return;
-    sent_ += 1.0;
-    lost_ += outcome.route == Route::kFallback ? 1.0 : 0.0;
-  }
-
   void learn_answer(const Outcome& outcome, std::size_t split) {
     if (outcome.route == Route::kExit) return;
     const auto answer = static_cast<double>(outcome.answer_confidence);
     if (split == options_.last_arm()) {
-      any_answer_.add(answer);
       for (std::size_t arm = 0; arm < split; ++arm) {
         if (!is_sure(outcome.confidence[arm])) add_answer(arm, answer);
       }
       return;
     }
     add_answer(split, answer);
-    learn_sent(outcome);
+    if (outcome.plan.link != Link::kUp) return;
+    sent_ += 1.0;
+    lost_ += outcome.route == Route::kFallback ? 1.0 : 0.0;
   }
 
   void add_answer(std::size_t arm, double confidence) {
@@ -147,7 +115,6 @@ class Factored final : public PolicyBase {
     for (Moments& moments : exit_) moments.archive(archive);
     for (Moments& moments : answer_) moments.archive(archive);
     all_answers_.archive(archive);
-    if (options_.at_once_arm) any_answer_.archive(archive);
     archive.non_negative(rounds_);
     archive.non_negative(sent_);
     archive.non_negative(lost_);
@@ -157,7 +124,6 @@ class Factored final : public PolicyBase {
   std::vector<Moments> exit_;    // C_j where sure
   std::vector<Moments> answer_;  // C_L where not sure, from samples that reveal it in any case
   Moments all_answers_;
-  Moments any_answer_;            // C_L of samples that nothing was known of
   double largest_exit_variance_;  // sure means between alpha and 1
   double rounds_ = 0, sent_ = 0, lost_ = 0;
 };

@@ -2,6 +2,7 @@
 #include <array>
 #include <cmath>
 
+#include "policy/adaptive.h"
 #include "policy/cascade.h"
 #include "policy/factored.h"
 #include "policy/factored_alpha.h"
@@ -33,6 +34,8 @@ constexpr Entry kPolicies[] = {
      make_factored},
     {{"factored-alpha", "as factored, with a threshold per exit that it chooses itself", true},
      make_factored_alpha},
+    {{"adaptive", "as factored, with the input sent at once as an arm, for measured costs", true},
+     make_adaptive},
     {{"ucb1-range", "as splitee, UCB1 on the reward scaled to its range"}, make_ucb1_range},
     {{"ucb-v", "as splitee, UCB-V (variance)"}, make_ucb_v},
     {{"ucb-tuned", "as splitee, UCB-Tuned (variance)"}, make_ucb_tuned},

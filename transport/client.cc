@@ -60,6 +60,9 @@ struct Client::Impl : Network {
 
   explicit Impl(const ClientOptions& client_options)
       : options(client_options), connections(options.endpoints.size()), core(options, *this) {}
+  ~Impl() override {
+    for (std::size_t link = 0; link < connections.size(); ++link) close(link);
+  }
 
   void open(std::size_t link) override;
   void close(std::size_t link) override;
@@ -105,7 +108,7 @@ void Client::Impl::open(std::size_t link) {
     watch(*connections[link]);
     connections[link]->socket.connect(options.endpoints[link]);
   } catch (const std::exception& error) {
-    connections[link].reset();
+    close(link);
     open_error = {Code::kInvalidArgument, options.endpoints[link] + ": " + error.what()};
   }
 }
@@ -120,6 +123,10 @@ void Client::Impl::watch(Connection& connection) {
 }
 
 void Client::Impl::close(std::size_t link) {
+  if (!connections[link]) return;
+  // Before the monitor goes: ZeroMQ's own thread would wait for ever to tell it of one more event,
+  // and with it every connection would stand still.
+  zmq_socket_monitor(connections[link]->socket.handle(), nullptr, 0);
   connections[link].reset();
 }
 

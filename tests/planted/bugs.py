@@ -1,0 +1,110 @@
+"""Bugs to plant, one at a time: name, file, the text to replace (which must occur once), its
+replacement, and the test that has to find it. A text that is not there any more is a failure: the
+bug must be planted anew where the code has moved to."""
+
+RUNTIME = ("tests/runtime/runtime_test",)
+TRANSPORT = ("tests/transport/transport_test",)
+POLICY = ("tests/policy/policy_test",)
+SIMULATION = ("tests/simulation/simulation_test",)
+EACH_BYTE = ("tests/faults/reset_test",)
+
+
+def fuzz(name):
+    return (f"tests/fuzz/replay_{name}",)
+
+
+PARSER = "runtime/gguf_parse.cc"
+CLIENT = "transport/client_core.cc"
+SERVER = "transport/server_core.cc"
+
+BUGS = [
+    # The model file: the classes of published faults of GGUF readers.
+    ("counts of keys and tensors unchecked (CVE-2024-23605, CVE-2024-21836)", PARSER,
+     "if (claimed > limit || !(CheckedSize(claimed) * least).at_most(remaining())) {",
+     "if (claimed > (std::uint64_t{1} << 32)) {", RUNTIME),
+    ("string length unchecked (CVE-2024-23496)", PARSER,
+     "if (length > remaining()) {", "if (length > (std::uint64_t{1} << 62)) {", RUNTIME),
+    ("arrays of arrays taken (CVE-2024-21825)", PARSER,
+     "if (entry.element == GgufType::kArray) {", "if (entry.count == 0) {", RUNTIME),
+    ("more dimensions than there is room for (CVE-2024-21802)", PARSER,
+     "if (rank < 1 || rank > tensor.dims.size()) {", "if (rank < 1 || rank > 8) {", RUNTIME),
+    ("product of the dimensions wraps (CVE-2026-33298)", PARSER,
+     "size = size * tensor.dims[i];", "size = CheckedSize(size.value() * tensor.dims[i]);", RUNTIME),
+    ("end of a tensor off by one (CVE-2026-27940)", PARSER,
+     "if (!end.at_most(file_size_)) {", "if (!end.at_most(file_size_ + 1)) {", RUNTIME),
+    ("padding wraps (CVE-2025-53630)", "runtime/checked_size.h",
+     "CheckedSize up = *this + (alignment - 1);", "CheckedSize up(value_ + (alignment - 1));", RUNTIME),
+    ("alignment that is no power of two", PARSER,
+     "if (!std::has_single_bit(*alignment) || *alignment < kMinAlignment ||", "if (*alignment < kMinAlignment ||",
+     RUNTIME),
+    ("unknown tensor types taken", PARSER,
+     "if (tensor_type_bytes(tensor.type) != 0) return {};", "if (type < 64) return {};", RUNTIME),
+    ("content hash not compared", "runtime/model_loader.cc",
+     "if (*found != expected->hash) {", "if (*found == 0) {", RUNTIME),
+    ("exits in any order (the layers[32] class)", "runtime/model_config.cc",
+     "    if (layer <= before) {", "    if (layer == 0) {", RUNTIME),
+    # The wire.
+    ("reply larger than its classes", "transport/wire.cc",
+     "if (payload.size() != kReplyFixedBytes + sizeof(float) * fields.hidden) {",
+     "if (payload.size() < kReplyFixedBytes + sizeof(float) * fields.hidden) {", TRANSPORT),
+    ("sum of a reply's probabilities unchecked", "transport/wire.cc",
+     "if (std::abs(sum - 1.0) > 0.001)", "if (std::abs(sum - 1.0) > 100)", TRANSPORT),
+    ("payload's checksum ignored", "transport/wire.cc",
+     "if (!is_infer && payload_checksum(payload) != fields->checksum) return corrupt(\"checksum\");", "",
+     SIMULATION),
+    # The server.
+    ("place in the window never freed", SERVER,
+     "  --session->in_flight;\n", "", SIMULATION),
+    ("work that is too late is done", SERVER,
+     "if (job.expires_us <= now_us) {", "if (job.expires_us <= 0) {", SIMULATION),
+    ("answers of a batch mixed up", SERVER,
+     "Answer& answer = answers[runnable.jobs[i]];",
+     "Answer& answer = answers[runnable.jobs[results.size() - 1 - i]];", SIMULATION),
+    ("session of another key used", "transport/sessions.cc",
+     "it->second->user != user", "it->second->peer != peer", TRANSPORT),
+    ("requests for another model run", SERVER,
+     "  if (from.model_hash != shape.model_hash) {\n    return Refusal{RefuseCode::kWrongModel,",
+     "  if (from.model_hash == 0) {\n    return Refusal{RefuseCode::kWrongModel,", TRANSPORT),
+    # The queue.
+    ("bytes that wait never given back", "transport/scheduler.cc",
+     "  bytes_ -= bytes_of_job(job);\n", "", TRANSPORT),
+    ("bound of the queue in bytes ignored", "transport/scheduler.cc",
+     "return jobs_ < limits_.max_jobs && job_bytes <= limits_.max_bytes - bytes_;",
+     "return jobs_ < limits_.max_jobs && job_bytes <= limits_.max_bytes;", SIMULATION),
+    ("different layers in one batch", "transport/scheduler.cc",
+     "job.model.get() == model && job.infer.layer == layer &&", "job.model.get() == model && job.infer.layer >= layer &&",
+     TRANSPORT),
+    # The client.
+    ("requests outlive their deadline", CLIENT,
+     "if (current->second.expires_us > now_us) continue;",
+     "if (current->second.expires_us + 5'000'000 > now_us) continue;", SIMULATION),
+    ("place in the link's window never freed", CLIENT,
+     "  --links_[pending.link].in_flight;\n", "", SIMULATION),
+    ("answer taken from another link", CLIENT,
+     "it != pending_.end() && it->second.link == index ? it", "it != pending_.end() && index + 1 > 0 ? it", TRANSPORT),
+    ("server with another model welcomed", CLIENT,
+     "  const std::int64_t retry_us = now_us + slow_retry_us();\n  if (from.model_hash != options_.model_hash) {",
+     "  const std::int64_t retry_us = now_us + slow_retry_us();\n  if (from.model_hash == 0) {", TRANSPORT),
+    ("ZeroMQ's thread waits for a monitor that is gone", "transport/client.cc",
+     "  zmq_socket_monitor(connections[link]->socket.handle(), nullptr, 0);\n", "", EACH_BYTE),
+    # The policy and its state.
+    ("an outcome counts twice", "policy/policy_base.h",
+     "    slot = 0;\n", "", SIMULATION),
+    ("state's checksum ignored", "policy/state.cc",
+     "if (read(bytes.substr(content.size()), kChecksumBytes) != hash_of(content)) {", "if (content.empty()) {",
+     SIMULATION),
+    ("numbers of a state that are not finite", "policy/state.cc",
+     "failed_ = failed_ || (reading() && !std::isfinite(read_value));", "", POLICY),
+    ("a refused state leaves its traces", "policy/policy_base.cc",
+     "    SPLITEE_CHECK(restore(before));\n", "", POLICY),
+    # What is read as text.
+    ("confidence above 1 in a trace", "policy/trace.cc",
+     "!(value >= 0.0 && value <= 1.0)", "!(value >= 0.0 && value <= 2.0)", fuzz("trace")),
+    ("trace row with too few fields", "policy/trace.cc",
+     "if (at == end) return error(column, \"missing: the line ends before it\");", "if (at == end) return {};",
+     POLICY),
+    ("word longer than its buffer", "runtime/tokenizer.cc",
+     "    if (++chars_ <= kMaxWordChars) append(value);", "    if (++chars_ <= kMaxWordChars + 1) append(value);", RUNTIME),
+    ("TSV row with too few fields", "tools/sample_reader.cc",
+     "if (fields_.size() != columns_) {", "if (fields_.size() > columns_) {", fuzz("tsv")),
+]  # fmt: skip

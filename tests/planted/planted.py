@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Plants each bug of bugs.py into a copy of the tree, builds the test that has to find it, and runs
+it. Prints a table; fails where a bug was not found, or could not be planted.
+
+Usage: tests/planted/planted.py SOURCE_ROOT SCRATCH_FOLDER [--write FILE] [words of names]
+"""
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from bugs import BUGS
+
+# A test that hangs has found something, too; a sound one takes seconds.
+TEST_TIMEOUT_S = 240
+
+
+def run(command, cwd, timeout=None):
+    try:
+        return subprocess.run(command, cwd=cwd, capture_output=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def copy_tree(root, source):
+    """What git knows, as it is now; files that did not change keep their times."""
+    names = run(["git", "ls-files"], root).stdout.decode().splitlines()
+    for name in names:
+        original, copied = root / name, source / name
+        if not original.is_file():
+            continue
+        if copied.exists() and copied.read_bytes() == original.read_bytes():
+            continue
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(original, copied)
+        shutil.copymode(original, copied)
+
+
+def build(folder, targets):
+    done = run(["ninja", "-C", str(folder), *targets], folder)
+    return done.returncode == 0, done.stdout.decode(errors="replace")[-3000:]
+
+
+def reason(done):
+    """A line that says how the test found it."""
+    if done is None:
+        return "hangs"
+    if done.returncode < 0:
+        return f"dies of signal {-done.returncode}"
+    text = done.stdout.decode(errors="replace")
+    for line in text.splitlines():
+        if line.startswith(("TEST CASE:", "seed ")):
+            return line.replace("TEST CASE:", "").strip()[:100]
+    return f"status {done.returncode}"
+
+
+def plant(bug, source, folder):
+    """Found or not, and how."""
+    _, name, old, new, test = bug
+    path = source / name
+    original = path.read_text(encoding="utf-8")
+    if original.count(old) != 1:
+        return False, f"NOT PLANTED: the text occurs {original.count(old)} times in {name}"
+    path.write_text(original.replace(old, new), encoding="utf-8")
+    try:
+        good, output = build(folder, [test[0]])
+        if not good:
+            return False, f"NOT PLANTED: does not build\n{output}"
+        done = run([str(folder / test[0]), *test[1:]], folder, TEST_TIMEOUT_S)
+    finally:
+        path.write_text(original, encoding="utf-8")
+    found = done is None or done.returncode != 0
+    return found, reason(done) if found else "NOT FOUND"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=pathlib.Path)
+    parser.add_argument("scratch", type=pathlib.Path)
+    parser.add_argument("--write", type=pathlib.Path, help="write the table to this file")
+    parser.add_argument("words", nargs="*", help="only bugs whose name or file has one of them")
+    options = parser.parse_args()
+    source, folder = options.scratch.absolute() / "source", options.scratch.absolute() / "build"
+    copy_tree(options.root.absolute(), source)
+    if not (folder / "build.ninja").exists():
+        setup = run(["meson", "setup", str(folder), str(source), "-Dbenchmarks=false", "-Dwerror=false"], source)
+        assert setup.returncode == 0, setup.stdout.decode()
+    bugs = [bug for bug in BUGS if not options.words or any(w in bug[0] + bug[1] for w in options.words)]
+    # Without a bug every one of the tests passes.
+    for target in sorted({bug[4][0] for bug in bugs}):
+        good, output = build(folder, [target])
+        assert good, output
+        done = run([str(folder / target)], folder, TEST_TIMEOUT_S)
+        assert done is not None and done.returncode == 0, f"{target} fails without a bug: {reason(done)}"
+    rows, missed = [], 0
+    for bug in bugs:
+        found, how = plant(bug, source, folder)
+        missed += not found
+        rows.append((bug[0], bug[1], pathlib.Path(bug[4][0]).name, how))
+        print(f"{'found' if found else 'MISSED':7} {bug[0]}: {rows[-1][2]}: {how}", flush=True)
+    print(f"{len(bugs)} bugs planted, {len(bugs) - missed} found")
+    if options.write:
+        lines = ["| bug | planted in | found by | how |", "|---|---|---|---|"]
+        lines += ["| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in row) + " |" for row in rows]
+        options.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
