@@ -86,12 +86,20 @@ struct Kernels {
   // For heads [head_begin, head_end): out = softmax(q k^T / sqrt(head_size)) v.
   // q (q_rows, heads * head_size), k and v (kv_rows, heads * head_size), each with its stride;
   // head h takes columns [h * head_size, (h + 1) * head_size). out (q_rows, heads * head_size).
-  // scratch: attention_scratch(q_rows, kv_rows, head_size) floats, one per concurrent call.
+  // scratch: attention_scratch(q_rows, kv_rows, head_size) floats, one per concurrent call. A row
+  // of the result is the same bits whatever rows of q are beside it.
   std::size_t (*attention_scratch)(std::size_t q_rows, std::size_t kv_rows, std::size_t head_size);
   void (*attention)(const float* q, std::size_t q_stride, const float* k, std::size_t k_stride,
                     const float* v, std::size_t v_stride, float* out, std::size_t out_stride,
                     std::size_t q_rows, std::size_t kv_rows, std::size_t head_size,
                     std::size_t head_begin, std::size_t head_end, float* scratch);
+
+  // The same for models whose weights are not float32: q, k, v and the exponentials are rounded to
+  // bfloat16 where the target has a dot product for it. Elsewhere it is `attention` itself.
+  void (*attention_bf16)(const float* q, std::size_t q_stride, const float* k, std::size_t k_stride,
+                         const float* v, std::size_t v_stride, float* out, std::size_t out_stride,
+                         std::size_t q_rows, std::size_t kv_rows, std::size_t head_size,
+                         std::size_t head_begin, std::size_t head_end, float* scratch);
 
   // --- rows and elements ---------------------------------------------------------------------
   // In place, each row on its own: exp(x - max) / sum. x (rows, cols).

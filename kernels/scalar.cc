@@ -103,6 +103,7 @@ constexpr Kernels kKernels = {
     .i8 = scalar::matmul<scalar::I8>(scalar::prepare_i8),
     .attention_scratch = attention_scratch,
     .attention = attention,
+    .attention_bf16 = attention,
     .softmax = softmax,
     .layer_norm = layer_norm,
     .gelu = gelu,

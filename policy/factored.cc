@@ -3,36 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "policy/moments.h"
 #include "policy/policy_base.h"
 
 namespace splitee::policy {
 namespace {
 
-constexpr double kLargestVariance = 0.25;  // of a value in [0, 1]
-constexpr double kSharedWeight = 4.0;      // observations that the other arms' C_L count for
+constexpr double kSharedWeight = 4.0;  // observations that the other arms' C_L count for
 constexpr double kBonus = 0.8;
-
-// Number, mean and scatter of values in [0, 1].
-struct Moments {
-  double count = 0, sum = 0, squares = 0;
-
-  void add(double value) {
-    count += 1.0;
-    sum += value;
-    squares += value * value;
-  }
-  double mean_or(double fallback) const { return count > 0.0 ? sum / count : fallback; }
-  // Of one value, with one observation of the largest variance added: never 0 on little evidence.
-  double careful_variance(double largest) const {
-    const double scatter = count > 0.0 ? std::max(0.0, squares - sum * sum / count) : 0.0;
-    return (scatter + largest) / (count + 1.0);
-  }
-  void archive(StateArchive& archive) {
-    archive.non_negative(count);
-    archive.non_negative(sum);
-    archive.non_negative(squares);
-  }
-};
 
 class Factored final : public PolicyBase {
  public:
@@ -48,32 +26,20 @@ class Factored final : public PolicyBase {
     const double log_t = std::log(rounds_ + 1.0);
     std::size_t best_arm = 0;
     double best_index = index(0, link, log_t);
-    for (std::size_t arm = 1; arm < options_.arms(); ++arm) {
+    // No index is above its arm's ceiling, and ceilings fall with depth.
+    for (std::size_t arm = 1; arm < options_.arms() && ceiling(arm) > best_index; ++arm) {
       const double candidate = index(arm, link, log_t);
       if (candidate > best_index) {
         best_arm = arm;
         best_index = candidate;
       }
     }
-    if (options_.at_once_arm && link == Link::kUp && at_once_index(log_t) > best_index) {
-      return {.arm = kOffloadAtOnce};
-    }
     return {.arm = best_arm, .every_exit = true};
   }
 
-  double at_once_index(double log_t) const {
-    const double ceiling = 1.0 - costs().mu * costs().offload_from(0);
-    if (any_answer_.count == 0.0) return ceiling;
-    const double cost = costs().offload_from(0) + lost() * local_cost(0);
-    const double mean = any_answer_.mean_or(1.0) - costs().mu * cost;
-    const double variance = any_answer_.careful_variance(kLargestVariance) / any_answer_.count;
-    return std::min(ceiling, mean + bonus(log_t, variance));
-  }
-
   double index(std::size_t arm, Link link, double log_t) const {
+    if (seen_[arm] == 0.0) return ceiling(arm);
     const double exit_cost = costs().mu * gamma(arm);
-    const double ceiling = 1.0 - exit_cost;  // no reward of this arm is higher
-    if (seen_[arm] == 0.0) return ceiling;
     const double answers = answer_[arm].count + kSharedWeight;
     const double answer = (answer_[arm].sum + kSharedWeight * all_answers_.mean_or(1.0)) / answers;
     const double exit_reward = exit_[arm].mean_or(1.0) - exit_cost;
@@ -84,11 +50,8 @@ class Factored final : public PolicyBase {
     const double side = side_variance(arm, exit_reward - miss_reward) / seen_[arm];
     const double unsure = 1.0 - sure;
     const double rest = unsure * unsure * all_answers_.careful_variance(kLargestVariance) / answers;
-    return std::min(ceiling, mean + bonus(log_t, side + rest));
-  }
-
-  double bonus(double log_t, double variance) const {
-    return options_.exploration * kBonus * std::sqrt(log_t * variance);
+    const double bonus = options_.exploration * kBonus * std::sqrt(log_t * (side + rest));
+    return std::min(ceiling(arm), mean + bonus);
   }
 
   // Of what one sample says about exit or not, and about the confidence of an exit.
@@ -101,23 +64,19 @@ class Factored final : public PolicyBase {
 
   // Cost of a sample that does not exit at the arm.
   double miss_cost(std::size_t arm, Link link) const {
-    const double local = local_cost(arm + 1);
+    const double local = costs().cost(options_.layer_of.back(), arm + 2, false);
     if (link != Link::kUp) return local;
-    return costs().offload_from(options_.layer_of[arm]) + (1.0 - lost()) * gamma(arm) +
-           lost() * local;
+    const double lost = lost_ / (sent_ + 1.0);
+    return costs().offload + (1.0 - lost) * gamma(arm) + lost * local;
   }
-  // Of a sample that runs to the end after `exits` exits.
-  double local_cost(std::size_t exits) const {
-    return costs().cost(options_.layer_of.back(), exits + 1, false);
-  }
-  double lost() const { return lost_ / (sent_ + 1.0); }
+  // No reward of the arm is higher.
+  double ceiling(std::size_t arm) const { return 1.0 - costs().mu * gamma(arm); }
   double gamma(std::size_t arm) const {
     return costs().cost(options_.layer_of[arm], arm + 1, false);
   }
 
   void learn(const Outcome& outcome) override {
     const std::size_t split = outcome.plan.arm;
-    if (split == kOffloadAtOnce) return learn_at_once(outcome);
     if (!outcome.plan.every_exit || split >= options_.arms()) return;
     rounds_ += 1.0;
     for (std::size_t arm = 0; arm <= split; ++arm) {
@@ -130,30 +89,19 @@ class Factored final : public PolicyBase {
     learn_answer(outcome, split);
   }
 
-  void learn_at_once(const Outcome& outcome) {
-    rounds_ += 1.0;
-    any_answer_.add(static_cast<double>(outcome.answer_confidence));
-    learn_sent(outcome);
-  }
-
-  void learn_sent(const Outcome& outcome) {
-    if (outcome.plan.link != Link::kUp) return;
-    sent_ += 1.0;
-    lost_ += outcome.route == Route::kFallback ? 1.0 : 0.0;
-  }
-
   void learn_answer(const Outcome& outcome, std::size_t split) {
     if (outcome.route == Route::kExit) return;
     const auto answer = static_cast<double>(outcome.answer_confidence);
     if (split == options_.last_arm()) {
-      any_answer_.add(answer);
       for (std::size_t arm = 0; arm < split; ++arm) {
         if (!is_sure(outcome.confidence[arm])) add_answer(arm, answer);
       }
       return;
     }
     add_answer(split, answer);
-    learn_sent(outcome);
+    if (outcome.plan.link != Link::kUp) return;
+    sent_ += 1.0;
+    lost_ += outcome.route == Route::kFallback ? 1.0 : 0.0;
   }
 
   void add_answer(std::size_t arm, double confidence) {
@@ -167,7 +115,6 @@ class Factored final : public PolicyBase {
     for (Moments& moments : exit_) moments.archive(archive);
     for (Moments& moments : answer_) moments.archive(archive);
     all_answers_.archive(archive);
-    if (options_.at_once_arm) any_answer_.archive(archive);
     archive.non_negative(rounds_);
     archive.non_negative(sent_);
     archive.non_negative(lost_);
@@ -177,7 +124,6 @@ class Factored final : public PolicyBase {
   std::vector<Moments> exit_;    // C_j where sure
   std::vector<Moments> answer_;  // C_L where not sure, from samples that reveal it in any case
   Moments all_answers_;
-  Moments any_answer_;            // C_L of samples that nothing was known of
   double largest_exit_variance_;  // sure means between alpha and 1
   double rounds_ = 0, sent_ = 0, lost_ = 0;
 };

@@ -8,16 +8,12 @@
 //   miss_j = gamma_j + o with a link, of which a share q ends as a fallback and costs
 //            gamma_L + o instead (q: the share of offloads lost so far, plus none in one);
 //            gamma_L without a link.
-// With PolicyOptions::at_once_arm and a link, sending the input at once is an arm as well, worth
-//   r_0 = E[C_L] - mu * o, with o of the input, of which the share q costs gamma_L + o.
-// E[C_L] is that of the samples sent at once or split at the last layer.
 // So a change of bandwidth, of lambda or of the link itself needs no new learning, and its saved
 // state is good under any costs. Every exit up to the split is evaluated (gamma_j = lambda1 *
 // layers + lambda2 * exits).
 //
 // Which samples may be used for what (the split is chosen before the sample is seen):
 //  - p_j and a_j: every sample with a split >= j.
-//  - E[C_L]: samples whose split is 0 or the last layer.
 //  - b_j: samples split at j that did not exit, and samples split at the last layer; both reveal
 //    C_L whatever it is. Samples split at i between j and L reveal it only if C_i < alpha: using
 //    them would bias b_j towards hard samples (see splitee_s.h), so they are left out. b_j is
@@ -41,8 +37,7 @@
 //   0.75, 0.5, 1.5        153          77          8
 //
 // Learned state: per arm f64 n; per arm f64 number, sum, sum of squares of the exits' confidences;
-// the same of C_L; the same of C_L over all arms; with at_once_arm the same of C_L of any sample;
-// f64 t, offloads, offloads lost.
+// the same of C_L; the same of C_L over all arms; f64 t, offloads, offloads lost.
 #pragma once
 
 #include <memory>

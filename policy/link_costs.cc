@@ -18,26 +18,22 @@ void LinkCosts::add_offload(std::int64_t sent_us, std::int64_t link_us, std::uin
 }
 
 void LinkCosts::add_work(Part part, std::size_t count, double us) {
-  if (count == 0) return;
-  FadingMean& mean = part == Part::kLayer  ? layer_
-                     : part == Part::kHead ? head_
-                     : part == Part::kExit ? exit_
-                                           : rest_;
-  mean.add(static_cast<double>(count), us);
+  if (count > 0) parts_[part].add(static_cast<double>(count), us);
 }
 
 // Where no layer was computed in one go: from the two parts of others.
 double LinkCosts::layer_us() const {
-  if (layer_.known() || !rest_.known()) return layer_.value();
-  return exit_.value() + rest_.value();
+  if (parts_[kLayer].known() || !parts_[kRest].known()) return parts_[kLayer].value();
+  return parts_[kExit].value() + parts_[kRest].value();
 }
 
 void LinkCosts::price(std::span<const double> offload_us, double weight, CostModel& costs) const {
-  SPLITEE_CHECK(known() && !offload_us.empty());
+  SPLITEE_CHECK(work_known());
   const double lambda = costs.lambda();
-  costs.lambda2 = lambda * head_.value() / unit_us();
+  costs.lambda2 = lambda * parts_[kHead].value() / unit_us();
   costs.lambda1 = lambda - costs.lambda2;
-  costs.last_layer_spared = std::clamp((unit_us() - exit_.value()) / layer_us(), 0.0, 1.0);
+  costs.last_layer_spared = std::clamp((unit_us() - parts_[kExit].value()) / layer_us(), 0.0, 1.0);
+  if (offload_us.empty()) return;
   costs.offload_by_layer.resize(offload_us.size());
   for (std::size_t layer = 0; layer < offload_us.size(); ++layer) {
     costs.offload_by_layer[layer] = waiting(offload_us[layer], lambda, weight);

@@ -38,7 +38,8 @@ class FadingMean {
 class LinkCosts {
  public:
   // Work on the edge. kRest: of a layer, after kExit was read where the sample went on after all.
-  enum class Part { kLayer, kHead, kExit, kRest };
+  enum Part { kLayer, kHead, kExit, kRest };
+  static constexpr std::size_t kParts = 4;
   void add_work(Part part, std::size_t count, double us);
   // An answered request; `layers` were run by the server.
   void add_offload(std::int64_t sent_us, std::int64_t link_us, std::uint64_t bytes,
@@ -49,15 +50,16 @@ class LinkCosts {
   }
 
   // Whether the times of work here, and of the link, were measured at all.
-  bool work_known() const { return exit_.known() && layer_us() > 0.0; }
+  bool work_known() const { return parts_[kExit].known() && layer_us() > 0.0; }
   bool known() const { return work_known() && link_.known(); }
   // A layer with its exit: l + h.
-  double unit_us() const { return layer_us() + head_.value(); }
+  double unit_us() const { return layer_us() + parts_[kHead].value(); }
   double server_layer_us() const { return server_layer_.value(); }
   const LinkEstimator& link() const { return link_; }
-  // From sending `bytes` to the answer of a server that runs `layers`.
-  double offload_us(double bytes, std::size_t layers) const {
-    return link_.expected_us(bytes) + server_layer_.value() * static_cast<double>(layers);
+  // From sending `bytes` to the answer of a server that runs `layers`, each taking `scale` times
+  // the mean.
+  double offload_us(double bytes, std::size_t layers, double scale = 1.0) const {
+    return link_.expected_us(bytes) + server_layer_.value() * scale * static_cast<double>(layers);
   }
 
   // What waiting `us` costs in units where a mean layer with its exit costs `lambda`.
@@ -65,13 +67,14 @@ class LinkCosts {
     return lambda * weight * us / unit_us();
   }
   // Sets everything but mu of `costs`; lambda1 + lambda2 stays what it is.
-  // `offload_us`: expected per layer sent from, 0 .. layers. Requires known().
+  // `offload_us`: expected per layer sent from, 0 .. layers; empty leaves o. Requires work_known().
   void price(std::span<const double> offload_us, double weight, CostModel& costs) const;
 
  private:
   double layer_us() const;
 
-  FadingMean layer_, head_, exit_, rest_, server_layer_;
+  FadingMean parts_[kParts];
+  FadingMean server_layer_;
   LinkEstimator link_;
 };
 

@@ -23,8 +23,8 @@ class PaperUcb {
     count_[arm] += 1.0;
     mean_[arm] = sum_[arm] / count_[arm];
   }
-  std::size_t best(std::size_t t) {
-    const double log_t = std::log(static_cast<double>(t + 1));
+  std::size_t best(std::size_t rounds) {
+    const double log_t = std::log(static_cast<double>(rounds));
     for (std::size_t arm = 0; arm < count_.size(); ++arm) {
       index_[arm] = mean_[arm] + exploration_ * std::sqrt(log_t / count_[arm]);
     }
@@ -80,18 +80,24 @@ class PaperReplayer {
   }
 
   void run_bandit(std::span<const std::uint32_t> order, Recorder& recorder) {
+    const PaperDepartures& departures = options_.departures;
     PaperUcb ucb(trace_.exits, options_.policy_options.exploration);
-    for (std::size_t arm = 0; arm < trace_.exits; ++arm)
+    for (std::size_t arm = 0; departures.free_first_pulls && arm < trace_.exits; ++arm) {
       ucb.add(arm, model_.reward(order[arm], arm));
+    }
+    const std::size_t before = departures.free_first_pulls ? trace_.exits : 0;
     for (std::size_t t = 0; t < order.size(); ++t) {
       const std::size_t sample = order[t];
-      const std::size_t arm = ucb.best(t);
+      const bool first_pull = before + t < trace_.exits;
+      const std::size_t arm =
+          first_pull ? t : ucb.best(departures.log_from_stream ? t + 1 : before + t);
+      const bool here = model_.exits_at(sample, arm);
       for (std::size_t side = 0; model_.side_information() && side < arm; ++side) {
-        ucb.add(side, model_.reward(sample, side));
+        const bool known = !here || arm == trace_.exits - 1 || model_.exits_at(sample, side);
+        if (departures.peeks || known) ucb.add(side, model_.reward(sample, side));
       }
       const double reward = model_.reward(sample, arm);
       ucb.add(arm, reward);
-      const bool here = model_.exits_at(sample, arm);
       const bool final = arm == trace_.exits - 1;
       recorder.add(record(sample, arm, here ? arm : trace_.exits - 1,
                           final  ? Route::kFinal
@@ -137,7 +143,8 @@ PaperModel::PaperModel(const Trace& trace, const ReplayOptions& options)
     : trace_(trace),
       last_(trace.exits - 1),
       alpha_(options.policy_options.alpha),
-      side_information_(options.policy == "splitee-s") {
+      side_information_(options.policy == "splitee-s"),
+      reports_split_(!side_information_ && options.departures.reported_split) {
   const CostModel& costs = options.policy_options.costs;
   reward_lambda_ = costs.mu * costs.lambda();
   reward_offload_ = costs.mu * costs.offload;

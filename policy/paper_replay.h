@@ -32,8 +32,8 @@ class PaperModel {
   // What the script reports, in lambda.
   double cost(std::size_t sample, std::size_t arm) const {
     const double sent = exits_at(sample, arm) ? 0.0 : offload_in_lambda_;
-    return side_information_ ? sent + static_cast<double>(arm + 1)
-                             : sent + 0.8 * static_cast<double>(arm) + 1.0;
+    return reports_split_ ? sent + 0.8 * static_cast<double>(arm) + 1.0
+                          : sent + static_cast<double>(arm + 1);
   }
   bool side_information() const { return side_information_; }
   std::size_t arms() const { return last_ + 1; }
@@ -44,7 +44,7 @@ class PaperModel {
   const Trace& trace_;
   std::size_t last_;
   double alpha_, reward_lambda_, reward_offload_, offload_in_lambda_;
-  bool side_information_;
+  bool side_information_, reports_split_;
 };
 
 // Preconditions: as checked by replay(). Fails on a policy that has no published form, and on a

@@ -81,12 +81,14 @@ struct Outcome {
 struct PolicyOptions {
   std::vector<std::size_t> layer_of;  // layer of each arm, ascending, last = the network's last
   double alpha = 0.9;                 // exit threshold on confidence
-  std::size_t fixed_arm = 0;          // for "fixed"
-  double exploration = 1.0;           // c of UCB1
+  // For "factored-alpha": the least confidence at which exit i may answer, in (0, 1]. Empty: alpha.
+  std::vector<double> exit_alphas;
+  std::size_t fixed_arm = 0;  // for "fixed"
+  double exploration = 1.0;   // c of UCB1
   // For "entropy": exit below this normalised entropy (0 .. 1). Without it: the entropy of a
   // distribution whose largest probability is alpha and whose others are equal.
   std::optional<double> entropy_threshold;
-  bool at_once_arm = false;       // "factored": the input sent at once is an arm too
+  bool at_once_arm = false;       // "adaptive": the input sent at once is an arm too
   std::size_t patience = 3;       // for "patience": equal predictions in a row before an exit
   double discount = 0.999;        // for "discounted": weight of a sample one sample later
   std::size_t window = 2000;      // for "window": samples remembered
@@ -124,9 +126,9 @@ class Policy {
   virtual runtime::Status set_costs(const CostModel& costs) = 0;
 
   // Learned state, complete: a policy restored from it goes on as if never stopped; samples in
-  // flight at that moment are forgotten (their outcomes are refused). Format: state.h.
-  // load_state() refuses other algorithms, arms, thresholds or costs, and damaged bytes, and then
-  // leaves the policy as it was.
+  // flight at that moment are forgotten (their outcomes are refused). Format: state.h. It names the
+  // costs of now, as set_costs() left them. load_state() refuses other algorithms, arms, thresholds
+  // or costs than this policy's of now, and damaged bytes, and then leaves the policy as it was.
   virtual std::string save_state() const = 0;
   virtual runtime::Status load_state(std::string_view bytes) = 0;
   virtual std::string_view name() const = 0;

@@ -79,7 +79,7 @@ std::string PolicyBase::body() const {
 
 PolicyOptions PolicyBase::state_options() const {
   PolicyOptions options = options_;
-  if (!keeps_rewards()) options.costs = CostModel();
+  options.costs = keeps_rewards() ? costs_ : CostModel();
   return options;
 }
 

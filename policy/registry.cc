@@ -2,8 +2,10 @@
 #include <array>
 #include <cmath>
 
+#include "policy/adaptive.h"
 #include "policy/cascade.h"
 #include "policy/factored.h"
+#include "policy/factored_alpha.h"
 #include "policy/fixed_arm.h"
 #include "policy/learners.h"
 #include "policy/policy.h"
@@ -30,6 +32,10 @@ constexpr Entry kPolicies[] = {
      make_splitee_s_known},
     {{"factored", "confidences learned apart from costs, from every exit on the way", true},
      make_factored},
+    {{"factored-alpha", "as factored, with a threshold per exit that it chooses itself", true},
+     make_factored_alpha},
+    {{"adaptive", "as factored, with the input sent at once as an arm, for measured costs", true},
+     make_adaptive},
     {{"ucb1-range", "as splitee, UCB1 on the reward scaled to its range"}, make_ucb1_range},
     {{"ucb-v", "as splitee, UCB-V (variance)"}, make_ucb_v},
     {{"ucb-tuned", "as splitee, UCB-Tuned (variance)"}, make_ucb_tuned},
@@ -86,6 +92,13 @@ Status check(const PolicyOptions& options) {
     return refuse("layer_of: layers must ascend");
   }
   if (!within(options.alpha, 0.0, 1.0)) return refuse("alpha must be between 0 and 1");
+  if (!options.exit_alphas.empty() && options.exit_alphas.size() != layers.size()) {
+    return refuse("alpha per exit: " + std::to_string(options.exit_alphas.size()) +
+                  " numbers for " + std::to_string(layers.size()) + " exits");
+  }
+  for (const double alpha : options.exit_alphas) {
+    if (!(alpha > 0.0 && alpha <= 1.0)) return refuse("alpha per exit must be within (0, 1]");
+  }
   if (options.fixed_arm >= layers.size()) {
     return refuse("split must be one of the " + std::to_string(layers.size()) + " exits");
   }

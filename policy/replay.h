@@ -37,6 +37,14 @@ namespace splitee::policy {
 enum class Order { kShuffled, kFile };
 enum class Semantics { kDeployable, kPaper };
 
+// What of the published scripts is kept; for measuring what each departure does. Numbers as above.
+struct PaperDepartures {
+  bool reported_split = true;    // 1: else splitee reports lambda * i, as it learns
+  bool log_from_stream = true;   // 3: else ln of all samples learned from, first pulls included
+  bool free_first_pulls = true;  // 4: else they are the stream's first samples, charged and counted
+  bool peeks = true;             // 5: else lower arms only where their reward is known
+};
+
 struct Decision {
   std::size_t run = 0;
   std::size_t t = 0;  // 0-based position in the run's order
@@ -62,6 +70,7 @@ struct ReplayOptions {
   std::uint64_t seed = 0;  // orders and policies of all runs
   Order order = Order::kShuffled;
   Semantics semantics = Semantics::kDeployable;
+  PaperDepartures departures;       // paper semantics only
   std::vector<CostChange> changes;  // t ascending, from 1; not with paper semantics
   std::function<void(const Decision&)> on_decision;  // may be empty
 };

@@ -2,38 +2,61 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace splitee::policy {
 
 namespace {
 
-struct Leader {
-  std::size_t arm;
-  double index;
+using Pair = double __attribute__((vector_size(16)));  // what any target computes at once
+constexpr std::size_t kMostAtOnce = 64;                // arms
 
-  void challenge(std::size_t other, double other_index) {
-    arm = other_index > index ? other : arm;
-    index = other_index > index ? other_index : index;
+Pair load(const double* from) {
+  Pair pair;
+  std::memcpy(&pair, from, sizeof(pair));
+  return pair;
+}
+
+std::size_t largest_one_by_one(std::span<const double> mean, std::span<const double> width,
+                               double scale) {
+  std::size_t best = 0;
+  double highest = mean[0] + scale * width[0];
+  for (std::size_t arm = 1; arm < mean.size(); ++arm) {
+    const double index = mean[arm] + scale * width[arm];
+    if (index > highest) {
+      best = arm;
+      highest = index;
+    }
   }
-};
+  return best;
+}
 
 }  // namespace
 
-// Two halves side by side: the comparisons of one half are a chain that the other need not wait
-// for.
+// The largest value first, two arms at a time; then where it is, which is mostly where it was the
+// last time, so that the branches are foreseen.
 std::size_t largest_index(std::span<const double> mean, std::span<const double> width,
                           double scale) {
-  const std::size_t half = mean.size() / 2;
-  const auto index = [&](std::size_t arm) { return mean[arm] + scale * width[arm]; };
-  Leader low{0, index(0)};
-  Leader high{half, index(half)};
-  for (std::size_t step = 1; step < half; ++step) {
-    low.challenge(step, index(step));
-    high.challenge(half + step, index(half + step));
+  const std::size_t arms = mean.size();
+  if (arms < 4 || arms > kMostAtOnce) return largest_one_by_one(mean, width, scale);
+  double index[kMostAtOnce];
+  const Pair scales = {scale, scale};
+  const auto indices_at = [&](std::size_t arm) {
+    const Pair pair = load(&mean[arm]) + scales * load(&width[arm]);
+    std::memcpy(&index[arm], &pair, sizeof(pair));
+    return pair;
+  };
+  Pair low = indices_at(arms - 2), high = low;  // an odd last arm is in here
+  for (std::size_t arm = 0; arm + 2 < arms; arm += 4) {
+    const Pair first = indices_at(arm), second = indices_at(std::min(arm + 2, arms - 2));
+    low = first > low ? first : low;
+    high = second > high ? second : high;
   }
-  high.challenge(mean.size() - 1, index(mean.size() - 1));
-  low.challenge(high.arm, high.index);
-  return low.arm;
+  low = high > low ? high : low;
+  const double highest = low[0] > low[1] ? low[0] : low[1];
+  std::size_t best = 0;
+  while (index[best] != highest) ++best;
+  return best;
 }
 
 Ucb1::Ucb1(const PolicyOptions& options)

@@ -13,7 +13,7 @@ using runtime::Result;
 using runtime::Status;
 
 constexpr std::string_view kMagic{"SPLITEE\0", 8};
-constexpr std::uint64_t kVersion = 1;
+constexpr std::uint64_t kVersion = 2;
 constexpr std::size_t kChecksumBytes = 8;
 
 void append(std::string& out, std::uint64_t value, std::size_t bytes) {
@@ -55,6 +55,9 @@ std::vector<HeaderPart> header_parts(std::string_view name, const PolicyOptions&
   std::string& arms = add("arms");
   append(arms, options.arms(), 4);
   for (const std::size_t layer : options.layer_of) append(arms, layer, 8);
+  std::string& exit_alphas = add("alpha per exit");
+  append(exit_alphas, options.exit_alphas.size(), 4);
+  for (const double alpha : options.exit_alphas) append(exit_alphas, alpha);
   append(add("alpha"), options.alpha);
   append(add("exploration"), options.exploration);
   append(add("entropy threshold"), options.entropy_threshold.value_or(-1.0));

@@ -1,9 +1,10 @@
 // The bytes of a saved policy. All numbers little-endian; f64 is IEEE 754 binary64.
 //
 //   8 bytes  "SPLITEE\0"
-//   u32      version (1)
+//   u32      version (2)
 //   u32      length of the policy's name, then the name
 //   u32      arms, then per arm u64 its layer
+//   u32      number of alphas per exit (0: none), then per exit f64
 //   f64 x 9  alpha, exploration, entropy threshold (-1: none), discount, change threshold, mu,
 //            lambda1, lambda2, o
 //   u64 x 3  fixed arm, patience, window
@@ -12,8 +13,9 @@
 //   u64      content_hash (runtime/hash.h) of everything before
 //
 // Everything up to the counter must equal the loading policy's own options, so that numbers
-// learned under other costs or thresholds are never taken for its own. A policy that learns nothing
-// of costs ("factored") writes CostModel's defaults for the last four.
+// learned under other costs or thresholds are never taken for its own; the costs are those of the
+// moment of saving. A policy that learns nothing of costs ("factored", "factored-alpha") writes
+// CostModel's defaults for the last four.
 // Thread rule: plain values.
 #pragma once
 

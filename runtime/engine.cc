@@ -35,10 +35,10 @@ Status Engine::resume(std::size_t layer, std::size_t tokens, std::span<const flo
   return {};
 }
 
-Status Engine::run_to(std::size_t layer) {
+Status Engine::run_to(std::size_t layer, bool exit_wanted) {
   SPLITEE_CHECK(tokens_ > 0 && layer >= layer_ && layer <= model_->config().layers);
+  if (Status s = model_->load(layer_, layer, exit_wanted); !s.ok()) return s;
   if (layer == layer_) return {};
-  if (Status s = model_->load(layer_, layer); !s.ok()) return s;
   finish_layer();
   const SampleRows sample{0, tokens_};
   while (++layer_ < layer) encoder_->run_layer(model_->layer(layer_), {&sample, 1});

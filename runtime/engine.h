@@ -43,11 +43,13 @@ class Engine {
   Status resume(std::size_t layer, std::size_t tokens, std::span<const float> activation);
 
   // Goes on to `layer` (>= the layer reached, <= layers; our bug otherwise). Fails where the
-  // weights of a layer cannot be read any more; the sample stays where it was then.
-  Status run_to(std::size_t layer);
+  // weights of a layer cannot be read any more; the sample stays where it was then. Who will not
+  // evaluate an exit of `layer` says so, and the exit's weights are not read for it.
+  Status run_to(std::size_t layer, bool exit_wanted = true);
 
   // Probabilities (classes) of exit `exit_index` (0-based into config().exit_layers), whose layer
-  // must be the layer reached. NaN where finite but huge weights or activations overflowed.
+  // must be the layer reached, and not reached as one without its exit (our bug otherwise). NaN
+  // where finite but huge weights or activations overflowed.
   std::span<const float> evaluate_exit(std::size_t exit_index);
 
   // Computes the layer reached for all tokens.

@@ -44,7 +44,7 @@ Result<std::shared_ptr<const Model>> Model::from_bytes(const std::string& path,
   }
 }
 
-Status Model::load(std::size_t from, std::size_t to) const {
+Status Model::load(std::size_t from, std::size_t to, bool exit_wanted) const {
   SPLITEE_CHECK(from <= to && to <= config_.layers);
   std::vector<Source::Part*> missing;
   const auto need = [&](Source::Part& part) {
@@ -52,7 +52,7 @@ Status Model::load(std::size_t from, std::size_t to) const {
   };
   for (std::size_t layer = from; layer < to; ++layer) need(source_->layers[layer]);
   const auto exit = std::find(config_.exit_layers.begin(), config_.exit_layers.end(), to);
-  if (exit != config_.exit_layers.end()) {
+  if (exit_wanted && exit != config_.exit_layers.end()) {
     need(source_->exits[static_cast<std::size_t>(exit - config_.exit_layers.begin())]);
   }
   return missing.empty() ? Status() : load_parts(std::span<Source::Part* const>(missing));

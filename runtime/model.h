@@ -42,6 +42,7 @@ struct ModelConfig {
   std::vector<std::size_t> exit_layers;  // ascending, 1-based, the last one is `layers`
   std::vector<std::string> labels;       // classes names
   double alpha = 0;                      // suggested exit threshold; 0 where the file has none
+  std::vector<double> exit_alphas;       // thresholds per exit; empty where the file has none
   std::string dtype;                     // of the first layer's weights: f32, f16, bf16 or i8
 };
 
@@ -102,9 +103,9 @@ class Model {
   const std::string& path() const { return path_; }
 
   // Reads what is not there yet: the layers after `from` up to `to`, and the exit behind layer `to`
-  // if it has one. Engines call it; who wants the first sample to be as fast as the others calls
-  // load_all() before.
-  Status load(std::size_t from, std::size_t to) const;
+  // if it has one and it is wanted. Engines call it; who wants the first sample to be as fast as
+  // the others calls load_all() before.
+  Status load(std::size_t from, std::size_t to, bool exit_wanted = true) const;
   Status load_all() const;
 
   // Loaded before; our bug otherwise.

@@ -153,6 +153,24 @@ Status read_alpha(const Gguf& file, ModelConfig& config) {
   return {};
 }
 
+Status read_exit_alphas(const Gguf& file, ModelConfig& config) {
+  if (file.find(kKeyExitAlphas) == nullptr) return {};
+  const Result<std::vector<float>> alphas = file.get_f32_array(kKeyExitAlphas);
+  if (!alphas.ok()) return alphas.status();
+  if (alphas->size() != config.exit_layers.size()) {
+    return bad_key(file, kKeyExitAlphas,
+                   " has " + std::to_string(alphas->size()) + " entries for " +
+                       std::to_string(config.exit_layers.size()) + " exits");
+  }
+  for (const float alpha : *alphas) {
+    if (!(alpha > 0 && alpha <= 1)) {
+      return bad_key(file, kKeyExitAlphas, " has an entry that is not within (0, 1]");
+    }
+  }
+  config.exit_alphas.assign(alphas->begin(), alphas->end());
+  return {};
+}
+
 constexpr std::int32_t kNormal = 1, kControl = 3, kUserDefined = 4;
 
 }  // namespace
@@ -176,6 +194,7 @@ Result<ModelConfig> read_config(const Gguf& file) {
   if (Status s = read_exit_layers(file, config); !s.ok()) return s;
   if (Status s = read_labels(file, config); !s.ok()) return s;
   if (Status s = read_alpha(file, config); !s.ok()) return s;
+  if (Status s = read_exit_alphas(file, config); !s.ok()) return s;
   const Result<std::vector<std::string_view>> tokens = file.get_string_array(kKeyTokens);
   if (!tokens.ok()) return tokens.status();
   config.vocab = tokens->size();

@@ -45,6 +45,8 @@
 //                                         two, at most 65536
 //   splitee.exit_temperatures             array of f32, optional (1): one per exit, finite, > 0
 //   splitee.alpha                         f32     optional: suggested exit threshold, in (0, 1]
+//   splitee.exit_alphas                   array of f32, optional: one per exit, in (0, 1], for
+//                                         policies with a threshold per exit
 //   splitee.lower_case                    bool    optional (true): tokenizer lower-cases and strips
 //                                         accents
 //
@@ -60,6 +62,10 @@
 // An I8 matrix NAME (rows, cols) has a companion vector NAME.scale (rows), for instance
 // blk.0.attn_q.weight.scale: value = int8 * scale[row].
 // Every value (after scaling) is finite.
+//
+// Matrices lie as they are, one form for every machine: the two ends of a link hold the same file
+// (they compare its hash) on different instruction sets, and each packs what it uses for its own
+// kernels. The type of a matrix is also its arithmetic (runtime/model.h).
 #pragma once
 
 #include <cstddef>
@@ -86,6 +92,7 @@ inline constexpr std::string_view kKeyExitLayers = "splitee.exit_layers";
 inline constexpr std::string_view kKeyLabels = "splitee.labels";
 inline constexpr std::string_view kKeyTemperatures = "splitee.exit_temperatures";
 inline constexpr std::string_view kKeyAlpha = "splitee.alpha";
+inline constexpr std::string_view kKeyExitAlphas = "splitee.exit_alphas";
 inline constexpr std::string_view kKeyLowerCase = "splitee.lower_case";
 
 inline constexpr std::string_view kScaleSuffix = ".scale";

@@ -11,7 +11,7 @@ constexpr std::uint64_t kLeftMask = (std::uint64_t{1} << kLeftBits) - 1;
 // Longer than the gaps between two products, shorter than a time slice that another process
 // could use.
 constexpr std::chrono::microseconds kSpin(50);
-constexpr int kSpinsPerLook = 16;
+constexpr int kSpins = 64;
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -74,13 +74,15 @@ void ThreadPool::help(std::size_t worker) {
 
 template <class Condition>
 void ThreadPool::wait_until(const Condition& condition) {
-  if (condition()) return;
+  for (int i = 0; i < kSpins; ++i) {
+    if (condition()) return;
+    relax();
+  }
+  // Whoever is waited for may have to run on this very core.
   const auto give_up = std::chrono::steady_clock::now() + kSpin;
   do {
-    for (int i = 0; i < kSpinsPerLook; ++i) {
-      if (condition()) return;
-      relax();
-    }
+    std::this_thread::yield();
+    if (condition()) return;
   } while (std::chrono::steady_clock::now() < give_up);
   std::unique_lock lock(mutex_);
   ++sleepers_;

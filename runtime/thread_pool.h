@@ -55,7 +55,8 @@ class ThreadPool {
   // Works until no chunk is left to take.
   void take_chunks(std::size_t worker);
   void help(std::size_t worker);
-  // Spins for some microseconds, as the next product usually follows at once; then sleeps.
+  // Spins for some microseconds, as the next product usually follows at once; then offers its core
+  // to others; then sleeps.
   template <class Condition>
   void wait_until(const Condition& condition);
   void wake_all();

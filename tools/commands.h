@@ -6,6 +6,7 @@
 
 namespace splitee::tools {
 
+void add_calibrate(CLI::App& app, int& exit_code);
 void add_inspect(CLI::App& app, int& exit_code);
 void add_profile(CLI::App& app, int& exit_code);
 void add_trace(CLI::App& app, int& exit_code);

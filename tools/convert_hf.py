@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Converts a Hugging Face checkpoint folder into the GGUF file that the runtime maps.
+"""Converts a Hugging Face checkpoint folder into the GGUF file that the runtime reads.
 
 The folder holds config.json, vocab.txt, tokenizer_config.json (optional) and model.safetensors or
 pytorch_model.bin. Three families are known by their tensors' names:

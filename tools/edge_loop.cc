@@ -34,7 +34,16 @@ EdgeLoop::EdgeLoop(std::shared_ptr<const runtime::Model> model, policy::Policy& 
       session_(policy, options),
       meter_(model_->config(), settings.payload),
       costs_(options.costs),
-      flights_(settings.window) {}
+      flights_(settings.window) {
+  if (settings.energy) power_.emplace(*settings.energy);
+}
+
+template <class Body>
+void EdgeLoop::metered(PowerByActivity::Activity activity, const Body& body) {
+  if (power_) power_->begin(clock_.elapsed_us());
+  body();
+  if (power_) power_->end(activity, clock_.elapsed_us());
+}
 
 void EdgeLoop::notice(const std::string& message) {
   if (!settings_.notices || message == last_notice_) return;
@@ -65,7 +74,7 @@ void EdgeLoop::encode(const Sample& sample, Flight& flight) {
   flight.input =
       model_->tokenizer().encode(sample.text, sample.text2 ? &text2 : nullptr, max_tokens);
   flight.finished.cut = flight.input.ids.size() == max_tokens;
-  meter_.add_tokens(flight.input.ids.size());
+  meter_.add_sample(flight.input.ids.size());
 }
 
 Status EdgeLoop::start(const Sample& sample) {
@@ -78,19 +87,18 @@ Status EdgeLoop::start(const Sample& sample) {
   own.finished.record.truth = sample.truth;
   own.answered = own.retried = false;
   const Link state = link();
-  if (settings_.live_costs) {
-    meter_.price(settings_.wait_weight, costs_);
-    session_.set_costs(costs_);
-    SPLITEE_CHECK(policy_.set_costs(costs_).ok());
-  }
   const Stopwatch watch;
   encode(sample, own);
+  const std::int64_t encode_us = watch.elapsed_us();
+  if (settings_.live_costs) price(own);
+  const Stopwatch run_watch;
   network_.start(own.input);
-  const Session::Step step = session_.start(own.trip, state, network_);
+  Session::Step step = Session::Step::kAnswered;
+  metered(PowerByActivity::kComputing, [&] { step = session_.start(own.trip, state, network_); });
   if (!network_.status().ok()) return network_.status();
-  own.finished.record.edge_us = watch.elapsed_us();
+  own.finished.record.edge_us = encode_us + run_watch.elapsed_us();
   own.finished.edge_layers = network_.layer();
-  meter_.add_work(network_.work());
+  meter_.add_work(network_.work(), own.input.ids.size());
   ++started_;
   if (step == Session::Step::kSend) {
     own.layer = network_.layer() > 0 ? engine_.ready_layer() : 0;
@@ -107,6 +115,22 @@ Status EdgeLoop::start(const Sample& sample) {
   }
   send(own);
   return collect();
+}
+
+// The costs of now. Before the first sample its layers and exits are run once for measurement.
+void EdgeLoop::price(const Flight& own) {
+  const std::size_t exits = model_->config().exit_layers.size();
+  if (!meter_.work_known()) {
+    network_.start(own.input);
+    for (std::size_t arm = 0; arm < exits; ++arm) {
+      if (arm + 1 < exits) network_.will_go_on();
+      network_.evaluate(arm);
+    }
+    meter_.add_work(network_.work(), own.input.ids.size());
+  }
+  meter_.price(wait_weight(), costs_);
+  session_.set_costs(costs_);
+  SPLITEE_CHECK(policy_.set_costs(costs_).ok());
 }
 
 OffloadRequest EdgeLoop::request_of(const Flight& flight) const {
@@ -133,7 +157,9 @@ void EdgeLoop::send(Flight& own) {
 }
 
 Status EdgeLoop::wait(std::span<const int> fds) {
-  if (waiting_ > 0) client_->wait(fds, kWaitUs);
+  if (waiting_ > 0) {
+    metered(PowerByActivity::kWaiting, [&] { client_->wait(fds, kWaitUs); });
+  }
   return collect();
 }
 
@@ -167,7 +193,7 @@ Status EdgeLoop::end_offload(Flight& own, const OffloadOutcome& outcome) {
   // The time of a first, failed try is part of the wait.
   record.link_us = outcome.link_us + (first ? 0 : outcome.sent_us - own.first_sent_us);
   record.server_us = outcome.reply.server_us;
-  meter_.add_reply(outcome, own.parcel.layer);
+  meter_.add_reply(outcome, own.parcel.layer, own.input.ids.size());
   session_.finish(own.trip, outcome.reply.confidence, network_, offload_cost(own));
   complete(own, outcome.reply.class_index);
   return {};
@@ -189,11 +215,12 @@ Status EdgeLoop::finish_here(Flight& own) {
   const double cost = offload_cost(own);
   const Stopwatch watch;
   network_.resume(own.input, own.layer, own.activation);
-  session_.finish(own.trip, std::nullopt, network_, cost);
+  metered(PowerByActivity::kComputing,
+          [&] { session_.finish(own.trip, std::nullopt, network_, cost); });
   if (!network_.status().ok()) return network_.status();
   own.finished.record.edge_us += watch.elapsed_us();
   own.finished.edge_layers = network_.layer();
-  meter_.add_work(network_.work());
+  meter_.add_work(network_.work(), own.input.ids.size());
   complete(own, network_.class_index());
   return {};
 }
@@ -203,7 +230,7 @@ double EdgeLoop::offload_cost(const Flight& own) const {
   if (!settings_.live_costs || !meter_.costs().known()) return session_.offload_cost(own.trip);
   const Record& record = own.finished.record;
   return meter_.costs().waiting(static_cast<double>(record.link_us + record.server_us),
-                                costs_.lambda(), settings_.wait_weight);
+                                costs_.lambda(), wait_weight());
 }
 
 void EdgeLoop::complete(Flight& own, std::uint32_t class_index) {

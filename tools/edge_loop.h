@@ -24,6 +24,7 @@
 #include "tools/clock.h"
 #include "tools/edge_meter.h"
 #include "tools/edge_network.h"
+#include "tools/energy_meter.h"
 #include "tools/record.h"
 #include "tools/sample_reader.h"
 #include "transport/client.h"
@@ -35,11 +36,11 @@ struct EdgeSettings {
   std::int64_t deadline_us = 1'000'000;
   std::size_t window = 1;  // samples in progress
   PayloadOptions payload;
-  bool live_costs = false;   // costs as measured
-  double wait_weight = 1.0;  // of waiting against computing; see policy/link_costs.h
-  double slowdown = 1.0;     // of layers and exits
-  bool exits = false;        // fill Record::exits
-  bool notices = true;       // tell of a link that goes and comes, on standard error
+  bool live_costs = false;            // costs as measured
+  std::optional<EnergyMeter> energy;  // costs are energy, not latency
+  double slowdown = 1.0;              // of layers and exits
+  bool exits = false;                 // fill Record::exits
+  bool notices = true;                // tell of a link that goes and comes, on standard error
 };
 
 // A sample's record, with what only the summary needs.
@@ -71,6 +72,8 @@ class EdgeLoop {
   void learn_all();
 
   const EdgeMeter& meter() const { return meter_; }
+  // Measured where the costs are energy.
+  const std::optional<PowerByActivity>& power() const { return power_; }
   const policy::CostModel& costs() const { return costs_; }
 
  private:
@@ -94,6 +97,11 @@ class EdgeLoop {
   void measure_probes();
   void notice(const std::string& message);
   void encode(const Sample& sample, Flight& flight);
+  double wait_weight() const { return power_ ? power_->wait_weight() : 1.0; }
+  // Runs `body` with the power drawn meanwhile booked to `activity`.
+  template <class Body>
+  void metered(PowerByActivity::Activity activity, const Body& body);
+  void price(const Flight& flight);
   void send(Flight& flight);
   transport::OffloadRequest request_of(const Flight& flight) const;
   runtime::Status collect();
@@ -113,6 +121,8 @@ class EdgeLoop {
   EdgeNetwork network_;
   policy::Session session_;
   EdgeMeter meter_;
+  std::optional<PowerByActivity> power_;
+  Stopwatch clock_;
   policy::CostModel costs_;  // of now
   std::vector<Flight> flights_;
   std::size_t started_ = 0, taken_ = 0, learned_ = 0;  // numbers of samples

@@ -26,6 +26,7 @@ struct Run {
   EdgeOptions options;
   StopSignal stop;
   std::shared_ptr<const runtime::Model> model;
+  EdgeSettings settings;
   policy::PolicyOptions policy_options;
   std::unique_ptr<policy::Policy> policy;
   std::unique_ptr<StateFile> state;
@@ -80,6 +81,9 @@ Status prepare(Run& run) {
   Result<std::shared_ptr<const runtime::Model>> model = open_model(run.options.model);
   if (!model.ok()) return model.status();
   run.model = std::move(*model);
+  Result<EdgeSettings> settings = edge_settings(run.options);
+  if (!settings.ok()) return settings.status();
+  run.settings = std::move(*settings);
   Status status = prepare_policy(run);
   if (status.ok()) status = prepare_files(run);
   if (status.ok()) status = prepare_link(run);
@@ -157,6 +161,11 @@ void add_measurements(Run& run, const EdgeLoop& loop) {
   summary.set_costs(loop.costs());
   const policy::LinkCosts& costs = loop.meter().costs();
   summary.layer_us = costs.work_known() ? costs.unit_us() : 0.0;
+  if (loop.power()) {
+    summary.energy = Summary::Energy{loop.power()->meter().source(),
+                                     loop.power()->watts(PowerByActivity::kComputing),
+                                     loop.power()->watts(PowerByActivity::kWaiting)};
+  }
   if (run.client == nullptr) return;
   summary.retries = run.client->counters().retries;
   if (!costs.link().known()) return;
@@ -168,8 +177,7 @@ void add_measurements(Run& run, const EdgeLoop& loop) {
 }
 
 Status run_loop(Run& run) {
-  EdgeLoop loop(run.model, *run.policy, run.policy_options, run.client.get(),
-                edge_settings(run.options));
+  EdgeLoop loop(run.model, *run.policy, run.policy_options, run.client.get(), run.settings);
   const Status status = classify_all(run, loop);
   loop.learn_all();
   add_measurements(run, loop);

@@ -15,17 +15,18 @@ constexpr double kWorthwhile = 0.9;
 
 }  // namespace
 
-void EdgeMeter::add_work(const Work& work) {
-  costs_.add_work(policy::LinkCosts::Part::kLayer, work.layers.count, work.layers.us);
-  costs_.add_work(policy::LinkCosts::Part::kHead, work.heads.count, work.heads.us);
-  costs_.add_work(policy::LinkCosts::Part::kExit, work.exits.count, work.exits.us);
-  costs_.add_work(policy::LinkCosts::Part::kRest, work.rests.count, work.rests.us);
+void EdgeMeter::add_work(const Work& work, std::size_t tokens) {
+  for (std::size_t part = 0; part < work.size(); ++part) {
+    costs_.add_work(static_cast<policy::LinkCosts::Part>(part), work[part].count,
+                    work[part].us * scale(tokens));
+  }
 }
 
-void EdgeMeter::add_reply(const transport::OffloadOutcome& outcome, std::size_t layer) {
+void EdgeMeter::add_reply(const transport::OffloadOutcome& outcome, std::size_t layer,
+                          std::size_t tokens) {
   const std::size_t from = outcome.dtype == Dtype::kTokens ? 0 : layer;
   costs_.add_offload(outcome.sent_us, outcome.link_us, outcome.bytes_sent, layers_ - from,
-                     outcome.reply.server_us);
+                     outcome.reply.server_us * scale(tokens));
 }
 
 Parcel EdgeMeter::parcel(std::size_t layer, std::size_t tokens, Dtype dtype) const {
@@ -33,7 +34,8 @@ Parcel EdgeMeter::parcel(std::size_t layer, std::size_t tokens, Dtype dtype) con
   const std::size_t columns = dtype == Dtype::kTokens ? 0 : hidden_;
   const std::uint64_t bytes =
       transport::kHeaderBytes + transport::infer_payload_bytes(dtype, tokens, columns);
-  return {from, dtype, costs_.offload_us(static_cast<double>(bytes), layers_ - from)};
+  return {from, dtype,
+          costs_.offload_us(static_cast<double>(bytes), layers_ - from, 1.0 / scale(tokens))};
 }
 
 Parcel EdgeMeter::best_activation(std::size_t layer, std::size_t tokens) const {
@@ -63,11 +65,11 @@ Parcel EdgeMeter::choose(std::size_t layer, std::size_t tokens) {
 }
 
 void EdgeMeter::price(double wait_weight, policy::CostModel& costs) {
-  if (!costs_.known() || !tokens_.known()) return;
+  if (!costs_.work_known() || !tokens_.known()) return;
   const auto tokens = static_cast<std::size_t>(std::lround(tokens_.value()));
-  offload_us_.resize(layers_ + 1);
+  offload_us_.resize(costs_.known() ? layers_ + 1 : 0);
   // The layer whose exit was read is not complete: the one before is what there is to send.
-  for (std::size_t layer = 0; layer <= layers_; ++layer) {
+  for (std::size_t layer = 0; layer < offload_us_.size(); ++layer) {
     offload_us_[layer] = best(layer > 0 ? layer - 1 : 0, tokens).expected_us;
   }
   costs_.price(offload_us_, wait_weight, costs);

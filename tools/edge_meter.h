@@ -3,6 +3,7 @@
 // Thread rule: one thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -33,10 +34,11 @@ class EdgeMeter {
   EdgeMeter(const runtime::ModelConfig& config, const PayloadOptions& options)
       : layers_(config.layers), hidden_(config.hidden), options_(options) {}
 
-  void add_work(const Work& work);
-  void add_tokens(std::size_t tokens) { tokens_.add(1.0, static_cast<double>(tokens)); }
-  // An answered request that was sent as `parcel`.
-  void add_reply(const transport::OffloadOutcome& outcome, std::size_t layer);
+  // A sample begins. Its length comes into the mean, to which all times are scaled.
+  void add_sample(std::size_t tokens) { tokens_.add(1.0, static_cast<double>(tokens)); }
+  void add_work(const Work& work, std::size_t tokens);
+  // An answered request that sent the activation of `layer`, or the input.
+  void add_reply(const transport::OffloadOutcome& outcome, std::size_t layer, std::size_t tokens);
   void add_probe(const transport::LinkProbe& probe) {
     costs_.add_probe(probe.sent_us, probe.rtt_us, probe.bytes);
   }
@@ -44,12 +46,17 @@ class EdgeMeter {
   // What to send of a sample whose activation of `layer` (0: only the input) is at hand.
   Parcel choose(std::size_t layer, std::size_t tokens);
 
+  bool work_known() const { return costs_.work_known(); }
   const policy::LinkCosts& costs() const { return costs_; }
   // Sets the costs to those of now, for a sample of mean length; leaves them while not everything
   // has been measured.
   void price(double wait_weight, policy::CostModel& costs);
 
  private:
+  // What to multiply times of a sample of this length with: they grow about like it.
+  double scale(std::size_t tokens) const {
+    return tokens_.value() / static_cast<double>(std::max<std::size_t>(1, tokens));
+  }
   Parcel parcel(std::size_t layer, std::size_t tokens, transport::Dtype dtype) const;
   Parcel best_activation(std::size_t layer, std::size_t tokens) const;
   Parcel best(std::size_t layer, std::size_t tokens) const;

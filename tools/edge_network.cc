@@ -1,11 +1,23 @@
 #include "tools/edge_network.h"
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
+
+#include <time.h>
 
 #include "tools/clock.h"
 
 namespace splitee::tools {
+namespace {
+
+double thread_cpu_us() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) * 1e-3;
+}
+
+}  // namespace
 
 void EdgeNetwork::start(const runtime::Encoding& input) {
   input_ = &input;
@@ -22,27 +34,32 @@ void EdgeNetwork::resume(const runtime::Encoding& input, std::size_t layer,
   begun_ = status_.ok();
 }
 
-// Runs the body, and waits for the rest of the time it is to take.
+// Runs the body, and waits for the rest of the time that it is to take.
 template <class Body>
-void EdgeNetwork::add(Tally& tally, const Body& body) {
+void EdgeNetwork::add(Part part, const Body& body) {
   const Stopwatch watch;
+  const double before_us = slowdown_ > 1.0 ? thread_cpu_us() : 0.0;
   body();
   if (slowdown_ > 1.0) {
-    const double rest_us = watch.elapsed_exact_us() * (slowdown_ - 1.0);
+    const auto tokens = static_cast<double>(input_->ids.size());
+    double& least_us = least_us_[part];
+    least_us = std::min(least_us, (thread_cpu_us() - before_us) / tokens);
+    const double rest_us = slowdown_ * least_us * tokens - watch.elapsed_exact_us();
     std::this_thread::sleep_for(std::chrono::duration<double, std::micro>(rest_us));
   }
-  ++tally.count;
-  tally.us += watch.elapsed_exact_us();
+  ++work_[part].count;
+  work_[part].us += watch.elapsed_exact_us();
 }
 
 // The engine computes a layer when the next one is asked for, or an exit of it.
 void EdgeNetwork::run_to(std::size_t last) {
   while (status_.ok() && engine_.layer() < last) {
-    const auto step = [&] { status_ = engine_.run_to(engine_.layer() + 1); };
+    const std::size_t next = engine_.layer() + 1;
+    const auto step = [&] { status_ = engine_.run_to(next, /*exit_wanted=*/next == last); };
     if (engine_.ready_layer() == engine_.layer()) {
       step();  // nothing is computed yet
     } else {
-      add(exit_read_ ? work_.rests : work_.layers, step);
+      add(exit_read_ ? Part::kRest : Part::kLayer, step);
     }
     exit_read_ = false;
     if (client_ != nullptr) client_->ready();
@@ -58,10 +75,10 @@ policy::ExitReading EdgeNetwork::evaluate(std::size_t arm) {
   run_to(engine_.model().config().exit_layers[arm]);
   if (!status_.ok()) return {};
   policy::ExitReading reading;
-  if (goes_on_) add(work_.layers, [&] { engine_.finish_layer(); });
+  if (goes_on_) add(Part::kLayer, [&] { engine_.finish_layer(); });
   goes_on_ = false;
   const bool complete = engine_.ready_layer() == engine_.layer();
-  add(complete ? work_.heads : work_.exits,
+  add(complete ? Part::kHead : Part::kExit,
       [&] { reading = policy::read_exit(engine_.evaluate_exit(arm)); });
   exit_read_ = !complete;
   class_index_ = static_cast<std::uint32_t>(reading.prediction);

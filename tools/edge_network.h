@@ -3,9 +3,13 @@
 // Thread rule: one thread. Ownership: borrows the engine and the client, which must outlive it.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
+#include <limits>
 #include <span>
 
+#include "policy/link_costs.h"
 #include "policy/policy.h"
 #include "runtime/engine.h"
 #include "runtime/status.h"
@@ -18,21 +22,18 @@ struct Tally {
   double us = 0;
 };
 
-// Work on the edge since the sample was started or taken up again. An exit that is read before its
-// layer is complete includes that layer for the first token (runtime/engine.h).
-struct Work {
-  Tally layers;  // computed in one go
-  Tally heads;   // exits of complete layers
-  Tally exits;   // with their layer for the first token
-  Tally rests;   // of layers whose exit was read so
-};
+// Work on the edge since the sample was started or taken up again, by policy::LinkCosts::Part.
+using Work = std::array<Tally, policy::LinkCosts::kParts>;
 
 class EdgeNetwork {
  public:
   // Between layers the link of `client` (null where there is none) is looked after, so that answers
-  // are noticed when they come. Layers and exits are drawn out to `slowdown` times their time.
+  // are noticed when they come. Layers and exits are drawn out to `slowdown` times the least
+  // processor time per token that they were seen to need, so that other programs disturb it little.
   EdgeNetwork(runtime::Engine& engine, transport::Client* client, double slowdown)
-      : engine_(engine), client_(client), slowdown_(slowdown) {}
+      : engine_(engine), client_(client), slowdown_(slowdown) {
+    std::ranges::fill(least_us_, std::numeric_limits<double>::infinity());
+  }
 
   // A sample from its beginning. `input` must live until it is answered.
   void start(const runtime::Encoding& input);
@@ -52,8 +53,10 @@ class EdgeNetwork {
   const runtime::Status& status() const { return status_; }
 
  private:
+  using Part = policy::LinkCosts::Part;
+
   template <class Body>
-  void add(Tally& tally, const Body& body);
+  void add(Part part, const Body& body);
   void run_to(std::size_t last);
 
   runtime::Engine& engine_;
@@ -64,7 +67,8 @@ class EdgeNetwork {
   bool goes_on_ = false;    // beyond the exit evaluated next
   bool exit_read_ = false;  // of the layer reached, before it was complete
   std::uint32_t class_index_ = 0;
-  Work work_;
+  Work work_{};
+  double least_us_[policy::LinkCosts::kParts];  // per token
   runtime::Status status_;
 };
 

@@ -118,6 +118,15 @@ void add_policy_flags(CLI::App& app, EdgeOptions& options) {
       "cost file of `splitee profile --output`: shares of layer and exit in lambda; or the word "
       "live: layers, link and server as measured while running, a mean layer with its exit costing "
       "--lambda");
+  add_choice<bool>(
+      app, "--objective", options.energy,
+      "what --costs live measures: latency, or energy (RAPL, or an INA2xx sensor): time "
+      "spent waiting then counts by the power drawn meanwhile",
+      {{"latency", false}, {"energy", true}});
+  app.add_option("--energy-root", options.energy_root,
+                 "folder under which the energy counters are looked for, as sys/class/powercap and "
+                 "sys/class/hwmon (default: /)")
+      ->type_name("DIR");
   app.add_option("--seed", options.seed, "seed of everything random in the policy")
       ->type_name("N")
       ->capture_default_str();
@@ -143,8 +152,8 @@ void add_input_output_flags(CLI::App& app, EdgeOptions& options) {
   app.add_flag("--progress", options.progress, "show progress on standard error");
   app.add_option(
          "--slowdown", options.slowdown,
-         "makes every layer and exit here take X times its time, by waiting: for experiments "
-         "with a slower device")
+         "makes layers and exits here take X times the least processor time seen, by waiting: "
+         "for experiments with a slower device")
       ->type_name("X")
       ->check(number_within(1, 1e6))
       ->capture_default_str();
@@ -166,6 +175,10 @@ std::optional<int> parse_edge_options(int argc, char** argv, EdgeOptions& option
   if (const std::optional<int> code = parse(app, argc, argv)) return code;
   if (options.policy == "fixed" && !options.split) {
     print_message("splitee-edge: --policy fixed needs --split K\n");
+    return kExitUsage;
+  }
+  if (options.energy && !live_costs(options)) {
+    print_message("splitee-edge: --objective energy needs --costs live\n");
     return kExitUsage;
   }
   return std::nullopt;
@@ -201,7 +214,7 @@ bool live_costs(const EdgeOptions& options) {
   return options.costs.costs_path == kLive;
 }
 
-EdgeSettings edge_settings(const EdgeOptions& options) {
+Result<EdgeSettings> edge_settings(const EdgeOptions& options) {
   EdgeSettings settings;
   settings.threads = options.model.threads;
   settings.deadline_us = static_cast<std::int64_t>(options.deadline_ms) * 1000;
@@ -215,6 +228,14 @@ EdgeSettings edge_settings(const EdgeOptions& options) {
   settings.slowdown = options.slowdown;
   settings.exits = options.exits;
   settings.notices = !options.quiet;
+  if (options.energy) {
+    settings.energy = EnergyMeter::find(options.energy_root);
+    if (!settings.energy) {
+      return Status(Code::kIo,
+                    "--objective energy: no RAPL counter and no INA2xx sensor can be read "
+                    "(RAPL often by root only)");
+    }
+  }
   return settings;
 }
 

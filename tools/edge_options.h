@@ -22,7 +22,7 @@ struct EdgeOptions {
   std::vector<std::string> servers;
   std::string input = "-", output = "-";
   InputFormat input_format = InputFormat::kLines;
-  std::string policy = "factored";
+  std::string policy = "adaptive";
   std::optional<double> alpha;
   std::optional<std::size_t> split;  // layer, 1-based
   double exploration = 1.0;
@@ -33,6 +33,8 @@ struct EdgeOptions {
   std::size_t window = 8;
   std::optional<std::string> payload, activation;  // words of the flags
   double slowdown = 1.0;
+  bool energy = false;
+  std::string energy_root;
   bool exits = false;
   std::string secret_key_path, server_key;
   std::string summary_path;
@@ -50,7 +52,8 @@ runtime::Result<policy::PolicyOptions> policy_options(const EdgeOptions& options
 
 // Whether the costs are those measured while running: --costs live.
 bool live_costs(const EdgeOptions& options);
-EdgeSettings edge_settings(const EdgeOptions& options);
+// Fails where energy is to be the cost and cannot be measured.
+runtime::Result<EdgeSettings> edge_settings(const EdgeOptions& options);
 
 // The link to the servers; null without --server.
 runtime::Result<std::unique_ptr<transport::Client>> make_client(const EdgeOptions& options,

@@ -43,6 +43,8 @@ ordered_json model_json(const runtime::Model& model, std::size_t file_bytes) {
   root["dtype"] = config.dtype;
   root["alpha"] = nullptr;
   if (config.alpha > 0) root["alpha"] = config.alpha;
+  root["exit_alphas"] = nullptr;
+  if (!config.exit_alphas.empty()) root["exit_alphas"] = config.exit_alphas;
   root["layer_norm_epsilon"] = config.layer_norm_epsilon;
   std::vector<float> temperatures;
   for (std::size_t i = 0; i < config.exit_layers.size(); ++i) {

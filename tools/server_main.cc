@@ -1,13 +1,16 @@
 // splitee-server: finishes the samples that edges send.
+#include <algorithm>
 #include <thread>
 
 #include <signal.h>
+#include <sys/resource.h>
 
 #include "runtime/hash.h"
 #include "tools/console.h"
 #include "tools/flags.h"
 #include "tools/keys.h"
 #include "tools/metrics.h"
+#include "tools/service_manager.h"
 #include "transport/endpoint.h"
 #include "transport/server.h"
 
@@ -19,6 +22,7 @@ using runtime::Result;
 using runtime::Status;
 
 constexpr double kMiB = 1 << 20;
+constexpr rlim_t kOwnDescriptors = 128;  // files, pipes, HTTP, and connections about to be cut
 
 struct Options {
   ModelFlags model;
@@ -74,6 +78,12 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
   add_mebibytes(app, "--max-edge-mb", options.server.max_edge_bytes,
                 "MiB of requests that may wait for one edge (one key; without keys, one "
                 "connection)");
+  app.add_option("--max-connections", options.server.max_connections,
+                 "connections; more are cut at once. Lowered to what the limit on open files "
+                 "leaves (which is raised as far as allowed)")
+      ->type_name("N")
+      ->check(number_within(1, 1e6))
+      ->capture_default_str();
   CLI::Option* secret =
       app.add_option("--secret-key", options.secret_key_path,
                      "this server's PREFIX.secret file; encrypts the link (CURVE)")
@@ -108,6 +118,22 @@ Status prepare_keys(Options& options) {
   return {};
 }
 
+// Raises the limit on open files as far as it goes, and keeps connections below it: ZeroMQ spins
+// when it can accept no more.
+void fit_descriptors(Options& options) {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  const auto room = static_cast<std::size_t>(std::max<rlim_t>(limit.rlim_cur, kOwnDescriptors + 1) -
+                                             kOwnDescriptors);
+  if (options.server.max_connections <= room) return;
+  print_message(fmt::format("splitee-server: {} open files allowed, so {} connections\n",
+                            limit.rlim_cur, room));
+  options.server.max_connections = room;
+}
+
 // ZeroMQ names an IPv4 address that it bound through an IPv6 socket "[::ffff:127.0.0.1]".
 std::string plain_address(const std::string& endpoint) {
   const std::string mapped = "tcp://[::ffff:";
@@ -139,6 +165,7 @@ void serve(const Options& options, transport::Server& server, MetricsServer* met
     for (int number = 0; sigwait(&signals, &number) == 0 && number == SIGHUP;) {
       reload(options.model, server);
     }
+    notify_service_manager("STOPPING=1");
     if (metrics != nullptr) metrics->set_draining();
     server.stop();
     sigset_t ending = signals;
@@ -154,6 +181,7 @@ Status run(Options& options, const sigset_t& signals) {
   Result<std::shared_ptr<const runtime::Model>> model = open_model(options.model);
   if (!model.ok()) return model.status();
   options.server.threads = options.model.threads;
+  fit_descriptors(options);
   Result<std::unique_ptr<transport::Server>> server =
       transport::Server::create(*model, options.server);
   if (!server.ok()) return server.status();
@@ -172,6 +200,7 @@ Status run(Options& options, const sigset_t& signals) {
   Status status =
       print_output(fmt::format("listening on {}\n", plain_address((*server)->endpoint())));
   if (!status.ok()) return status;
+  notify_service_manager("READY=1");
   serve(options, **server, metrics.get(), signals);
   const transport::ServerCounters& counters = (*server)->counters();
   print_message(fmt::format("splitee-server: stopped after {} requests, {} answered\n",

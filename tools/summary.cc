@@ -85,6 +85,10 @@ std::string Summary::table() const {
                             link->rtt_us / 1000, link->bytes_per_second * 8e-6, layer_us,
                             link->server_layer_us));
   }
+  if (energy) {
+    row("power", fmt::format("{:.2f} W computing, {:.2f} W waiting ({})", energy->computing_watts,
+                             energy->waiting_watts, energy->source));
+  }
   if (retries > 0) row("sent to a second server", fmt::format("{}", retries));
   if (cut_ > 0) row("texts that fill the context", fmt::format("{}", cut_));
   if (invalid_utf8 > 0) row("texts not in UTF-8", fmt::format("{}", invalid_utf8));
@@ -122,6 +126,12 @@ std::string Summary::json() const {
     root["link"] = {{"rtt_us", link->rtt_us},
                     {"bytes_per_second", link->bytes_per_second},
                     {"server_layer_us", link->server_layer_us}};
+  }
+  root["energy"] = nullptr;
+  if (energy) {
+    root["energy"] = {{"source", energy->source},
+                      {"computing_watts", energy->computing_watts},
+                      {"waiting_watts", energy->waiting_watts}};
   }
   root["invalid_utf8"] = invalid_utf8;
   root["cut"] = cut_;

@@ -4,10 +4,11 @@
 //   final_cost (in lambda; the latter of running every layer on the edge), cost_saved (share of
 //   final_cost), mean_reward, bytes_sent, latency_us {"mean", "p50", "p99"} (edge, link and server
 //   of a sample together), splits (chosen, counts, [0] is the input itself), exit_layers (counts by
-//   layer, [0] is unused), retries (offloads sent to a second server), layer_us (mean of a layer on
-//   the edge), link {"rtt_us", "bytes_per_second", "server_layer_us"} (as measured, at the end;
-//   null without), invalid_utf8, cut (texts that fill the model's context; longer ones are cut to
-//   it), seconds
+//   layer, [0] is unused), retries (offloads
+//   sent to a second server), layer_us (mean of a layer with its exit on the edge), link {"rtt_us",
+//   "bytes_per_second", "server_layer_us"} (as measured, at the end; null without), energy
+//   {"source", "computing_watts", "waiting_watts"} (null unless it is the cost), invalid_utf8, cut
+//   (texts that fill the model's context; longer ones are cut to it), seconds
 // Thread rule: one thread at a time.
 #pragma once
 
@@ -44,7 +45,12 @@ class Summary {
     double rtt_us = 0, bytes_per_second = 0, server_layer_us = 0;
   };
   std::optional<Link> link;
-  double layer_us = 0;  // mean of a layer on the edge; 0 where none was run
+  struct Energy {
+    std::string source;
+    double computing_watts = 0, waiting_watts = 0;
+  };
+  std::optional<Energy> energy;  // where it is the cost
+  double layer_us = 0;           // mean of a layer on the edge; 0 where none was run
 
   std::uint64_t samples() const { return samples_; }
   std::uint64_t routes(policy::Route route) const {

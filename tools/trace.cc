@@ -1,22 +1,17 @@
 #include "policy/trace.h"
 
 #include <algorithm>
-#include <atomic>
 #include <charconv>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <span>
-#include <thread>
 
 #include "policy/policy.h"
-#include "runtime/engine.h"
+#include "tools/all_exits.h"
 #include "tools/commands.h"
 #include "tools/compressed_file.h"
 #include "tools/console.h"
 #include "tools/flags.h"
-#include "tools/progress.h"
-#include "tools/sample_reader.h"
 
 namespace splitee::tools {
 
@@ -63,38 +58,15 @@ Result<Shard> parse_shard(const std::string& text) {
   return shard;
 }
 
-Result<std::vector<Sample>> read_samples(const Flags& flags, const runtime::ModelConfig& config) {
-  Result<LineReader> lines = LineReader::open(flags.input);
-  if (!lines.ok()) return lines.status();
-  Result<SampleReader> reader = SampleReader::open(std::move(*lines), flags.format, config.labels);
-  if (!reader.ok()) return reader.status();
-  std::vector<Sample> samples;
-  Sample sample;
-  for (;;) {
-    Result<bool> more = reader->next(sample);
-    if (!more.ok()) return more.status();
-    if (!*more) return samples;
-    samples.push_back(std::move(sample));
-  }
-}
-
-// Runs all layers and exits on one sample; its row.
-Result<std::string> trace_row(runtime::Engine& engine, const Sample& sample) {
-  const runtime::Model& model = engine.model();
-  const std::vector<std::size_t>& layers = model.config().exit_layers;
-  std::string_view text2;
-  if (sample.text2) text2 = *sample.text2;
-  const runtime::Encoding input = model.tokenizer().encode(
-      sample.text, sample.text2 ? &text2 : nullptr, model.config().max_tokens);
-  Status status = engine.begin(input.ids, input.types);
-  if (!status.ok()) return status;
+// Of one sample, from all its exits' probabilities.
+std::string trace_row(const Sample& sample, std::span<const float> probabilities,
+                      std::size_t exits) {
+  const std::size_t classes = probabilities.size() / exits;
   std::vector<ClassNumber> predictions;
   std::vector<float> confidences;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    status = engine.run_to(layers[i]);
-    if (!status.ok()) return status;
-    engine.finish_layer();
-    const policy::ExitReading reading = policy::read_exit(engine.evaluate_exit(i));
+  for (std::size_t exit = 0; exit < exits; ++exit) {
+    const policy::ExitReading reading =
+        policy::read_exit(probabilities.subspan(exit * classes, classes));
     predictions.push_back(static_cast<ClassNumber>(reading.prediction));
     confidences.push_back(reading.confidence);
   }
@@ -105,50 +77,6 @@ Result<std::string> trace_row(runtime::Engine& engine, const Sample& sample) {
   return row;
 }
 
-// Rows in the order of the samples, computed by a thread per engine.
-class Tracer {
- public:
-  Tracer(std::shared_ptr<const runtime::Model> model, std::span<const Sample> samples,
-         bool progress)
-      : model_(std::move(model)), samples_(samples), rows_(samples.size()), progress_(progress) {}
-
-  Status run(std::size_t threads) {
-    std::vector<std::thread> workers;
-    for (std::size_t i = 1; i < threads; ++i) workers.emplace_back([this] { work(); });
-    work();
-    for (std::thread& worker : workers) worker.join();
-    progress_.finish();
-    return status_;
-  }
-  const std::vector<std::string>& rows() const { return rows_; }
-
- private:
-  void work() {
-    runtime::Engine engine(model_, 1);
-    for (std::size_t i = next_++; i < samples_.size(); i = next_++) {
-      Result<std::string> row = trace_row(engine, samples_[i]);
-      const std::lock_guard lock(mutex_);
-      if (!row.ok()) {
-        status_ = row.status();
-        next_ = samples_.size();
-        return;
-      }
-      rows_[i] = std::move(*row);
-      ++done_;
-      progress_.update(done_, samples_.size(), done_);
-    }
-  }
-
-  std::shared_ptr<const runtime::Model> model_;
-  std::span<const Sample> samples_;
-  std::vector<std::string> rows_;
-  std::atomic<std::size_t> next_{0};
-  std::mutex mutex_;  // of the members below and a row's writing
-  Progress progress_;
-  std::size_t done_ = 0;
-  Status status_;
-};
-
 Status trace(const Flags& flags) {
   Result<Shard> shard = parse_shard(flags.shard);
   if (!shard.ok()) return shard.status();
@@ -158,13 +86,20 @@ Status trace(const Flags& flags) {
   if (config.classes > std::numeric_limits<ClassNumber>::max()) {
     return Status(Code::kUnsupported, flags.model.path + ": too many classes for a trace");
   }
-  Result<std::vector<Sample>> samples = read_samples(flags, config);
+  Result<std::vector<Sample>> samples = read_all_samples(flags.input, flags.format, config);
   if (!samples.ok()) return samples.status();
   const std::size_t begin = shard->begin(samples->size()), end = shard->end(samples->size());
-  Tracer tracer(*model, std::span(*samples).subspan(begin, end - begin), flags.progress);
-  if (Status status = tracer.run(flags.model.threads); !status.ok()) return status;
-  std::string text = policy::trace_header(config.exit_layers.size());
-  for (const std::string& row : tracer.rows()) text += row;
+  const std::span<const Sample> wanted = std::span(*samples).subspan(begin, end - begin);
+  std::vector<std::string> rows(wanted.size());
+  const std::size_t exits = config.exit_layers.size();
+  const Status status =
+      for_all_exits(*model, wanted, flags.model.threads, flags.progress,
+                    [&](std::size_t sample, std::span<const float> probabilities) {
+                      rows[sample] = trace_row(wanted[sample], probabilities, exits);
+                    });
+  if (!status.ok()) return status;
+  std::string text = policy::trace_header(exits);
+  for (const std::string& row : rows) text += row;
   return write_text_file(flags.output, text);
 }
 

@@ -5,18 +5,34 @@ namespace splitee::transport {
 Admission JobQueue::push(Job&& job, std::int64_t now_us, std::vector<Job>& expired,
                          std::vector<Job>& displaced) {
   Admission admission;
+  bool second, quick;
   {
     const std::lock_guard lock(mutex_);
     if (closed_) return Admission::kFull;
+    quick = scheduler_.idle() && scheduler_.quick(job.work, quick_us_);
     admission = scheduler_.push(std::move(job), now_us, expired, displaced);
+    if (admission != Admission::kTaken) return admission;
+    second = quick_;
+    quick_ = quick;
   }
-  if (admission == Admission::kTaken) ready_.notify_one();
+  if (second) {
+    ready_.notify_all();
+  } else if (!quick) {
+    ready_.notify_one();
+  }
   return admission;
 }
 
 std::vector<Job> JobQueue::take() {
   std::unique_lock lock(mutex_);
-  ready_.wait(lock, [this] { return closed_ || scheduler_.size() != 0; });
+  ready_.wait(lock, [this] { return closed_ || (scheduler_.size() != 0 && !quick_); });
+  return scheduler_.take();
+}
+
+std::vector<Job> JobQueue::take_quick() {
+  const std::lock_guard lock(mutex_);
+  if (!quick_) return {};
+  quick_ = false;
   return scheduler_.take();
 }
 

@@ -52,7 +52,7 @@ struct Job {
 };
 
 struct SchedulerLimits {
-  std::size_t max_jobs = 64;
+  std::size_t max_jobs = 256;
   std::size_t max_bytes = std::size_t{64} << 20;
   std::size_t max_flow_bytes = std::size_t{16} << 20;
   std::size_t workers = 1;
@@ -80,6 +80,11 @@ class Scheduler {
   std::size_t bytes() const { return bytes_; }
   // Expected time until a job of `work` of this flow would be done, if it came now.
   std::int64_t expected_us(std::string_view flow, std::uint64_t work) const;
+  // Whether a job of `work` alone should be done in limit_us. Unknown paces are not quick.
+  bool quick(std::uint64_t work, std::int64_t limit_us) const {
+    return us_per_work_ > 0 &&
+           us_per_work_ * static_cast<double>(work) <= static_cast<double>(limit_us);
+  }
   // Whether nothing waits and nothing runs.
   bool idle() const { return jobs_ == 0 && running_work_ == 0; }
 

@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "transport/connection_guard.h"
 #include "transport/endpoint.h"
 #include "transport/event.h"
 #include "transport/server_core.h"
@@ -27,6 +28,11 @@ constexpr int kBacklog = 512;
 constexpr int kFlushMs = 500;
 // After so many messages the answers of the workers get their turn.
 constexpr int kMessagesAtOnce = 64;
+// A request that should take no longer, and comes alone, is run by the I/O thread itself: handing
+// it to a worker and back would take as long.
+constexpr std::int64_t kQuickUs = 100;
+// Of a whole message beyond its longest frame: header, ZeroMQ's and CURVE's framing, heartbeats.
+constexpr std::uint64_t kMessageSlackBytes = 256 << 10;
 constexpr std::int64_t kSmallestFrameLimit = 1'024;
 
 std::uint64_t longest_payload(const ModelShape& shape) {
@@ -59,6 +65,7 @@ Status check_options(const ModelShape& shape, const ServerOptions& options) {
     return bad("queue of fewer bytes than one request of the model may have");
   }
   if (options.max_sessions == 0) return bad("no sessions");
+  if (options.max_connections == 0) return bad("no connections");
   if (options.max_window == 0 || options.max_window > kMaxWindow) return bad("window");
   if (!options.curve) return {};
   if (!decode_curve_key(options.curve->public_key)) return bad("public key is not a CURVE key");
@@ -75,6 +82,12 @@ std::set<std::string> decode_keys(const std::vector<std::string>& keys) {
   return decoded;
 }
 
+// A backend for each worker, and one for the I/O thread.
+std::shared_ptr<ServedModel> make_served(const ModelShape& shape, const BackendFactory& factory,
+                                         const ServerOptions& options) {
+  return std::make_shared<ServedModel>(shape, factory, options.threads + 1);
+}
+
 std::string_view text_of(const zmq::message_t& part) {
   return {static_cast<const char*>(part.data()), part.size()};
 }
@@ -88,8 +101,9 @@ struct Server::Impl {
   void bind();
   void start_workers();
   void worker(std::size_t index);
-  std::vector<Answer> run_batch(const std::vector<Job>& jobs, std::size_t worker_index,
+  std::vector<Answer> run_batch(const std::vector<Job>& jobs, std::size_t backend_index,
                                 Scratch& scratch);
+  void run_quick();
   void hand_back(std::vector<Answer> done);
 
   void take_new_model();
@@ -112,17 +126,19 @@ struct Server::Impl {
   std::mutex mutex;  // of the two below
   std::vector<Answer> answers;
   std::shared_ptr<ServedModel> new_model;
+  Scratch quick_scratch;
 
   zmq::context_t context{1};
   std::optional<ZapHandler> zap;
   zmq::socket_t socket;
+  std::optional<ConnectionGuard> guard;
 };
 
 Server::Impl::Impl(std::shared_ptr<ServedModel> model, const ServerOptions& server_options)
     : options(server_options),
       frame_limit(longest_frame(model->shape)),
       counters(options.curve ? options.curve->authorized_keys : std::vector<std::string>()),
-      queue(limits_of(options)),
+      queue(limits_of(options), kQuickUs),
       core(std::move(model), options, queue, counters) {}
 
 void Server::Impl::bind() {
@@ -143,6 +159,11 @@ void Server::Impl::bind() {
     socket.set(curve_secretkey, options.curve->secret_key);
     socket.set(zap_domain, kZapDomain);
   }
+  guard.emplace(
+      context, socket,
+      ConnectionGuard::Limits{options.max_connections,
+                              static_cast<std::uint64_t>(frame_limit) + kMessageSlackBytes},
+      counters);
   socket.bind(options.endpoint);
   endpoint = socket.get(last_endpoint);
 }
@@ -167,10 +188,10 @@ void Server::Impl::worker(std::size_t index) {
   }
 }
 
-std::vector<Answer> Server::Impl::run_batch(const std::vector<Job>& jobs, std::size_t worker_index,
+std::vector<Answer> Server::Impl::run_batch(const std::vector<Job>& jobs, std::size_t backend_index,
                                             Scratch& scratch) {
   const std::int64_t begin_us = now_us();
-  Backend& backend = *jobs.front().model->backends[worker_index];
+  Backend& backend = *jobs.front().model->backends[backend_index];
   Executed executed = execute(jobs, backend, scratch, begin_us);
   const std::int64_t elapsed_us = now_us() - begin_us;
   for (Answer& answer : executed.answers) answer.service_us = elapsed_us;
@@ -179,6 +200,13 @@ std::vector<Answer> Server::Impl::run_batch(const std::vector<Job>& jobs, std::s
   queue.finished(work, executed.run_work, elapsed_us);
   counters.batch_size.add(static_cast<std::int64_t>(jobs.size()));
   return std::move(executed.answers);
+}
+
+void Server::Impl::run_quick() {
+  const std::vector<Job> jobs = queue.take_quick();
+  if (jobs.empty()) return;
+  // The backend behind those of the workers.
+  for (const Answer& answer : run_batch(jobs, options.threads, quick_scratch)) send_answer(answer);
 }
 
 void Server::Impl::hand_back(std::vector<Answer> done) {
@@ -225,6 +253,7 @@ void Server::Impl::deliver_answers() {
 
 void Server::Impl::handle(const std::shared_ptr<Received>& message) {
   counters.bytes_in += message->bytes;
+  guard->delivered(message->parts.back());
   std::vector<std::span<const std::byte>> frames;
   for (std::size_t i = 1; i < message->parts.size(); ++i)
     frames.push_back(bytes_of(message->parts[i]));
@@ -271,8 +300,7 @@ Result<std::unique_ptr<Server>> Server::create(const ModelShape& shape,
   if (Status status = check_options(shape, options); !status.ok()) return status;
   std::unique_ptr<Server> server(new Server);
   try {
-    server->impl_ = std::make_unique<Impl>(
-        std::make_shared<ServedModel>(shape, factory, options.threads), options);
+    server->impl_ = std::make_unique<Impl>(make_served(shape, factory, options), options);
     server->impl_->bind();
     server->impl_->start_workers();
   } catch (const zmq::error_t& error) {
@@ -303,7 +331,7 @@ Status Server::replace_model(const ModelShape& shape, const BackendFactory& fact
             "the model takes longer samples than the one the server was started with"};
   }
   try {
-    auto model = std::make_shared<ServedModel>(shape, factory, impl_->options.threads);
+    auto model = make_served(shape, factory, impl_->options);
     const std::lock_guard lock(impl_->mutex);
     impl_->new_model = std::move(model);
   } catch (const std::exception& error) {
@@ -330,10 +358,15 @@ void Server::run() {
     // The socket stays bound: unbinding would cut the connections that answers are due on.
     if (impl_->stopping) impl_->core.shut_down();
     impl_->receive_messages();
+    impl_->run_quick();
+    impl_->guard->update();
+    impl_->guard->scan(now_us());
     if (impl_->core.shutting_down() && impl_->core.outstanding() == 0) break;
     zmq_pollitem_t items[] = {{impl_->socket.handle(), 0, ZMQ_POLLIN, 0},
-                              {nullptr, impl_->wake.fd(), ZMQ_POLLIN, 0}};
-    wait(items, -1);
+                              {nullptr, impl_->wake.fd(), ZMQ_POLLIN, 0},
+                              {impl_->guard->handle(), 0, ZMQ_POLLIN, 0}};
+    const std::int64_t scan_us = impl_->guard->next_scan_us();
+    wait(items, scan_us < 0 ? -1 : std::max<std::int64_t>(0, scan_us - now_us()));
   }
 }
 

@@ -38,11 +38,12 @@ struct ServerOptions {
   // them together.
   std::size_t max_batch = 8;
   std::size_t max_batch_rows = 512;
-  std::size_t max_queue = 64;  // requests waiting; beyond it a request is refused as busy
+  std::size_t max_queue = 256;  // requests waiting; beyond it a request is refused as busy
   std::size_t max_queue_bytes = std::size_t{64} << 20;
   std::size_t max_edge_bytes = std::size_t{16} << 20;  // of one edge in the queue
-  std::size_t max_sessions = 4'096;  // beyond it the one idle longest must say hello again
-  std::uint32_t max_window = 16;     // requests of one edge in flight
+  std::size_t max_sessions = 4'096;     // beyond it the one idle longest must say hello again
+  std::size_t max_connections = 8'192;  // beyond it new ones are cut at once
+  std::uint32_t max_window = 16;        // requests of one edge in flight
   std::optional<CurveServerKeys> curve;
 };
 

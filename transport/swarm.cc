@@ -130,7 +130,9 @@ Result<std::unique_ptr<Swarm>> Swarm::create(const SwarmOptions& options) {
   try {
     swarm->impl_ = std::make_unique<Impl>(options);
   } catch (const std::exception& error) {
-    return bad(std::string("cannot connect: ") + error.what());
+    std::string names;
+    for (const std::string& endpoint : options.endpoints) names += endpoint + " ";
+    return bad(names + "cannot be connected to: " + error.what());
   }
   return swarm;
 }

@@ -35,6 +35,8 @@ struct F32 : FloatSums<V> {
     return load_vector<V>(reinterpret_cast<const float*>(b));
   }
   static V dot(Left a, Right b, V sum) { return multiply_add(a, b, sum); }
+  // The cells of kLanes<V> columns from the kDepth rows that they take their values from.
+  static V cells(const V (&rows)[1]) { return rows[0]; }
 };
 
 // Never asked for: A is taken as it is.

@@ -31,10 +31,18 @@ std::size_t i8_prepared_bytes(std::size_t k) {
 // The largest magnitude_bits() of a row.
 template <class V>
 std::int32_t largest_bits(const float* a, std::size_t k) {
-  Ints<V> largest = {};
-  for (std::size_t i = 0; i < k; i += kLanes<V>) {
-    largest = larger(largest, bits_of(load_up_to<V>(a + i, k - i)) & 0x7fffffff);
+  Ints<V> parts[4] = {};
+  std::size_t i = 0;
+  for (; i + 4 * kLanes<V> <= k; i += 4 * kLanes<V>) {
+    for (std::size_t p = 0; p < 4; ++p) {
+      const Ints<V> bits = bits_of(load_vector<V>(a + i + p * kLanes<V>)) & 0x7fffffff;
+      parts[p] = larger(parts[p], bits);
+    }
   }
+  for (; i < k; i += kLanes<V>) {
+    parts[0] = larger(parts[0], bits_of(load_up_to<V>(a + i, k - i)) & 0x7fffffff);
+  }
+  const Ints<V> largest = larger(larger(parts[0], parts[1]), larger(parts[2], parts[3]));
   std::int32_t result = 0;
   for (std::size_t lane = 0; lane < kLanes<V>; ++lane) {
     result = larger<std::int32_t>(result, largest[lane]);
@@ -42,25 +50,35 @@ std::int32_t largest_bits(const float* a, std::size_t k) {
   return result;
 }
 
+// Adding 1.5 * 2^23 rounds to an integer, left in the low bits of the sum.
+template <class V>
+Ints<V> quantise(V value, V inverse) {
+  const V rounder(12582912.0f);
+  return bits_of(value * inverse + rounder) - bits_of(rounder);
+}
+
 template <class T>
 void i8_prepare_row(const float* a, std::size_t k, std::byte* row) {
   using V = typename T::V;
-  constexpr std::size_t kBytes = kLanes<V> * T::kLeft / T::kDepth;
+  static_assert(T::kLeft == T::kDepth);
   const RowScale scale = row_scale(largest_bits<V>(a, k));
   __builtin_memset(row, 0, T::kHeader);
   __builtin_memcpy(row, &scale.scale, sizeof scale.scale);
+  const V inverse(scale.inverse);
+  const bool zero = scale.inverse == 0.0f;  // whatever the row has: NaN times zero is not
   std::byte* to = row + T::kHeader;
-  if (scale.inverse == 0.0f) {
-    for (std::size_t i = 0; i < k; i += kLanes<V>, to += kBytes) T::store_left(to, Ints<V>{});
-  } else {
-    // Adding 1.5 * 2^23 rounds to an integer, left in the low bits of the sum.
-    const V rounder(12582912.0f);
-    for (std::size_t i = 0; i < k; i += kLanes<V>, to += kBytes) {
-      const V value = load_up_to<V>(a + i, k - i) * V(scale.inverse);
-      T::store_left(to, bits_of(value + rounder) - bits_of(rounder));
+  std::size_t i = 0;
+  for (; !zero && i + 4 * kLanes<V> <= k; i += 4 * kLanes<V>) {
+    Ints<V> q[4];
+    for (std::size_t p = 0; p < 4; ++p) {
+      q[p] = quantise(load_vector<V>(a + i + p * kLanes<V>), inverse);
     }
+    T::store_lefts(to + i, q);
   }
-  __builtin_memset(to, 0, row + i8_prepared_bytes<T>(k) - to);
+  for (; i < k; i += kLanes<V>) {
+    T::store_left(to + i, zero ? Ints<V>{} : quantise(load_up_to<V>(a + i, k - i), inverse));
+  }
+  __builtin_memset(to + i, 0, static_cast<std::size_t>(row + i8_prepared_bytes<T>(k) - (to + i)));
 }
 
 template <class T>

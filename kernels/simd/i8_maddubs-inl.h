@@ -121,6 +121,9 @@ struct I8Maddubs : I8Scales<VectorType> {
   static V value(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
     return I8Scales<V>::scaled(V(to_floats(sum)), trailer, v, row);
   }
+  static void store_lefts(std::byte* to, const Ints<V> (&q)[4]) {
+    for (std::size_t i = 0; i < 4; ++i) store_left(to + i * kLanes<V>, q[i]);
+  }
   static void store_left(std::byte* to, Ints<V> q) { store_bytes(to, (IntRegister)q); }
 };
 

@@ -53,6 +53,9 @@ struct I8Neon : I8Scales<Vector<xsimd::neon64>> {
   static V value(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
     return I8Scales<V>::scaled(V(vcvtq_f32_s32(sum)), trailer, v, row);
   }
+  static void store_lefts(std::byte* to, const Ints<V> (&q)[4]) {
+    for (std::size_t i = 0; i < 4; ++i) store_left(to + i * kLanes<V>, q[i]);
+  }
   static void store_left(std::byte* to, Ints<V> q) {
     const int16x4_t halves = vmovn_s32((int32x4_t)q);
     const int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));

@@ -34,6 +34,14 @@ struct I8Vnni : I8Scales<Vector<xsimd::avx512bw>> {
   }
 
   static constexpr std::int32_t kOffset = -128;
+  // Four vectors at once, 64 bytes.
+  static void store_lefts(std::byte* to, const Ints<V> (&q)[4]) {
+    const __m512i low = _mm512_packs_epi32((__m512i)q[0], (__m512i)q[1]);
+    const __m512i high = _mm512_packs_epi32((__m512i)q[2], (__m512i)q[3]);
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high));
+    _mm512_storeu_si512(to, _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)));
+  }
   static void store_left(std::byte* to, Ints<V> q) {
     const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)q);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_xor_si128(bytes, _mm_set1_epi8(-128)));

@@ -18,34 +18,30 @@ void pack_row(const std::byte* from, std::size_t bytes, std::byte* to, std::size
   __builtin_memcpy(to, cell, kCell);
 }
 
-// Rows [row, row + rows) of W, at `w` and w_stride bytes apart, `row_bytes` long each.
+// Rows [row, row + rows) of W, at `w` and w_stride bytes apart.
 template <class T>
 void pack_cells(const std::byte* w, std::size_t w_stride, std::size_t row, std::size_t rows,
                 std::size_t n, std::size_t k, std::byte* packed) {
-  constexpr std::size_t kStep = 4;
+  using V = typename T::V;
+  static_assert(T::kCell == sizeof(float));
+  constexpr std::size_t kSquare = kLanes<V>;
   const std::size_t row_bytes = k * T::kCell / T::kDepth, cells = row_bytes / T::kCell;
   const auto place = [&](std::size_t column) {
     return packed + column / kColumns<T> * panel_bytes<T>(k) + column % kColumns<T> * T::kCell;
   };
   for (std::size_t done = 0; done < rows;) {
-    const std::size_t column = row + done;
+    const bool square = (row + done) % kSquare == 0 && rows - done >= kSquare;
     const std::byte* from = w + done * w_stride;
-    std::size_t count = 1, i = 0;
-    if constexpr (T::kCell == sizeof(float)) {
-      if (column % kStep == 0 && rows - done >= kStep) {
-        count = kStep;
-        for (; i + kStep <= cells; i += kStep) {
-          transpose4(from + i * T::kCell, w_stride, place(column) + i * kStepBytes<T>,
-                     kStepBytes<T>);
-        }
-      }
+    std::byte* to = place(row + done);
+    std::size_t i = 0;
+    for (; square && i + kSquare <= cells; i += kSquare) {
+      transpose<V>(from + i * T::kCell, w_stride, to + i * kStepBytes<T>, kStepBytes<T>);
     }
-    for (std::size_t j = 0; j < count; ++j) {
-      const std::size_t packed_before = i * T::kCell;
-      pack_row<T::kCell>(from + j * w_stride + packed_before, row_bytes - packed_before,
-                         place(column + j) + i * kStepBytes<T>, kStepBytes<T>);
+    for (std::size_t j = 0; j < (square ? kSquare : 1); ++j) {
+      pack_row<T::kCell>(from + j * w_stride + i * T::kCell, row_bytes - i * T::kCell,
+                         to + j * T::kCell + i * kStepBytes<T>, kStepBytes<T>);
     }
-    done += count;
+    done += square ? kSquare : 1;
   }
   if (row + rows < n) return;
   for (std::size_t column = n; column % kColumns<T> != 0; ++column) {

@@ -30,6 +30,7 @@ constexpr char kName[] = "avx512bf16";
 using V = Vector<xsimd::avx512bw>;
 using F32Tile = F32<V, 8, 2, 768>;
 using Bf16Tile = Bf16Avx512<6, 4, 1024>;
+using AttentionTile = Bf16Avx512<8, 2, 1024>;
 using I8Tile = I8Vnni<6, 4, 1024>;
 #elif defined(SPLITEE_TARGET_AVX512VNNI)
 #define SPLITEE_TARGET_FUNCTION avx512vnni_target
@@ -75,13 +76,18 @@ using Bf16Tile = Bf16Wide<V, 8, 2, 256>;
 using I8Tile = I8Neon<8, 2, 1024>;
 #endif
 
+#ifndef __AVX512BF16__
+using AttentionTile = F32Tile;
+#endif
+
 constexpr Kernels kKernels = {
     .target = kName,
     .f32 = f32_matmul<F32Tile>(),
     .bf16 = bf16_matmul<Bf16Tile>(),
     .i8 = i8_matmul<I8Tile>(),
-    .attention_scratch = attention_scratch<F32Tile>,
+    .attention_scratch = attention_scratch<F32Tile, AttentionTile>,
     .attention = attention<F32Tile>,
+    .attention_bf16 = attention<AttentionTile>,
     .softmax = softmax<V>,
     .layer_norm = layer_norm<V>,
     .gelu = for_each<V, gelu_vector<V>>,

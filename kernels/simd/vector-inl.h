@@ -13,13 +13,6 @@ namespace {
 template <class Arch>
 using Vector = xsimd::batch<float, Arch>;
 
-// Four lanes, the unit of transposing on every target.
-#ifdef __aarch64__
-using Quad = Vector<xsimd::neon64>;
-#else
-using Quad = Vector<xsimd::sse4_2>;
-#endif
-
 template <class V>
 constexpr std::size_t kLanes = V::size;
 
@@ -155,28 +148,45 @@ float max_lanes(V v) {
   return fold<false>(v);
 }
 
-inline Quad load_quad(const std::byte* p) {
-  return load_vector<Quad>(reinterpret_cast<const float*>(p));
-}
-inline void store_quad(std::byte* p, Quad v) {
-  store_vector(reinterpret_cast<float*>(p), v);
+// The lanes of a and b in turn: of their lower halves, of their upper halves.
+template <class I>
+void interleave(I a, I b, I& low, I& high) {
+  if constexpr (sizeof(I) == 16) {
+    low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  } else if constexpr (sizeof(I) == 32) {
+    low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    high = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+  } else {
+    low = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    high =
+        __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  }
 }
 
-// Rows (4, 4) of any 4 bytes at `in` to columns at `out`; strides in bytes.
-inline void transpose4(const std::byte* in, std::size_t in_stride, std::byte* out,
-                       std::size_t out_stride) {
-  const Quad r0 = load_quad(in);
-  const Quad r1 = load_quad(in + in_stride);
-  const Quad r2 = load_quad(in + 2 * in_stride);
-  const Quad r3 = load_quad(in + 3 * in_stride);
-  const Quad low02 = xsimd::zip_lo(r0, r2);
-  const Quad high02 = xsimd::zip_hi(r0, r2);
-  const Quad low13 = xsimd::zip_lo(r1, r3);
-  const Quad high13 = xsimd::zip_hi(r1, r3);
-  store_quad(out, xsimd::zip_lo(low02, low13));
-  store_quad(out + out_stride, xsimd::zip_hi(low02, low13));
-  store_quad(out + 2 * out_stride, xsimd::zip_lo(high02, high13));
-  store_quad(out + 3 * out_stride, xsimd::zip_hi(high02, high13));
+// Rows of any 4 bytes at `in`, as many as V has lanes and as long, to columns at `out`; strides in
+// bytes. Interleaving rows i and i + lanes / 2, over and over, transposes.
+template <class V>
+void transpose(const std::byte* in, std::size_t in_stride, std::byte* out, std::size_t out_stride) {
+  constexpr std::size_t kSize = kLanes<V>;
+  Ints<V> rows[kSize], next[kSize];
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < kSize; ++r) {
+    __builtin_memcpy(&rows[r], in + r * in_stride, sizeof rows[r]);
+  }
+#pragma GCC unroll 4
+  for (std::size_t stage = 1; stage < kSize; stage *= 2) {
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kSize / 2; ++i) {
+      interleave(rows[i], rows[i + kSize / 2], next[2 * i], next[2 * i + 1]);
+    }
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < kSize; ++r) rows[r] = next[r];
+  }
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < kSize; ++r) {
+    __builtin_memcpy(out + r * out_stride, &rows[r], sizeof rows[r]);
+  }
 }
 
 }  // namespace

@@ -125,6 +125,62 @@ TEST_CASE("paper semantics play the published scripts' arms") {
   }
 }
 
+TEST_CASE("each departure of the published scripts can be taken out") {
+  const Trace trace = rough_trace(6, 2000, kTestSeed);
+  struct Run {
+    std::vector<std::size_t> arms;
+    std::vector<double> costs;
+  };
+  const auto run = [&](std::string policy, PaperDepartures departures) {
+    ReplayOptions options = paper_options(std::move(policy), 6);
+    options.departures = departures;
+    Run made;
+    options.on_decision = [&](const Decision& d) {
+      made.arms.push_back(d.arm);
+      made.costs.push_back(d.cost);
+    };
+    REQUIRE(replay(trace, options).ok());
+    return made;
+  };
+  for (const std::string policy : {"splitee", "splitee-s"}) {
+    CAPTURE(policy);
+    const Run published = run(policy, {});
+    const Run whole = run(policy, {.reported_split = false});
+    CHECK(whole.arms == published.arms);
+    for (std::size_t t = 0; t < 2000; ++t) {
+      const double less = policy == "splitee" ? 0.2 * static_cast<double>(published.arms[t]) : 0.0;
+      CHECK(whole.costs[t] - published.costs[t] == doctest::Approx(less));
+    }
+    // In the stream, the first pulls are its first samples.
+    const Run charged = run(policy, {.free_first_pulls = false});
+    for (std::size_t t = 0; t < 6; ++t) CHECK(charged.arms[t] == t);
+    CHECK(charged.arms != published.arms);
+    CHECK(run(policy, {.log_from_stream = false}).arms != published.arms);
+    CHECK((run(policy, {.peeks = false}).arms == published.arms) == (policy == "splitee"));
+  }
+}
+
+TEST_CASE("without its departures splitee is the deployable one") {
+  // Confidences that are floats, so that both see the same numbers.
+  Trace trace = rough_trace(6, 2000, kTestSeed);
+  for (double& confidence : trace.confidence) {
+    confidence = static_cast<double>(static_cast<float>(confidence));
+  }
+  std::vector<std::size_t> arms[2];
+  for (const std::size_t i : {0u, 1u}) {
+    ReplayOptions options = paper_options("splitee", 6);
+    options.policy_options.alpha = 0.75;
+    options.semantics = i == 0 ? Semantics::kPaper : Semantics::kDeployable;
+    options.departures = {.reported_split = false,
+                          .log_from_stream = false,
+                          .free_first_pulls = false,
+                          .peeks = false};
+    options.on_decision = [&](const Decision& d) { arms[i].push_back(d.arm); };
+    REQUIRE(replay(trace, options).ok());
+  }
+  CHECK(arms[0] == arms[1]);
+}
+
 TEST_CASE("the ElasticBERT baseline, corrected and as published") {
   // alpha 0.8; exits 0-based: sample 0 passes at 0, 1 at 1, 2 at 2 (the last but one), 3 nowhere.
   const auto trace = parse_trace(

@@ -137,6 +137,24 @@ TEST_CASE("side observations do not bias splitee-s, the known ones alone do") {
   CHECK(regret_at(unbiased, 20'000) <= regret_at(plain, 20'000));
 }
 
+TEST_CASE("the arm of the largest index is found for any number of arms") {
+  Rng rng(kTestSeed);
+  for (std::size_t arms = 1; arms <= 70; ++arms) {
+    std::vector<double> mean(arms), width(arms);
+    for (int round = 0; round < 200; ++round) {
+      for (std::size_t arm = 0; arm < arms; ++arm) {
+        mean[arm] = 0.25 * rng.below(8) - 1.0;  // few values: ties are common
+        width[arm] = 0.5 * (1 + rng.below(2));
+      }
+      std::size_t expected = 0;
+      for (std::size_t arm = 1; arm < arms; ++arm) {
+        if (mean[arm] + 0.5 * width[arm] > mean[expected] + 0.5 * width[expected]) expected = arm;
+      }
+      REQUIRE(largest_index(mean, width, 0.5) == expected);
+    }
+  }
+}
+
 TEST_CASE("ties go to the lowest arm") {
   const std::vector<double> mean = {0.1, 0.3, 0.3, 0.2};
   const std::vector<double> width(4, 0.5);

@@ -143,6 +143,10 @@ TEST_CASE("states of other settings are refused with the reason") {
          o.layer_of = {1, 2, 3, 4};
        }},
       {"alpha", [](PolicyOptions& o) { o.alpha = 0.81; }},
+      {"alpha per exit",
+       [](PolicyOptions& o) {
+         o.exit_alphas = {0.8, 0.8, 0.8, 0.8, 0.8};
+       }},
       {"exploration", [](PolicyOptions& o) { o.exploration = 0.5; }},
       {"discount", [](PolicyOptions& o) { o.discount = 0.9; }},
       {"window", [](PolicyOptions& o) { o.window = 7; }},
@@ -173,13 +177,70 @@ TEST_CASE("states of other settings are refused with the reason") {
 TEST_CASE("what was learned apart from costs is good under others") {
   PolicyOptions options = options_for(5);
   Rng rng(kTestSeed);
-  const auto source = make("factored", options);
+  const PolicyOptions before = options;
+  for (const std::string name : {"factored", "factored-alpha"}) {
+    options = before;
+    const auto source = make(name, options);
+    (void)run(*source, options, 100, rng);
+    options.costs = {.lambda1 = 0.2, .lambda2 = 0.1, .offload = 0.05, .mu = 0.5};
+    const auto target = make(name, options);
+    CHECK(target->load_state(source->save_state()).ok());
+    options.alpha = 0.5;
+    CHECK(!make(name, options)->load_state(source->save_state()).ok());
+  }
+}
+
+TEST_CASE("a state names the costs under which it was saved") {
+  const PolicyOptions options = options_for(5);
+  Rng rng(kTestSeed);
+  const auto source = make("splitee", options);
   (void)run(*source, options, 100, rng);
-  options.costs = {.lambda1 = 0.2, .lambda2 = 0.1, .offload = 0.05, .mu = 0.5};
-  const auto target = make("factored", options);
-  CHECK(target->load_state(source->save_state()).ok());
-  options.alpha = 0.5;
-  CHECK(!make("factored", options)->load_state(source->save_state()).ok());
+  CostModel dear = options.costs;
+  dear.offload = 0.9;
+  REQUIRE(source->set_costs(dear).ok());
+  const std::string state = source->save_state();
+  const auto target = make("splitee", options);
+  const runtime::Status refused = target->load_state(state);
+  REQUIRE(!refused.ok());
+  CHECK(refused.message().find("offload cost") != std::string::npos);
+  REQUIRE(target->set_costs(dear).ok());
+  CHECK(target->load_state(state).ok());
+  CHECK(target->save_state() == state);
+  CHECK(source->load_state(state).ok());
+}
+
+TEST_CASE("a state of another version is refused with the reason") {
+  const auto policy = make("splitee", options_for(5));
+  const std::string state = policy->save_state();
+  for (const char version : {0, 1, 3}) {
+    std::string other = state.substr(0, state.size() - 8);
+    other[8] = version;
+    other = seal_state(other, "");  // whole, but for the version
+    const runtime::Status status = policy->load_state(other);
+    REQUIRE(!status.ok());
+    CHECK(status.code() == runtime::Code::kUnsupported);
+    CHECK(status.message().find("version " + std::to_string(version)) != std::string::npos);
+    CHECK(status.message().find("reads version 2") != std::string::npos);
+  }
+}
+
+TEST_CASE("every flipped bit of a state is found") {
+  PolicyOptions options = options_for(3);
+  options.window = 4;
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(std::string(name));
+    const auto policy = make(name, options);
+    Rng rng(kTestSeed);
+    (void)run(*policy, options, 20, rng);
+    const std::string good = policy->save_state();
+    for (std::size_t bit = 0; bit < 8 * good.size(); ++bit) {
+      std::string bad = good;
+      bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
+      if (policy->load_state(bad).ok())
+        FAIL_CHECK("bit " << bit << " changes nothing that is checked");
+    }
+    CHECK(policy->save_state() == good);
+  }
 }
 
 TEST_CASE("outcomes of samples planned before a restore are refused") {
@@ -198,13 +259,17 @@ TEST_CASE("outcomes of samples planned before a restore are refused") {
 TEST_CASE("the header's bytes are as documented") {
   PolicyOptions options = options_for(2);
   options.alpha = 0.75;
+  options.exit_alphas = {0.5, 0.75};
   const std::string header = state_header("fixed", options);
-  CHECK(header.size() == 8 + 4 + 4 + 5 + 4 + 2 * 8 + 9 * 8 + 3 * 8);
+  CHECK(header.size() == 8 + 4 + 4 + 5 + 4 + 2 * 8 + 4 + 2 * 8 + 9 * 8 + 3 * 8);
   CHECK(header.substr(0, 8) == std::string("SPLITEE\0", 8));
-  CHECK(header.substr(8, 8) == std::string("\1\0\0\0\5\0\0\0", 8));
+  CHECK(header.substr(8, 8) == std::string("\2\0\0\0\5\0\0\0", 8));
   CHECK(header.substr(16, 5) == "fixed");
   CHECK(header.substr(21, 12) == std::string("\2\0\0\0\1\0\0\0\0\0\0\0", 12));
-  CHECK(header.substr(41, 8) == std::string("\0\0\0\0\0\0\xe8\x3f", 8));  // 0.75
+  CHECK(header.substr(41, 4) == std::string("\2\0\0\0", 4));
+  for (const std::size_t at : {53u, 61u}) {  // alpha per exit: the second; then alpha
+    CHECK(header.substr(at, 8) == std::string("\0\0\0\0\0\0\xe8\x3f", 8));  // 0.75
+  }
 }
 
 }  // namespace

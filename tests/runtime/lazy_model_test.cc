@@ -8,6 +8,8 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "runtime/engine.h"
 #include "runtime/file.h"
@@ -41,6 +43,12 @@ void overwrite(const std::string& path, std::size_t offset, const std::string& b
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(static_cast<std::streamoff>(offset));
   file << bytes;
+}
+
+std::size_t address_space_bytes() {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
 }
 
 // A model file on disk, opened, and what it answers when nobody touches it.
@@ -124,7 +132,7 @@ TEST_CASE("Model: a layer that changed after open() is refused; those before it 
 TEST_CASE("Model: cut off at random places while it is used, an error or the right answer") {
   std::mt19937 random(23);
   int answers = 0, errors = 0;
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < 30; ++i) {
     const Opened opened;
     const std::size_t layers = random() % 4;
     if (layers > 0) REQUIRE(opened.model->load(0, layers).ok());
@@ -150,7 +158,7 @@ TEST_CASE("Model: cut off while it is opened, an error or a model") {
   const TempFolder folder;
   const std::string path = folder.file("m.gguf");
   std::mt19937 random(29);
-  for (int i = 0; i < 30; ++i) {
+  for (int i = 0; i < 20; ++i) {
     REQUIRE(write_file_atomically(path, as_bytes(bytes)).ok());
     std::atomic<bool> go{false};
     std::thread cutter([&, size = random() % bytes.size(), spins = random() % 20000] {
@@ -182,9 +190,48 @@ TEST_CASE("Model: a word embedding is read when its word first occurs") {
   CHECK(engine.begin(kIds, kTypes).ok());
 }
 
+TEST_CASE("Model: an exit that nobody wants is not read") {
+  const Opened opened;
+  const std::size_t at = opened.place("splitee.exit.1.pooler.weight");
+  const std::string before = opened.bytes.substr(at, 4);
+  Engine engine(opened.model);
+  REQUIRE(engine.begin(kIds, kTypes).ok());
+  overwrite(opened.path, at, raw(0.5f));
+  REQUIRE(engine.run_to(1, /*exit_wanted=*/false).ok());
+  CHECK(engine.run_to(1).code() == Code::kCorrupt);
+  overwrite(opened.path, at, before);
+  REQUIRE(engine.run_to(1).ok());
+  CHECK(engine.evaluate_exit(0)[0] == opened.expected[0]);
+}
+
 TEST_CASE("Model: load_all() reads everything, so that the file may go") {
   const Opened opened;
   REQUIRE(opened.model->load_all().ok());
   std::filesystem::resize_file(opened.path, 0);
   CHECK(Opened::answers(opened.model, 3) == opened.expected);
+}
+
+TEST_CASE("Model: not enough memory is an error, wherever it is met") {
+  if (address_space_bytes() >> 40 != 0) {
+    MESSAGE("skipped: a sanitizer takes terabytes of addresses");
+    return;
+  }
+  const Opened opened;
+  rlimit before;
+  REQUIRE(::getrlimit(RLIMIT_AS, &before) == 0);
+  // Memory that is in use now counts, so that the limit goes down from there on.
+  int failures = 0;
+  for (std::size_t spare = std::size_t{64} << 20; spare > 65536; spare -= spare / 8) {
+    const rlimit limit{address_space_bytes() + spare, before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_AS, &limit) == 0);
+    const auto model = Model::open(opened.path, best());
+    const Status status = model.ok() ? (*model)->load_all() : model.status();
+    REQUIRE(::setrlimit(RLIMIT_AS, &before) == 0);
+    if (status.ok()) continue;
+    ++failures;
+    CAPTURE(status.message());
+    CHECK(status.code() == Code::kIo);
+    CHECK(status.message().starts_with(opened.path + ": not enough memory"));
+  }
+  CHECK(failures > 0);
 }

@@ -30,7 +30,7 @@ def command(*arguments):
 
 
 def run(*arguments, status=0):
-    result = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
     assert result.returncode == status, f"{arguments}: {result.returncode}\n{result.stderr}"
     return result
 
@@ -134,9 +134,13 @@ def test_pretrain_then_finetune():
 
 def test_pairs_of_three_classes_on_two_cores():
     run("train.py", "finetune", "--work", "pairs", "--vocab", "vocab.txt", "--steps", 4,
-        "--train", "pairs.tsv", "--dev", "own=pairs.tsv", "--labels", "yes,maybe,no",
+        "--train", "pairs.tsv", "--dev", "own=pairs.tsv", "--labels", "yes,maybe,no", "--grow", 0.5,
         "--output", "pairs", *SIZES[:-1], 2)
     check_folder("pairs", 3)
+    layers = folder.read_safetensors("pairs/model.safetensors")
+    name = "elasticbert.encoder.layer.%d.attention.self.query.weight"
+    apart = (layers[name % 0] - layers[name % 1]).abs().max()
+    assert 0 < apart < 0.02, f"layer 2 began as a copy of layer 1, now they differ by {apart}"
 
 
 def finetune_arguments(name):

@@ -226,7 +226,9 @@ inline std::vector<float> expected_probabilities(float first) {
 
 class FakeBackend : public Backend {
  public:
-  explicit FakeBackend(std::function<void()> hook) : hook_(std::move(hook)) {}
+  // `shift` is added to what is coded.
+  explicit FakeBackend(std::function<void()> hook, float shift = 0)
+      : hook_(std::move(hook)), shift_(shift) {}
   runtime::Result<std::vector<float>> run(const BackendRequest& request) override {
     if (hook_) hook_();
     const float first =
@@ -234,11 +236,12 @@ class FakeBackend : public Backend {
     if (first < 0) {
       return runtime::Status{runtime::Code::kInvalidArgument, "/secret/path at 0x7ffd1234"};
     }
-    return expected_probabilities(first);
+    return expected_probabilities(first + shift_);
   }
 
  private:
   std::function<void()> hook_;
+  float shift_;
 };
 
 inline BackendFactory fake_backend(std::function<void()> hook = {}) {
@@ -260,6 +263,9 @@ class RunningServer {
     thread_.join();
   }
   void stop() { server_->stop(); }
+  runtime::Status replace(const ModelShape& shape, const BackendFactory& factory) {
+    return server_->replace_model(shape, factory);
+  }
   const std::string& endpoint() const { return server_->endpoint(); }
   const ServerCounters& counters() const { return server_->counters(); }
 

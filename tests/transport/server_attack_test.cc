@@ -227,14 +227,45 @@ TEST_CASE("routing ids: long ones serve, taken ones are turned away (W37)") {
   CHECK(std::holds_alternative<Reply>(longest.receive_message()->body));
 }
 
-TEST_CASE("bytes that are not ZeroMQ's harm no one (W30, W31, W36)") {
-  RunningServer server(server_options());
-  const auto good = ready_client(server);
+namespace {
+
+// A bare TCP connection to `server`.
+int connect_to(const RunningServer& server) {
   const std::string port = server.endpoint().substr(server.endpoint().rfind(':') + 1);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(port)));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  REQUIRE(fd >= 0);
+  REQUIRE(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  return fd;
+}
+
+std::string receive_exactly(int fd, std::size_t size) {
+  std::string bytes(size, '\0');
+  REQUIRE(recv(fd, bytes.data(), size, MSG_WAITALL) == static_cast<ssize_t>(size));
+  return bytes;
+}
+
+// Shakes hands as a ZMTP 3.0 DEALER without security does.
+void shake_hands(int fd) {
+  std::string greeting("\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL", 16);
+  greeting.resize(64, '\0');
+  const std::string ready("\5READY\x0bSocket-Type\0\0\0\6DEALER", 28);
+  const std::string opening = greeting + '\4' + static_cast<char>(ready.size()) + ready;
+  REQUIRE(::send(fd, opening.data(), opening.size(), MSG_NOSIGNAL) ==
+          static_cast<ssize_t>(opening.size()));
+  receive_exactly(fd, greeting.size());
+  const std::string command = receive_exactly(fd, 2);
+  receive_exactly(fd, static_cast<unsigned char>(command[1]));
+}
+
+}  // namespace
+
+TEST_CASE("bytes that are not ZeroMQ's harm no one (W30, W31, W36)") {
+  RunningServer server(server_options());
+  const auto good = ready_client(server);
   const std::vector<std::string> openings = {
       "",
       "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -246,9 +277,7 @@ TEST_CASE("bytes that are not ZeroMQ's harm no one (W30, W31, W36)") {
   std::vector<int> open;
   for (int i = 0; i < 60; ++i) {
     const std::string& opening = openings[i % openings.size()];
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    REQUIRE(fd >= 0);
-    REQUIRE(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    const int fd = connect_to(server);
     (void)!::send(fd, opening.data(), opening.size(), MSG_NOSIGNAL);
     if (i % 2 == 0) {
       const linger reset{1, 0};
@@ -262,6 +291,66 @@ TEST_CASE("bytes that are not ZeroMQ's harm no one (W30, W31, W36)") {
   for (const int fd : open) close(fd);
   CHECK(offloads_well(*good, 2));
   CHECK(server.counters().bad_frames == 0);
+}
+
+TEST_CASE("a message that never ends costs its sender the connection (W15)") {
+  RunningServer server(server_options());
+  const auto good = ready_client(server);
+  const int fd = connect_to(server);
+  shake_hands(fd);
+  // Parts of one byte, each with more to come.
+  std::string parts;
+  for (int i = 0; i < 1'000; ++i) parts += std::string("\1\1x", 3);
+  CHECK(eventually(
+      [&] { return ::send(fd, parts.data(), parts.size(), MSG_NOSIGNAL) < 0 && errno != EINTR; }));
+  CHECK(eventually([&] { return server.counters().connections == 1; }));
+  CHECK(server.counters().endless_messages.load() == 1);
+  CHECK(offloads_well(*good, 2));
+  close(fd);
+}
+
+TEST_CASE("a long message is no endless one, however slowly it comes (W35)") {
+  RunningServer server(server_options());
+  RawEdge edge(server.endpoint());
+  REQUIRE(edge.greet());
+  for (int i = 0; i < 300; ++i) {
+    edge.send(infer_frames(edge.next(), 1, 16));
+    REQUIRE(std::holds_alternative<Reply>(edge.receive_message()->body));
+  }
+  // More bytes than one message may have, but in whole ones.
+  std::uint64_t bytes = 0;
+  while (bytes < 1'000'000) {
+    const Frames frames = infer_frames(edge.next(), 1, 16);
+    bytes += frames.size();
+    edge.send(frames);
+    REQUIRE(edge.receive_message());
+  }
+  CHECK(server.counters().endless_messages.load() == 0);
+}
+
+TEST_CASE("connections beyond the limit are cut, and their places come back") {
+  ServerOptions options = server_options();
+  options.max_connections = 3;
+  RunningServer server(options);
+  const auto good = ready_client(server);
+  {
+    RawEdge second(server.endpoint()), third(server.endpoint());
+    REQUIRE(second.greet());
+    REQUIRE(third.greet());
+    const int fourth = connect_to(server);
+    char byte;
+    // The greeting of ZeroMQ may come before the end.
+    while (recv(fourth, &byte, 1, 0) > 0) {
+    }
+    close(fourth);
+    CHECK(server.counters().connections_over_limit == 1);
+    CHECK(offloads_well(*good, 2));
+    second.send(infer_frames(second.next()));
+    CHECK(std::holds_alternative<Reply>(second.receive_message()->body));
+  }
+  CHECK(eventually([&] { return server.counters().connections == 1; }));
+  RawEdge late(server.endpoint());
+  CHECK(late.greet());
 }
 
 }  // namespace splitee::transport

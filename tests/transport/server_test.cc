@@ -1,6 +1,7 @@
 // The server against good clients, over real sockets.
 #include "transport/server.h"
 
+#include <atomic>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -294,6 +295,68 @@ TEST_CASE("what the operator got wrong is named") {
   options.curve = CurveServerKeys{"bad", "bad", {}};
   CHECK(contains(problem(options), "public key"));
   CHECK(problem(server_options()) == "none");
+}
+
+TEST_CASE("the model is changed under load without a wrong or mixed answer") {
+  ServerOptions options = server_options();
+  options.threads = 2;
+  RunningServer server(options);
+  ModelShape other = kShape;
+  other.model_hash = 99;
+  // The second model answers every sample as if its first value were higher by 100.
+  const auto shifted = [] {
+    return std::make_unique<FakeBackend>(std::function<void()>(), 100.0f);
+  };
+  const auto load = [&](std::uint64_t hash, float shift, std::atomic<int>& replies,
+                        std::atomic<int>& wrong, const std::atomic<bool>& stop) {
+    ClientOptions own = client_options({server.endpoint()});
+    own.model_hash = hash;
+    own.window = 4;
+    auto client = Client::create(own);
+    std::map<Client::Ticket, float> asked;
+    for (int i = 0; client.ok() && !stop; ++i) {
+      const float first = static_cast<float>(i % 100);
+      if ((*client)->wait_available(1'000)) {
+        asked[(*client)->submit(Sample(first).request(), kPatienceUs)] = first + shift;
+      }
+      while (const auto completion = (*client)->poll(0)) {
+        if (completion->outcome.kind != Kind::kReply) continue;
+        ++replies;
+        wrong += completion->outcome.reply.probabilities !=
+                 expected_probabilities(asked.at(completion->ticket));
+      }
+    }
+  };
+  std::atomic<int> old_replies{0}, new_replies{0}, wrong{0};
+  std::atomic<bool> stop{false};
+  std::thread with_old([&] { load(kModelHash, 0, old_replies, wrong, stop); });
+  std::thread with_new([&] { load(99, 100, new_replies, wrong, stop); });
+  for (int round = 0; round < 6; ++round) {
+    std::atomic<int>& replies = round % 2 == 0 ? old_replies : new_replies;
+    const int before = replies;
+    CHECK(eventually([&] { return replies > before + 20; }));
+    const bool to_new = round % 2 == 0;
+    REQUIRE(
+        server.replace(to_new ? other : kShape, to_new ? BackendFactory(shifted) : fake_backend())
+            .ok());
+  }
+  CHECK(eventually([&] { return server.counters().reloads == 6; }));
+  stop = true;
+  with_old.join();
+  with_new.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a model with longer samples than the server was started for is not taken") {
+  RunningServer server(server_options());
+  ModelShape longer = kShape;
+  longer.max_tokens = 1'000;
+  CHECK(contains(server.replace(longer, fake_backend()).message(), "longer samples"));
+  ModelShape empty = kShape;
+  empty.layers = 0;
+  CHECK_FALSE(server.replace(empty, fake_backend()).ok());
+  CHECK(server.counters().model_hash == kModelHash);
+  CHECK(offloads_well(*ready_client(server), 1));
 }
 
 }  // namespace splitee::transport

@@ -1,0 +1,164 @@
+// The learner for measured costs: regret against factored's, dear offloads, the input sent at once,
+// costs that change.
+#include "policy/adaptive.h"
+
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "policy/replay.h"
+#include "policy/session.h"
+#include "tests/policy/planted.h"
+
+namespace splitee::policy {
+namespace {
+
+double regret_at(const Trace& trace, const ReplayOptions& options, std::size_t t) {
+  const auto result = replay(trace, options);
+  REQUIRE(result.ok());
+  for (const RegretPoint& point : result->regret) {
+    if (point.t == t) return point.regret.mean;
+  }
+  FAIL("no such point");
+  return 0;
+}
+
+// A trace row as a network.
+struct RowNetwork {
+  const double* confidence;
+  std::size_t exits;
+  ExitReading evaluate(std::size_t arm) const {
+    return {.confidence = static_cast<float>(confidence[arm]),
+            .prediction = 0,
+            .classes = 2,
+            .probabilities = {}};
+  }
+  std::optional<float> offload(std::size_t) const {
+    return static_cast<float>(confidence[exits - 1]);
+  }
+};
+
+struct Driver {
+  const Trace& trace;
+  PolicyOptions options;
+  std::unique_ptr<Policy> policy;
+  std::unique_ptr<Session> session;
+  std::size_t next = 0;
+
+  Driver(const Trace& t, const PolicyOptions& o) : trace(t), options(o) {
+    auto made = make_policy("adaptive", options);
+    REQUIRE(made.ok());
+    policy = std::move(*made);
+    session = std::make_unique<Session>(*policy, options);
+  }
+  void price(const CostModel& costs) {
+    REQUIRE(policy->set_costs(costs).ok());
+    session->set_costs(costs);
+  }
+  // How often each split is chosen in the next `samples` samples; [0]: at once.
+  std::vector<std::size_t> play(std::size_t samples, Link link = Link::kUp) {
+    std::vector<std::size_t> plays(trace.exits + 1);
+    for (std::size_t i = 0; i < samples; ++i) {
+      const double* row = &trace.confidence[trace.exits * (next++ % trace.samples())];
+      const std::size_t arm = session->run(link, RowNetwork{row, trace.exits}).plan.arm;
+      ++plays[arm == kOffloadAtOnce ? 0 : arm + 1];
+    }
+    return plays;
+  }
+};
+
+// A link that costs `input` at once and `activation` from every split.
+CostModel measured(double input, double activation) {
+  CostModel costs;
+  costs.offload = activation;
+  costs.offload_by_layer.assign(13, activation);
+  costs.offload_by_layer[0] = input;
+  return costs;
+}
+
+}  // namespace
+
+TEST_CASE("adaptive loses no more than factored, and far less where offloads are dear") {
+  struct Setting {
+    double alpha, offload, margin;
+  };
+  for (const Setting& setting : {Setting{0.7, 0.5, 1.0},
+                                 {0.7, 0.2, 1.0},
+                                 {0.85, 0.5, 1.0},
+                                 {0.75, 0.5, 1.5},
+                                 {0.75, 2.0, 1.5},
+                                 {0.75, 5.0, 1.5}}) {
+    const Trace trace = network_like_trace(5000, setting.margin);
+    ReplayOptions options;
+    options.policy_options.alpha = setting.alpha;
+    options.policy_options.costs.offload = setting.offload;
+    options.runs = 20;
+    options.seed = kTestSeed;
+    options.policy = "factored";
+    const double factored = regret_at(trace, options, 2000);
+    options.policy = "adaptive";
+    const double adaptive = regret_at(trace, options, 2000);
+    MESSAGE("alpha " << setting.alpha << ", o " << setting.offload << ", margin " << setting.margin
+                     << ": regret at 2000: factored " << factored << ", adaptive " << adaptive);
+    CHECK(adaptive < 1.25 * factored);
+    if (setting.offload >= 2.0) CHECK(adaptive < 0.75 * factored);
+  }
+}
+
+TEST_CASE("the input is sent at once where that is cheapest, and only where it may be") {
+  const Trace trace = network_like_trace(5000, 1.0);
+  PolicyOptions options = options_for(12);
+  options.at_once_arm = true;
+  options.costs = measured(0.05, 0.3);
+  Driver driver(trace, options);
+  (void)driver.play(300);
+  CHECK(driver.play(1000)[0] > 950);
+  CHECK(driver.play(100, Link::kDown)[0] == 0);
+  CHECK(driver.play(100, Link::kNone)[0] == 0);
+  options.at_once_arm = false;
+  Driver never(trace, options);
+  CHECK(never.play(1000)[0] == 0);
+}
+
+TEST_CASE("when the link changes, so does the arm, at once") {
+  const Trace trace = network_like_trace(5000, 1.5);
+  PolicyOptions options = options_for(12);
+  options.alpha = 0.75;
+  options.at_once_arm = true;
+  options.costs = measured(0.3, 0.3);
+  Driver driver(trace, options);
+  (void)driver.play(2000);
+  const std::vector<std::size_t> before = driver.play(200);
+  driver.price(measured(0.02, 0.02));
+  CHECK(driver.play(200)[0] > 190);
+  driver.price(measured(6.0, 6.0));
+  const std::vector<std::size_t> dear = driver.play(400);
+  CHECK(dear[0] + dear[1] == 0);
+  driver.price(measured(0.3, 0.3));
+  const std::vector<std::size_t> after = driver.play(200);
+  CHECK(std::ranges::max_element(after) - after.begin() ==
+        std::ranges::max_element(before) - before.begin());
+}
+
+TEST_CASE("samples that exited higher up do not bias adaptive") {
+  // Hard at exit 1, easy at exit 2, in 40 %: what the last exit says of those is not what it says
+  // of all.
+  Rng rng(kTestSeed);
+  Trace trace;
+  trace.exits = 3;
+  for (std::size_t i = 0; i < 20'000; ++i) {
+    const bool easy = rng.uniform() < 0.6;
+    trace.label.push_back(0);
+    trace.prediction.insert(trace.prediction.end(), {0, 0, 0});
+    trace.confidence.insert(trace.confidence.end(), {easy ? 0.99 : 0.5, 0.99, easy ? 0.99 : 0.55});
+  }
+  ReplayOptions options;
+  options.policy = "adaptive";
+  options.policy_options = options_for(3);
+  options.policy_options.costs.offload = 0.3;
+  options.runs = 4;
+  options.seed = kTestSeed;
+  CHECK(regret_at(trace, options, 20'000) < 20.0);
+}
+
+}  // namespace splitee::policy

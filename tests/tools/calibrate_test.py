@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""splitee calibrate: what it fits, what it writes, and what it leaves alone."""
+
+import json
+import math
+import os
+import random
+
+from binaries import (LAYERS, MODEL, OTHER_MODEL, TOOL, edge, lines, main, make_texts, read,
+                      records_of, run, write)  # fmt: skip
+
+SCALE = 2.5  # labels are drawn from the last exit's probabilities at this temperature
+
+
+def powered(probabilities, power):
+    weights = [p**power for p in probabilities]
+    return [w / sum(weights) for w in weights]
+
+
+def labelled(folder, count=4000):
+    """A TSV whose labels make the last exit over-confident by a known temperature."""
+    texts = make_texts(count, seed=3)
+    rng = random.Random(4)
+    rows = []
+    for text, record in zip(texts, records_of("--exits", stdin=lines(texts)), strict=True):
+        one = powered(record["exits"][-1]["probabilities"], 1 / SCALE)[1]
+        rows.append(f"{int(rng.random() < one)}\t{text}\n")
+    return write(folder, "labelled.tsv", "label\ttext\n" + "".join(rows))
+
+
+def calibrate(path, output, *flags, model=MODEL, status=0):
+    flags = ("--model", model, "--input", path, "--output", output, *flags)
+    return run(TOOL, "calibrate", *flags, status=status)
+
+
+def inspected(path):
+    return json.loads(run(TOOL, "inspect", path, "--json").out)
+
+
+def test_fits_and_writes(folder):
+    path, output = labelled(folder), os.path.join(folder, "out.gguf")
+    report = json.loads(calibrate(path, output, "--json", "--max-loss", "0.02").out)
+    assert report["fit"] == report["held_back"] == 2000 and report["max_loss"] == 0.02
+    assert [exit_["layer"] for exit_ in report["exits"]] == list(range(1, LAYERS + 1))
+    last = report["exits"][-1]
+    assert abs(math.log(last["temperature"] / SCALE)) < 0.25, last
+    assert last["ece"] < 0.05 < last["ece_before"], last
+    for exit_ in report["exits"]:
+        assert exit_["ece"] < exit_["ece_before"] and exit_["temperature_before"] == 1
+        assert exit_["loss_bound"] <= 0.02 and 0.5 <= exit_["alpha"] <= 1
+
+    before, after = inspected(MODEL), inspected(output)
+    changed = {"splitee.exit_temperatures", "splitee.exit_alphas", "splitee.alpha",
+               "splitee.content_hash"}  # fmt: skip
+    keep = lambda info: {k: v for k, v in info["metadata"].items() if k not in changed}  # noqa: E731
+    assert keep(before) == keep(after) and before["tensors"] == after["tensors"]
+    assert before["hash"] != after["hash"] and changed <= set(after["metadata"])
+    size = sum(tensor["bytes"] for tensor in before["tensors"])
+    assert read(MODEL)[-size:] == read(output)[-size:]
+    close = lambda a, b: all(abs(x - y) < 1e-6 for x, y in zip(a, b, strict=True))  # noqa: E731
+    assert close(after["temperatures"], [exit_["temperature"] for exit_ in report["exits"]])
+    assert close(after["exit_alphas"], [exit_["alpha"] for exit_ in report["exits"]])
+    assert close([after["alpha"]], [report["alpha"]])
+
+    # The edge applies the temperatures, and takes the model's alpha where none is given.
+    texts = lines(make_texts(60, seed=5))
+    pairs = zip(records_of("--exits", stdin=texts),
+                records_of("--exits", stdin=texts, model=output), strict=True)  # fmt: skip
+    for old, new in pairs:
+        for a, b, temperature in zip(old["exits"], new["exits"], after["temperatures"], strict=True):
+            expected = powered(a["probabilities"], 1 / temperature)
+            assert all(abs(x - y) < 1e-4 for x, y in zip(b["probabilities"], expected, strict=True))
+    summary = os.path.join(folder, "summary.json")
+    edge("--summary-json", summary, "--policy", "threshold", stdin=texts, model=output)
+    assert json.loads(read(summary))["alpha"] == after["alpha"]
+
+    # Once more: nothing is left to fit, the new keys are replaced.
+    again = os.path.join(folder, "again.gguf")
+    second = json.loads(calibrate(path, again, "--json", "--max-loss", "0.02", model=output).out)
+    for old, new in zip(report["exits"], second["exits"], strict=True):
+        assert abs(new["temperature"] / old["temperature"] - 1) < 1e-3
+        assert abs(new["ece_before"] - old["ece"]) < 1e-3
+    assert inspected(again)["metadata"].keys() == after["metadata"].keys()
+    assert os.path.getsize(again) == os.path.getsize(output)
+
+
+def test_is_repeatable(folder):
+    path = labelled(folder, 400)
+    outputs = [os.path.join(folder, name) for name in ("a", "b", "c")]
+    texts = [calibrate(path, output, "--threads", threads).out
+             for output, threads in zip(outputs, ("1", "3", "1"), strict=True)]  # fmt: skip
+    assert texts[0] == texts[1] == texts[2] and "ECE" in texts[0]
+    assert read(outputs[0]) == read(outputs[1]) == read(outputs[2])
+    other = calibrate(path, outputs[1], "--seed", "1")
+    assert read(outputs[0]) != read(outputs[1]) and other.out != texts[0]
+    # In place, and what a strict limit means is said.
+    calibrate(path, outputs[0], "--max-loss", "0.0001", model=outputs[0]).expect(0, "alpha 1")
+    assert inspected(outputs[0])["alpha"] == 1
+
+
+def test_errors(folder):
+    path = labelled(folder, 150)
+    rows = read(path).decode().splitlines(keepends=True)
+    output = os.path.join(folder, "none.gguf")
+    few = write(folder, "few.tsv", "".join(rows[:51]))
+    calibrate(few, output, status=None).expect(1, "few.tsv", "50 labelled")
+    bare = write(folder, "bare.tsv", "text\n" + "a\n" * 200)
+    calibrate(bare, output, status=None).expect(1, "bare.tsv", "0 labelled")
+    wrong = write(folder, "wrong.tsv", "".join(rows[:3]) + "7\tba\n")
+    calibrate(wrong, output, status=None).expect(1, "wrong.tsv", "line 4", "label")
+    calibrate(path, "/no/such/folder/m", status=None).expect(1, "/no/such/folder")
+    calibrate("/no/such", output, status=None).expect(1, "/no/such")
+    calibrate(path, output, model=path, status=None).expect(1, "labelled.tsv")
+    calibrate(path, output, "--max-loss", "2", status=None).expect(2, "--max-loss")
+    calibrate(path, output, "--input-format", "text", status=None).expect(2, "--input-format")
+    assert not os.path.exists(output)
+    assert inspected(OTHER_MODEL)["exit_alphas"] is None
+
+
+if __name__ == "__main__":
+    main(globals())
