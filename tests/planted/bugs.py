@@ -2,9 +2,12 @@
 replacement, and the test that has to find it. A text that is not there any more is a failure: the
 bug must be planted anew where the code has moved to."""
 
-RUNTIME = ("tests/runtime/runtime_test",)
-TRANSPORT = ("tests/transport/transport_test",)
-POLICY = ("tests/policy/policy_test",)
+# One file of a suite, up to the first failure.
+def unit(folder, file):
+    return (f"tests/{folder}/{folder}_test", f"-sf=*{file}*", "-aa=1")
+
+
+BAD_FILES = unit("runtime", "_files_test")
 SIMULATION = ("tests/simulation/simulation_test",)
 EACH_BYTE = ("tests/faults/reset_test",)
 
@@ -21,37 +24,37 @@ BUGS = [
     # The model file: the classes of published faults of GGUF readers.
     ("counts of keys and tensors unchecked (CVE-2024-23605, CVE-2024-21836)", PARSER,
      "if (claimed > limit || !(CheckedSize(claimed) * least).at_most(remaining())) {",
-     "if (claimed > (std::uint64_t{1} << 32)) {", RUNTIME),
+     "if (claimed > limit || !(CheckedSize(claimed) * least).ok()) {", BAD_FILES),
     ("string length unchecked (CVE-2024-23496)", PARSER,
-     "if (length > remaining()) {", "if (length > (std::uint64_t{1} << 62)) {", RUNTIME),
+     "if (length > remaining()) {", "if (length > (std::uint64_t{1} << 62)) {", BAD_FILES),
     ("arrays of arrays taken (CVE-2024-21825)", PARSER,
-     "if (entry.element == GgufType::kArray) {", "if (entry.count == 0) {", RUNTIME),
+     "if (entry.element == GgufType::kArray) {", "if (entry.count == 0) {", BAD_FILES),
     ("more dimensions than there is room for (CVE-2024-21802)", PARSER,
-     "if (rank < 1 || rank > tensor.dims.size()) {", "if (rank < 1 || rank > 8) {", RUNTIME),
+     "if (rank < 1 || rank > tensor.dims.size()) {", "if (rank < 1 || rank > 8) {", BAD_FILES),
     ("product of the dimensions wraps (CVE-2026-33298)", PARSER,
-     "size = size * tensor.dims[i];", "size = CheckedSize(size.value() * tensor.dims[i]);", RUNTIME),
+     "size = size * tensor.dims[i];", "size = CheckedSize(size.value() * tensor.dims[i]);", BAD_FILES),
     ("end of a tensor off by one (CVE-2026-27940)", PARSER,
-     "if (!end.at_most(file_size_)) {", "if (!end.at_most(file_size_ + 1)) {", RUNTIME),
+     "if (!end.at_most(file_size_)) {", "if (!end.at_most(file_size_ + 1)) {", BAD_FILES),
     ("padding wraps (CVE-2025-53630)", "runtime/checked_size.h",
-     "CheckedSize up = *this + (alignment - 1);", "CheckedSize up(value_ + (alignment - 1));", RUNTIME),
+     "CheckedSize up = *this + (alignment - 1);", "CheckedSize up(value_ + (alignment - 1));", unit("runtime", "checked_size_test")),
     ("alignment that is no power of two", PARSER,
      "if (!std::has_single_bit(*alignment) || *alignment < kMinAlignment ||", "if (*alignment < kMinAlignment ||",
-     RUNTIME),
+     BAD_FILES),
     ("unknown tensor types taken", PARSER,
-     "if (tensor_type_bytes(tensor.type) != 0) return {};", "if (type < 64) return {};", RUNTIME),
+     "if (tensor_type_bytes(tensor.type) != 0) return {};", "if (type < 64) return {};", BAD_FILES),
     ("content hash not compared", "runtime/model_loader.cc",
-     "if (*found != expected->hash) {", "if (*found == 0) {", RUNTIME),
+     "if (*found != expected->hash) {", "if (*found == 0) {", BAD_FILES),
     ("exits in any order (the layers[32] class)", "runtime/model_config.cc",
-     "    if (layer <= before) {", "    if (layer == 0) {", RUNTIME),
+     "    if (layer <= before) {", "    if (layer == 0) {", BAD_FILES),
     # The wire.
     ("reply larger than its classes", "transport/wire.cc",
      "if (payload.size() != kReplyFixedBytes + sizeof(float) * fields.hidden) {",
-     "if (payload.size() < kReplyFixedBytes + sizeof(float) * fields.hidden) {", TRANSPORT),
+     "if (payload.size() < kReplyFixedBytes + sizeof(float) * fields.hidden) {", unit("transport", "wire_")),
     ("sum of a reply's probabilities unchecked", "transport/wire.cc",
-     "if (std::abs(sum - 1.0) > 0.001)", "if (std::abs(sum - 1.0) > 100)", TRANSPORT),
+     "if (std::abs(sum - 1.0) > 0.001)", "if (std::abs(sum - 1.0) > 100)", unit("transport", "wire_")),
     ("payload's checksum ignored", "transport/wire.cc",
-     "if (!is_infer && payload_checksum(payload) != fields->checksum) return corrupt(\"checksum\");", "",
-     SIMULATION),
+     "if (!is_infer && payload_checksum(payload) != fields->checksum) return corrupt(\"checksum\");",
+     "if (!is_infer && fields->checksum == 1) return corrupt(\"checksum\");", SIMULATION),
     # The server.
     ("place in the window never freed", SERVER,
      "  --session->in_flight;\n", "", SIMULATION),
@@ -61,19 +64,20 @@ BUGS = [
      "Answer& answer = answers[runnable.jobs[i]];",
      "Answer& answer = answers[runnable.jobs[results.size() - 1 - i]];", SIMULATION),
     ("session of another key used", "transport/sessions.cc",
-     "it->second->user != user", "it->second->peer != peer", TRANSPORT),
+     "it->second->user != user", "(it->second->user != user && user == peer)", unit("transport", "sessions_test")),
     ("requests for another model run", SERVER,
      "  if (from.model_hash != shape.model_hash) {\n    return Refusal{RefuseCode::kWrongModel,",
-     "  if (from.model_hash == 0) {\n    return Refusal{RefuseCode::kWrongModel,", TRANSPORT),
+     "  if (from.model_hash == 0) {\n    return Refusal{RefuseCode::kWrongModel,",
+     unit("transport", "server_core_test")),
     # The queue.
     ("bytes that wait never given back", "transport/scheduler.cc",
-     "  bytes_ -= bytes_of_job(job);\n", "", TRANSPORT),
+     "  bytes_ -= bytes_of_job(job);\n", "", unit("transport", "scheduler_test")),
     ("bound of the queue in bytes ignored", "transport/scheduler.cc",
      "return jobs_ < limits_.max_jobs && job_bytes <= limits_.max_bytes - bytes_;",
      "return jobs_ < limits_.max_jobs && job_bytes <= limits_.max_bytes;", SIMULATION),
     ("different layers in one batch", "transport/scheduler.cc",
      "job.model.get() == model && job.infer.layer == layer &&", "job.model.get() == model && job.infer.layer >= layer &&",
-     TRANSPORT),
+     unit("transport", "scheduler_test")),
     # The client.
     ("requests outlive their deadline", CLIENT,
      "if (current->second.expires_us > now_us) continue;",
@@ -81,10 +85,10 @@ BUGS = [
     ("place in the link's window never freed", CLIENT,
      "  --links_[pending.link].in_flight;\n", "", SIMULATION),
     ("answer taken from another link", CLIENT,
-     "it != pending_.end() && it->second.link == index ? it", "it != pending_.end() && index + 1 > 0 ? it", TRANSPORT),
+     "it != pending_.end() && it->second.link == index ? it", "it != pending_.end() && index + 1 > 0 ? it", unit("transport", "client_core_test")),
     ("server with another model welcomed", CLIENT,
      "  const std::int64_t retry_us = now_us + slow_retry_us();\n  if (from.model_hash != options_.model_hash) {",
-     "  const std::int64_t retry_us = now_us + slow_retry_us();\n  if (from.model_hash == 0) {", TRANSPORT),
+     "  const std::int64_t retry_us = now_us + slow_retry_us();\n  if (from.model_hash == 0) {", unit("transport", "client_test")),
     ("ZeroMQ's thread waits for a monitor that is gone", "transport/client.cc",
      "  zmq_socket_monitor(connections[link]->socket.handle(), nullptr, 0);\n", "", EACH_BYTE),
     # The policy and its state.
@@ -94,17 +98,17 @@ BUGS = [
      "if (read(bytes.substr(content.size()), kChecksumBytes) != hash_of(content)) {", "if (content.empty()) {",
      SIMULATION),
     ("numbers of a state that are not finite", "policy/state.cc",
-     "failed_ = failed_ || (reading() && !std::isfinite(read_value));", "", POLICY),
+     "failed_ = failed_ || (reading() && !std::isfinite(read_value));", "", unit("policy", "state_test")),
     ("a refused state leaves its traces", "policy/policy_base.cc",
-     "    SPLITEE_CHECK(restore(before));\n", "", POLICY),
+     "    SPLITEE_CHECK(restore(before));\n", "", unit("policy", "state_test")),
     # What is read as text.
     ("confidence above 1 in a trace", "policy/trace.cc",
      "!(value >= 0.0 && value <= 1.0)", "!(value >= 0.0 && value <= 2.0)", fuzz("trace")),
     ("trace row with too few fields", "policy/trace.cc",
      "if (at == end) return error(column, \"missing: the line ends before it\");", "if (at == end) return {};",
-     POLICY),
+     unit("policy", "trace_test")),
     ("word longer than its buffer", "runtime/tokenizer.cc",
-     "    if (++chars_ <= kMaxWordChars) append(value);", "    if (++chars_ <= kMaxWordChars + 1) append(value);", RUNTIME),
+     "    if (++chars_ <= kMaxWordChars) append(value);", "    if (++chars_ <= kMaxWordChars + 1) append(value);", unit("runtime", "tokenizer_test")),
     ("TSV row with too few fields", "tools/sample_reader.cc",
      "if (fields_.size() != columns_) {", "if (fields_.size() > columns_) {", fuzz("tsv")),
 ]  # fmt: skip

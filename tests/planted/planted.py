@@ -89,11 +89,11 @@ def main():
         assert setup.returncode == 0, setup.stdout.decode()
     bugs = [bug for bug in BUGS if not options.words or any(w in bug[0] + bug[1] for w in options.words)]
     # Without a bug every one of the tests passes.
-    for target in sorted({bug[4][0] for bug in bugs}):
-        good, output = build(folder, [target])
+    for test in sorted({bug[4] for bug in bugs}):
+        good, output = build(folder, [test[0]])
         assert good, output
-        done = run([str(folder / target)], folder, TEST_TIMEOUT_S)
-        assert done is not None and done.returncode == 0, f"{target} fails without a bug: {reason(done)}"
+        done = run([str(folder / test[0]), *test[1:]], folder, TEST_TIMEOUT_S)
+        assert done is not None and done.returncode == 0, f"{test} fails without a bug: {reason(done)}"
     rows, missed = [], 0
     for bug in bugs:
         found, how = plant(bug, source, folder)

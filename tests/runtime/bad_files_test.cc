@@ -236,6 +236,13 @@ TEST_CASE("bad files: tensor infos") {
        "dimension"},
       {"F41 product within the file's size each", set_dims({5000, 5000, 5000, 5000}), corrupt,
        "beyond the end"},
+      {"F38 product of sizes that are each within the file wraps to 0",
+       [](FileSpec& f) {
+         f.tensors.insert(f.tensors.begin(),
+                          {"t", {65536}, kTensorI8, std::string(65536, 'x'), {}, {}});
+         f.tensors.back().dims = {65536, 65536, 65536, 65536};
+       },
+       corrupt, "beyond the end"},
       {"F42 padding wraps", set_dims({kMax64 / 4}), corrupt, "dimension"},
       {"F43 sizes of 2^63 - 64", set_dims({0x7FFFFFFFFFFFFFC0u}), corrupt, "dimension"},
       {"F44 unknown type", set_tensor_type(39), unsupported, "type 39"},

@@ -261,8 +261,11 @@ class Scenario {
       world_.require(edges_[i]->done(), "every sample has its record", 10 + i);
     }
     for (std::size_t round = 0; round < kProbes; ++round) {
-      for (const auto& edge : edges_) edge->probe();
-      run_until(world_.now_us() + 200 * kMs);
+      // One after the other: a short queue may be full of the others' probes.
+      for (const auto& edge : edges_) {
+        edge->probe();
+        run_until(world_.now_us() + 100 * kMs);
+      }
     }
     run_until(world_.now_us() + 2 * kSecond);
     for (std::size_t i = 0; i < edges_.size(); ++i) {
