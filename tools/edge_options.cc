@@ -144,6 +144,7 @@ Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
   policy::PolicyOptions result;
   result.layer_of = config.exit_layers;
   result.alpha = options.alpha.value_or(config.alpha > 0 ? config.alpha : kDefaultAlpha);
+  if (!options.alpha) result.exit_alphas = config.exit_alphas;
   result.exploration = options.exploration;
   result.seed = options.seed;
   if (options.policy == "fixed") {
