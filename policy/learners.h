@@ -4,8 +4,7 @@
 //   ucb1-range  m + c sqrt(2 ln t / n)                          (Auer, Cesa-Bianchi, Fischer 2002)
 //   ucb-v       m + c (sqrt(2 v ln t / n) + 3 ln t / n)         (Audibert, Munos, Szepesvari 2009)
 //   ucb-tuned   m + c sqrt(ln t / n min(1/4, v + sqrt(2 ln t / n)))     (Auer et al. 2002, sec. 4)
-//   kl-ucb      largest q with n kl(m, q) <= c ln t, Bernoulli kl       (Garivier and Cappe 2011);
-//               the one rule here that takes more than a microsecond for 12 arms
+//   kl-ucb      largest q with n kl(m, q) <= c ln t, Bernoulli kl       (Garivier and Cappe 2011)
 //   bayes-ucb   m + c z sqrt(s / n), z the normal quantile of 1 - 1/t, s = (n v + 1/4) / (n + 1)
 //               (Kaufmann, Cappe and Garivier 2012, normal posterior)
 //   thompson    a draw from N(m, c^2 / (4 (n + 1)))             (Agrawal and Goyal 2013, with the

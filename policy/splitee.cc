@@ -64,7 +64,8 @@ Ucb1::Ucb1(const PolicyOptions& options)
       sum_(options.arms()),
       count_(options.arms()),
       mean_(options.arms()),
-      width_(options.arms()) {}
+      width_(options.arms()),
+      next_width_(options.arms(), width_at(1.0)) {}
 
 std::size_t Ucb1::best() {
   const std::size_t untried = first_pulls_.next(count_);
@@ -81,13 +82,15 @@ void Ucb1::add(std::size_t arm, double reward) {
   sum_[arm] += reward;
   count_[arm] += 1.0;
   mean_[arm] = sum_[arm] / count_[arm];
-  width_[arm] = exploration_ / std::sqrt(count_[arm]);
+  width_[arm] = next_width_[arm];
+  next_width_[arm] = width_at(count_[arm] + 1.0);
 }
 
 void Ucb1::restart() {
   rounds_ = 0;
   std::ranges::fill(sum_, 0.0);
   std::ranges::fill(count_, 0.0);
+  std::ranges::fill(next_width_, width_at(1.0));
   first_pulls_ = FirstPulls();
 }
 
@@ -97,9 +100,10 @@ void Ucb1::archive(StateArchive& archive) {
   archive.non_negative(rounds_);
   first_pulls_.archive(archive, count_.size());
   for (std::size_t arm = 0; arm < count_.size(); ++arm) {
+    next_width_[arm] = width_at(count_[arm] + 1.0);
     if (count_[arm] == 0.0) continue;
     mean_[arm] = sum_[arm] / count_[arm];
-    width_[arm] = exploration_ / std::sqrt(count_[arm]);
+    width_[arm] = width_at(count_[arm]);
   }
 }
 

@@ -5,6 +5,7 @@
 // Learned state: per arm f64 Q, per arm f64 N, f64 t, u64 next arm to try first.
 #pragma once
 
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -22,11 +23,14 @@ class Ucb1 {
   void archive(StateArchive& archive);
 
  private:
+  double width_at(double count) const { return exploration_ / std::sqrt(count); }
+
   double exploration_;
   double rounds_ = 0;
   std::vector<double> sum_, count_;
-  std::vector<double> mean_;   // sum_ / count_
-  std::vector<double> width_;  // exploration_ / sqrt(count_)
+  std::vector<double> mean_;        // sum_ / count_
+  std::vector<double> width_;       // exploration_ / sqrt(count_)
+  std::vector<double> next_width_;  // width_ one observation later: known before it is needed
   FirstPulls first_pulls_;
 };
 

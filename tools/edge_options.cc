@@ -189,6 +189,7 @@ Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
   policy::PolicyOptions result;
   result.layer_of = config.exit_layers;
   result.alpha = options.alpha.value_or(config.alpha > 0 ? config.alpha : kDefaultAlpha);
+  if (!options.alpha) result.exit_alphas = config.exit_alphas;
   result.exploration = options.exploration;
   result.seed = options.seed;
   result.at_once_arm = live_costs(options) && !options.servers.empty();

@@ -2,6 +2,7 @@
 
 #include <iterator>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -29,6 +30,8 @@ struct Flags {
   std::string trace, decisions;
   ReplayOptions replay;
   CostFlags costs;
+  std::string model;
+  std::optional<double> alpha;
   std::size_t split = 0;  // layer; 0: not given
   std::vector<std::pair<std::size_t, double>> changes;
   bool json = false;
@@ -111,8 +114,25 @@ std::string decision_row(const policy::Decision& decision) {
                      policy::route_name(decision.route), decision.reward, decision.cost);
 }
 
+// What the model suggests and no flag says.
+Status take_from_model(const std::string& path, bool take_alphas, policy::PolicyOptions& options) {
+  Result<std::shared_ptr<const runtime::Model>> model = open_model({.path = path});
+  if (!model.ok()) return model.status();
+  const runtime::ModelConfig& config = (*model)->config();
+  if (options.layer_of.empty()) options.layer_of = config.exit_layers;
+  if (!take_alphas) return {};
+  if (config.alpha > 0) options.alpha = config.alpha;
+  if (options.exit_alphas.empty()) options.exit_alphas = config.exit_alphas;
+  return {};
+}
+
 Status resolve(Flags& flags, const policy::Trace& trace) {
   policy::PolicyOptions& options = flags.replay.policy_options;
+  if (!flags.model.empty()) {
+    const Status status = take_from_model(flags.model, !flags.alpha, options);
+    if (!status.ok()) return status;
+  }
+  if (flags.alpha) options.alpha = *flags.alpha;
   if (options.layer_of.empty()) {
     for (std::size_t i = 1; i <= trace.exits; ++i) options.layer_of.push_back(i);
   }
@@ -192,10 +212,23 @@ void add_flags(CLI::App& command, Flags& flags) {
       ->type_name("NAME")
       ->required();
   policy::PolicyOptions& options = flags.replay.policy_options;
-  command.add_option("--alpha", options.alpha, "confidence from which a sample exits, 0 to 1")
+  command
+      .add_option(
+          "--alpha", flags.alpha,
+          "confidence from which a sample exits, 0 to 1 (default: that of --model, else 0.9)")
       ->type_name("X")
-      ->check(number_within(0, 1))
-      ->capture_default_str();
+      ->check(number_within(0, 1));
+  command
+      .add_option("--exit-alphas", options.exit_alphas,
+                  "an alpha per exit, for --policy factored-alpha (default: those of --model where "
+                  "--alpha is not given, else --alpha)")
+      ->type_name("X1,X2,...")
+      ->delimiter(',')
+      ->check(number_within(0, 1));
+  command
+      .add_option("--model", flags.model,
+                  "the trace's model (GGUF), for its alphas and the layers of its exits")
+      ->type_name("FILE");
   command
       .add_option("--split", flags.split,
                   "layer to split at, 1-based; only --policy fixed looks at it")

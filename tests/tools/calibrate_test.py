@@ -74,6 +74,19 @@ def test_fits_and_writes(folder):
     edge("--summary-json", summary, "--policy", "threshold", stdin=texts, model=output)
     assert json.loads(read(summary))["alpha"] == after["alpha"]
 
+    # So does a replay, with the model named.
+    trace = os.path.join(folder, "trace.csv")
+    flags = ("--model", output, "--input", path, "--input-format", "tsv", "--output", trace)
+    run(TOOL, "trace", *flags)
+    alphas = ",".join(map(str, after["exit_alphas"]))
+    for policy, given in (("splitee", ()), ("factored-alpha", ("--exit-alphas", alphas))):
+        base = ("replay", "--trace", trace, "--policy", policy, "--offload-cost", "0.3", "--json")
+        chosen = run(TOOL, *base, "--model", output).out
+        assert chosen == run(TOOL, *base, "--alpha", after["alpha"], *given).out, policy
+        assert chosen != run(TOOL, *base, "--alpha", "0.999").out, policy
+    run(TOOL, *base, "--exit-alphas", "0.5,0.6", status=None).expect(2, "alpha per exit")
+    run(TOOL, *base, "--model", trace, status=None).expect(1, "trace.csv")
+
     # Once more: nothing is left to fit, the new keys are replaced.
     again = os.path.join(folder, "again.gguf")
     second = json.loads(calibrate(path, again, "--json", "--max-loss", "0.02", model=output).out)
