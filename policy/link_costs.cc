@@ -30,7 +30,7 @@ double LinkCosts::layer_us() const {
 void LinkCosts::price(std::span<const double> offload_us, double weight, CostModel& costs) const {
   SPLITEE_CHECK(work_known());
   const double lambda = costs.lambda();
-  costs.lambda2 = lambda * parts_[kHead].value() / unit_us();
+  costs.lambda2 = lambda * head_us() / unit_us();
   costs.lambda1 = lambda - costs.lambda2;
   costs.last_layer_spared = std::clamp((unit_us() - parts_[kExit].value()) / layer_us(), 0.0, 1.0);
   if (offload_us.empty()) return;

@@ -12,6 +12,7 @@
 // Pure: no clock. Thread rule: one thread at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -53,7 +54,7 @@ class LinkCosts {
   bool work_known() const { return parts_[kExit].known() && layer_us() > 0.0; }
   bool known() const { return work_known() && link_.known(); }
   // A layer with its exit: l + h.
-  double unit_us() const { return layer_us() + parts_[kHead].value(); }
+  double unit_us() const { return layer_us() + head_us(); }
   double server_layer_us() const { return server_layer_.value(); }
   const LinkEstimator& link() const { return link_; }
   // From sending `bytes` to the answer of a server that runs `layers`, each taking `scale` times
@@ -72,6 +73,8 @@ class LinkCosts {
 
  private:
   double layer_us() const;
+  // Part of an exit, so never more than one.
+  double head_us() const { return std::min(parts_[kHead].value(), parts_[kExit].value()); }
 
   FadingMean parts_[kParts];
   FadingMean server_layer_;

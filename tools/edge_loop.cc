@@ -18,6 +18,7 @@ namespace {
 
 // Nothing ends a wait but an event; this bounds it in case one is missed.
 constexpr std::int64_t kWaitUs = 1'000'000;
+constexpr std::size_t kMeasuredPasses = 2;
 
 }  // namespace
 
@@ -117,17 +118,22 @@ Status EdgeLoop::start(const Sample& sample) {
   return collect();
 }
 
-// The costs of now. Before the first sample its layers and exits are run once for measurement.
-void EdgeLoop::price(const Flight& own) {
+// Runs every layer and exit of the first sample for measurement, the first time to warm up.
+void EdgeLoop::measure_work(const Flight& own) {
   const std::size_t exits = model_->config().exit_layers.size();
-  if (!meter_.work_known()) {
+  for (std::size_t pass = 0; pass <= kMeasuredPasses; ++pass) {
     network_.start(own.input);
     for (std::size_t arm = 0; arm < exits; ++arm) {
       if (arm + 1 < exits) network_.will_go_on();
       network_.evaluate(arm);
     }
-    meter_.add_work(network_.work(), own.input.ids.size());
+    if (pass > 0) meter_.add_work(network_.work(), own.input.ids.size());
   }
+}
+
+// The costs of now.
+void EdgeLoop::price(const Flight& own) {
+  if (!meter_.work_known()) measure_work(own);
   meter_.price(wait_weight(), costs_);
   session_.set_costs(costs_);
   SPLITEE_CHECK(policy_.set_costs(costs_).ok());

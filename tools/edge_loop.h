@@ -101,6 +101,7 @@ class EdgeLoop {
   // Runs `body` with the power drawn meanwhile booked to `activity`.
   template <class Body>
   void metered(PowerByActivity::Activity activity, const Body& body);
+  void measure_work(const Flight& flight);
   void price(const Flight& flight);
   void send(Flight& flight);
   transport::OffloadRequest request_of(const Flight& flight) const;

@@ -20,6 +20,9 @@ constexpr double kDefaultAlpha = 0.9;
 constexpr std::size_t kMaxWindow = 256;
 constexpr std::uint32_t kPingMs = 1'000;
 constexpr const char* kLive = "live";
+// With measured costs the cheapest way to an answer of at least --alpha is wanted: a layer's time
+// outweighs what is left between the answers' confidences.
+constexpr double kLiveMu = 10.0;
 
 std::string footer() {
   std::string text = "Policies:\n";
@@ -76,7 +79,7 @@ void add_link_flags(CLI::App& app, EdgeOptions& options) {
   app.add_option(
          "--activation", options.activation,
          "number format of the activations sent: f32, f16, i8, or auto (a smaller one where "
-         "that saves a tenth of the offload's time); default: f32")
+         "that saves a tenth of the offload's time); default: f32, auto with --costs live")
       ->type_name("TYPE")
       ->check(CLI::IsMember({"f32", "f16", "i8", "auto"}));
   CLI::Option* secret =
@@ -114,6 +117,8 @@ void add_policy_flags(CLI::App& app, EdgeOptions& options) {
       ->capture_default_str();
   add_cost_flags(app, options.costs);
   add_costs_file_flag(app, options.costs);
+  app.get_option("--mu")->description(
+      "weight of cost in reward = confidence - mu * cost (10 with --costs live)");
   app.get_option("--costs")->description(
       "cost file of `splitee profile --output`: shares of layer and exit in lambda; or the word "
       "live: layers, link and server as measured while running, a mean layer with its exit costing "
@@ -177,6 +182,13 @@ std::optional<int> parse_edge_options(int argc, char** argv, EdgeOptions& option
     print_message("splitee-edge: --policy fixed needs --split K\n");
     return kExitUsage;
   }
+  if (live_costs(options) && app.count("--mu") == 0) options.costs.mu = kLiveMu;
+  // The others' states are sums of rewards, which hold under one set of costs.
+  if (live_costs(options) && !options.state_path.empty() && options.policy != "adaptive" &&
+      !options.policy.starts_with("factored")) {
+    print_message("splitee-edge: --state with --costs live needs --policy adaptive or factored\n");
+    return kExitUsage;
+  }
   if (options.energy && !live_costs(options)) {
     print_message("splitee-edge: --objective energy needs --costs live\n");
     return kExitUsage;
@@ -225,7 +237,8 @@ Result<EdgeSettings> edge_settings(const EdgeOptions& options) {
   if (payload == "input") settings.payload.payload = Payload::kInput;
   if (payload == "auto") settings.payload.payload = Payload::kAuto;
   // Nothing for "auto".
-  settings.payload.activation = transport::activation_dtype(options.activation.value_or("f32"));
+  settings.payload.activation = transport::activation_dtype(
+      options.activation.value_or(settings.live_costs ? "auto" : "f32"));
   settings.slowdown = options.slowdown;
   settings.exits = options.exits;
   settings.notices = !options.quiet;

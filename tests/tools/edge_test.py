@@ -123,6 +123,9 @@ def test_usage(_):
         (("--lambda", "0"), "0"), (("--lambda", "inf"), "inf"), (("--offload-cost", "-1"), "-1"),
         (("--mu", "nan"), "nan"), (("--lambda1", "0.2"), "--lambda"), (("--threads", "0"), "0"),
         (("--deadline-ms", "0"), "0"), (("--input-format", "csv"), "csv"), (("--seed", "x"), "x"),
+        (("--window", "0"), "0"), (("--payload", "tokens"), "tokens"), (("--activation", "f64"), "f64"),
+        (("--objective", "energy"), "--costs live"), (("--slowdown", "0.5"), "0.5"),
+        (("--costs", "live", "--policy", "splitee", "--state", "f"), "--state"),
         (("--secret-key", "f"), "--server"), (("--target", "abacus"), "abacus"),
         (("--server", "nonsense"), "nonsense"), (("extra",), "extra"),
     ):  # fmt: skip
@@ -135,6 +138,18 @@ def test_usage(_):
     # The default of --lambda, as older and as newer CLI11 show it.
     assert "=0.1" in help_text or "[0.1]" in help_text, help_text
     assert edge("--version").out.startswith("splitee-edge ")
+
+
+def test_objective(folder):
+    flags = ("--costs", "live", "--policy", "final", "--objective", "energy", "--energy-root", folder)
+    edge(*flags, stdin="ba\n", status=None).expect(1, "--objective energy", "RAPL")
+    os.makedirs(os.path.join(folder, "sys/class/hwmon/hwmon0"))
+    write(folder, "sys/class/hwmon/hwmon0/name", "ina226\n")
+    write(folder, "sys/class/hwmon/hwmon0/power1_input", "3000000\n")
+    path = os.path.join(folder, "summary.json")
+    edge(*flags, "--summary-json", path, stdin=lines(TEXTS))
+    energy = json.loads(read(path))["energy"]
+    assert energy["source"] == "ina226" and abs(energy["computing_watts"] - 3) < 1e-6, energy
 
 
 def test_policies(_):

@@ -67,6 +67,73 @@ def test_seeded_runs_are_equal(_):
             assert {"exit", "offload"} <= {record["route"] for record in one}, policy
 
 
+def test_windows_differ_only_in_time(_):
+    with Server() as remote:
+        flags = (*OFFLOAD, "--server", remote.endpoint)
+        sent = [records_of(*flags, "--window", n, stdin=lines(TEXTS)) for n in (1, 3, 64)]
+        assert without_times(sent[0]) == without_times(sent[1]) == without_times(sent[2])
+        # A learner's decisions belong to its seed and window.
+        flags = ("--policy", "splitee", "--alpha", "0.8", "--seed", "5", *PATIENT, "--server", remote.endpoint)
+        for window in (1, 5):
+            one, two = (records_of(*flags, "--window", window, stdin=lines(TEXTS * 5)) for _ in range(2))
+            assert without_times(one) == without_times(two), window
+
+
+def test_payloads(_):
+    local = answers(records_of("--policy", "final", stdin=lines(TEXTS)))
+    with Server() as remote:
+        flags = (*OFFLOAD, "--server", remote.endpoint)
+        sent = {}
+        for payload in ("activation", "input", "auto"):
+            records = records_of(*flags, "--payload", payload, stdin=lines(TEXTS))
+            all_routes(records, "offload")
+            assert answers(records) == local
+            sent[payload] = records
+        kinds = {payload: {record["payload"] for record in records} for payload, records in sent.items()}
+        assert kinds["activation"] == {"f32"} and kinds["input"] == {"input"}, kinds
+        assert kinds["auto"] <= {"f32", "input"}, kinds
+        for small, large in zip(sent["input"], sent["activation"], strict=True):
+            assert 0 < small["bytes_sent"] < large["bytes_sent"]
+
+
+def test_costs_live(folder):
+    path = os.path.join(folder, "summary.json")
+    with Server() as remote:
+        flags = ("--costs", "live", "--alpha", "0.8", "--summary-json", path, *PATIENT)
+        records = records_of(*flags, "--server", remote.endpoint, stdin=lines(TEXTS * 5))
+    assert len(records) == 5 * len(TEXTS)
+    assert all(record["cost"] > 0 for record in records)
+    summary = json.loads(read(path))
+    assert summary["policy"] == "adaptive" and summary["layer_us"] > 0, summary
+    assert summary["link"]["rtt_us"] > 0 and summary["link"]["bytes_per_second"] > 0, summary
+    assert summary["latency_us"]["mean"] > 0 and summary["energy"] is None, summary
+    # Without a link there is only the work here to measure.
+    records = records_of("--costs", "live", "--policy", "final", stdin=lines(TEXTS))
+    assert all(0 < record["cost"] <= LAYERS + 0.01 for record in records), records[0]
+
+
+def test_stop_with_samples_in_progress(_):
+    """Each line read has its record, though the server has stopped answering."""
+    with Server() as remote:
+        flags = ("--policy", "fixed", "--split", "1", "--alpha", "1", "--deadline-ms", "2000", "--window", "4")
+        with LiveEdge("--server", remote.endpoint, *flags) as live:
+            live.until_route("offload", TEXTS[0])
+            remote.send(signal.SIGSTOP)
+            live.process.stdin.write(lines(TEXTS[:3]).encode())
+            live.process.stdin.flush()
+            first = json.loads(live.lines.get(timeout=TIMEOUT_S))
+            live.process.send_signal(signal.SIGTERM)
+            live.process.wait(TIMEOUT_S)
+            rest = []
+            while live.process.poll() is None or not live.lines.empty():
+                rest.append(json.loads(live.lines.get(timeout=TIMEOUT_S)))
+            remote.send(signal.SIGCONT)
+            assert live.process.returncode == 0, live.messages()
+    ids = [record["id"] for record in [first, *rest]]
+    assert ids == list(range(live.sent, live.sent + len(ids))) and len(ids) <= 3, ids
+    all_routes([first, *rest], "fallback")
+
+
 def test_server_killed_and_restarted(_):
     remote = Server()
     with LiveEdge("--server", remote.endpoint, *OFFLOAD) as live:
