@@ -116,7 +116,9 @@ std::string decision_row(const policy::Decision& decision) {
 
 // What the model suggests and no flag says.
 Status take_from_model(const std::string& path, bool take_alphas, policy::PolicyOptions& options) {
-  Result<std::shared_ptr<const runtime::Model>> model = open_model({.path = path});
+  ModelFlags flags;
+  flags.path = path;
+  Result<std::shared_ptr<const runtime::Model>> model = open_model(flags);
   if (!model.ok()) return model.status();
   const runtime::ModelConfig& config = (*model)->config();
   if (options.layer_of.empty()) options.layer_of = config.exit_layers;
