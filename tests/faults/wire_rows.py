@@ -121,7 +121,8 @@ def attack_with_corpus(address, model, seed, messages, tally):
         except zmtp.Gone:
             with tally.lock:
                 tally.gone += 1
-            peer.close()
+            if peer:
+                peer.close()
             peer = None
     with tally.lock:
         tally.sent += sent
