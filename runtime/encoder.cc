@@ -92,7 +92,7 @@ void Encoder::run_layer(const EncoderLayer& layer, std::span<const SampleRows> s
   const std::size_t rows = samples.back().begin + samples.back().count;
   const void* x = prepare(layer.qkv, all_.x.get(), rows, all_);
   multiply(layer.qkv, x, all_.wide.get(), rows, 0, layer.qkv.out);
-  attend(samples, false);
+  attend(layer.qkv, samples, false);
   finish(layer, all_, rows);
 }
 
@@ -103,7 +103,7 @@ void Encoder::run_first(const EncoderLayer& layer, std::span<const SampleRows> s
   multiply(layer.qkv, first, first_.wide.get(), samples.size(), 0, query_columns(layer.qkv, true));
   const void* x = prepare(layer.qkv, all_.x.get(), rows, all_);
   multiply(layer.qkv, x, all_.wide.get(), rows, query_columns(layer.qkv, false), layer.qkv.out);
-  attend(samples, true);
+  attend(layer.qkv, samples, true);
   finish(layer, first_, samples.size());
 }
 
@@ -111,7 +111,7 @@ void Encoder::run_rest(const EncoderLayer& layer, std::span<const SampleRows> sa
   const std::size_t rows = samples.back().begin + samples.back().count;
   const void* x = prepare(layer.qkv, all_.x.get(), rows, all_);
   multiply(layer.qkv, x, all_.wide.get(), rows, 0, query_columns(layer.qkv, false));
-  attend(samples, false);
+  attend(layer.qkv, samples, false);
   finish(layer, all_, rows);
 }
 
@@ -137,7 +137,9 @@ std::span<const float> Encoder::evaluate_exit(const ExitHead& exit, const float*
   return {logits_.get(), count * classes};
 }
 
-void Encoder::attend(std::span<const SampleRows> samples, bool first_only) {
+void Encoder::attend(const Linear& qkv, std::span<const SampleRows> samples, bool first_only) {
+  const kernels::Kernels& kernels = model_.kernels();
+  const auto attention = qkv.kernel == &kernels.f32 ? kernels.attention : kernels.attention_bf16;
   const std::size_t heads = model_.config().heads, stride = 3 * hidden_;
   pool_->share(samples.size() * heads, [&](std::size_t worker, std::size_t begin, std::size_t end) {
     for (std::size_t item = begin; item < end; ++item) {
@@ -147,10 +149,9 @@ void Encoder::attend(std::span<const SampleRows> samples, bool first_only) {
       const float* q = first_only ? first_.wide.get() + number * stride : all;
       float* out = first_only ? first_.context.get() + number * hidden_
                               : all_.context.get() + sample.begin * hidden_;
-      model_.kernels().attention(q, stride, all + hidden_, stride, all + 2 * hidden_, stride, out,
-                                 hidden_, first_only ? 1 : sample.count, sample.count,
-                                 hidden_ / heads, head, head + 1,
-                                 scratch_.get() + worker * scratch_size_);
+      attention(q, stride, all + hidden_, stride, all + 2 * hidden_, stride, out, hidden_,
+                first_only ? 1 : sample.count, sample.count, hidden_ / heads, head, head + 1,
+                scratch_.get() + worker * scratch_size_);
     }
   });
 }
