@@ -30,7 +30,7 @@
 namespace splitee::policy {
 
 // Where an offload could go when the sample was planned.
-enum class Link {
+enum class Link : std::uint16_t {
   kNone,  // no server configured: a sample that does not exit runs on to the last layer
   kUp,
   kDown,  // configured but not reachable now: as kNone, and nothing is learned from the sample
@@ -38,13 +38,14 @@ enum class Link {
 
 inline constexpr std::size_t kOffloadAtOnce = static_cast<std::size_t>(-1);
 
+// Two registers wide, without padding: copied once per sample.
 struct Plan {
   std::size_t arm = 0;  // splitting arm; kOffloadAtOnce sends the input, no layer is run (with no
                         // link up: all are)
+  std::uint32_t ticket = 0;    // set by plan(); lets observe() count every sample once
   bool every_exit = false;     // evaluate each exit up to the arm, not only the arm's own
   bool may_end_early = false;  // at an exit before the arm (cascades); else all go on to the arm
   Link link = Link::kNone;
-  std::uint64_t ticket = 0;  // set by plan(); lets observe() count every sample once
 };
 
 enum class Action { kContinue, kExit, kOffload };
