@@ -64,7 +64,13 @@ class Adaptive final : public PolicyBase {
     const bool at_once_best = may_send && (seen == 0 || at_once_mean() >= worth_[best].mean);
     const Choice choice = best_arm(seen == 0 || at_once_best ? 0 : best + 1, log_t);
     if (may_send && at_once_index(log_t) > choice.index) return {.arm = kOffloadAtOnce};
-    return {.arm = choice.arm, .every_exit = true};
+    const bool settled = choice.arm < seen && best_arm(0, log_t).arm == choice.arm;
+    return {.arm = choice.arm, .every_exit = costs().lambda2 == 0.0 || !settled};
+  }
+
+  Action decide(const Plan& plan, std::size_t arm, const ExitReading& reading) override {
+    const Action action = PolicyBase::decide(plan, arm, reading);
+    return action == Action::kOffload && stays_here(arm) ? Action::kContinue : action;
   }
 
   struct Choice {
@@ -125,7 +131,7 @@ class Adaptive final : public PolicyBase {
   }
 
   double at_once_mean() const {
-    const double cost = costs().offload_from(0) + lost() * local_cost(0);
+    const double cost = costs().offload_from(0) + lost() * costs().cost(layers(), 1, false);
     return any_answer_.mean_or(1.0) - costs().mu * cost;
   }
   double at_once_index(double log_t) const {
@@ -141,18 +147,17 @@ class Adaptive final : public PolicyBase {
   double ceiling(std::size_t arm) const { return 1.0 - costs().mu * gamma(arm); }
   // Cost of a sample that does not exit at the arm.
   double miss_cost(std::size_t arm, Link link) const {
-    const double local = local_cost(arm + 1);
-    if (link != Link::kUp) return local;
+    return link != Link::kUp || stays_here(arm) ? local_cost() : sent_cost(arm);
+  }
+  bool stays_here(std::size_t arm) const { return local_cost() < sent_cost(arm); }
+  double sent_cost(std::size_t arm) const {
     return costs().offload_from(options_.layer_of[arm]) + (1.0 - lost()) * gamma(arm) +
-           lost() * local;
+           lost() * local_cost();
   }
-  double gamma(std::size_t arm) const {
-    return costs().cost(options_.layer_of[arm], arm + 1, false);
-  }
-  // Of a sample that runs to the end after `exits` exits.
-  double local_cost(std::size_t exits) const {
-    return costs().cost(options_.layer_of.back(), exits + 1, false);
-  }
+  // Exits read on the way are not counted: in the long run there are hardly any.
+  double gamma(std::size_t arm) const { return costs().cost(options_.layer_of[arm], 1, false); }
+  double local_cost() const { return costs().cost(layers(), 2, false); }
+  std::size_t layers() const { return options_.layer_of.back(); }
   double lost() const { return lost_ / (sent_ + 1.0); }
 
   void learn(const Outcome& outcome) override {
@@ -162,34 +167,45 @@ class Adaptive final : public PolicyBase {
       any_answer_.add(static_cast<double>(outcome.answer_confidence));
       return learn_sent(outcome);
     }
-    if (!outcome.plan.every_exit || split >= options_.arms()) return;
+    if (split >= options_.arms()) return;
     rounds_ += 1.0;
+    if (outcome.plan.every_exit) {
+      learn_exits(outcome, split);
+    } else {
+      learn_confidence(split, outcome.confidence[split]);
+    }
+    learn_answer(outcome, split);
+  }
+
+  void learn_exits(const Outcome& outcome, std::size_t split) {
     bool sure_before = false;
     for (std::size_t arm = 0; arm <= split; ++arm) {
-      const float confidence = outcome.confidence[arm];
-      const bool sure = is_sure(confidence);
+      const bool sure = is_sure(outcome.confidence[arm]);
       Exit& exit = exits_[arm];
       exit.seen += 1.0;
       exit.ups += (sure ? 1.0 : 0.0) - (sure_before ? 1.0 : 0.0);
       exit.flips += sure != sure_before ? 1.0 : 0.0;
-      if (sure || arm == options_.last_arm()) exit.sure.add(static_cast<double>(confidence));
+      learn_confidence(arm, outcome.confidence[arm]);
       sure_before = sure;
     }
-    learn_answer(outcome, split);
+  }
+
+  void learn_confidence(std::size_t arm, float confidence) {
+    if (!is_sure(confidence) && arm != options_.last_arm()) return;
+    exits_[arm].sure.add(static_cast<double>(confidence));
   }
 
   void learn_answer(const Outcome& outcome, std::size_t split) {
     if (outcome.route == Route::kExit) return;
     const auto answer = static_cast<double>(outcome.answer_confidence);
-    if (split == options_.last_arm()) {
-      any_answer_.add(answer);
-      for (std::size_t arm = 0; arm < split; ++arm) {
-        if (!is_sure(outcome.confidence[arm])) add_answer(arm, answer);
-      }
-      return;
+    if (split != options_.last_arm()) {
+      add_answer(split, answer);
+      return learn_sent(outcome);
     }
-    add_answer(split, answer);
-    learn_sent(outcome);
+    any_answer_.add(answer);
+    for (std::size_t arm = 0; outcome.plan.every_exit && arm < split; ++arm) {
+      if (!is_sure(outcome.confidence[arm])) add_answer(arm, answer);
+    }
   }
 
   void add_answer(std::size_t arm, double confidence) {
@@ -198,7 +214,7 @@ class Adaptive final : public PolicyBase {
   }
 
   void learn_sent(const Outcome& outcome) {
-    if (outcome.plan.link != Link::kUp) return;
+    if (outcome.route == Route::kFinal) return;
     sent_ += 1.0;
     lost_ += outcome.route == Route::kFallback ? 1.0 : 0.0;
   }

@@ -106,10 +106,9 @@ class Policy {
   virtual ~Policy() = default;
   virtual Plan plan(Link link) = 0;
 
-  // Called at each exit that the plan wants, in order, with its probabilities. The last call of a
-  // sample (at the planned arm) never answers kContinue unless the plan's link is not up and the
-  // arm is not the last: then the sample runs on to the last exit. Probabilities that are not
-  // numbers in [0, 1] never lead to an exit before the last one.
+  // Called at each exit that the plan wants, in order, with its probabilities. kContinue at the
+  // planned arm, never at the last: the sample runs on to the last exit, as it does where the link
+  // is not up. Probabilities that are not numbers in [0, 1] never lead to an exit before the last.
   Action at_exit(const Plan& plan, std::size_t arm, std::span<const float> probabilities) {
     return decide(plan, arm, read_exit(probabilities));
   }
@@ -140,6 +139,7 @@ struct PolicyInfo {
   std::string_view summary;        // one line, for --help
   bool every_exit = false;         // evaluates every exit up to the split
   bool reads_predictions = false;  // looks at ExitReading::prediction
+  bool stays_here = false;         // sends no sample whose rest is cheaper on the edge
 };
 
 // Refuses costs that are not finite or negative, and lambda1 + lambda2 = 0.

@@ -66,7 +66,7 @@ class EdgeMeter {
   policy::LinkCosts costs_;
   policy::FadingMean tokens_;
   std::vector<double> offload_us_;  // by layer, of price()
-  bool input_next_ = false;         // while the bandwidth is unknown, both in turn
+  bool input_next_ = false;         // while the bandwidth is unknown and matters, both in turn
 };
 
 }  // namespace splitee::tools
