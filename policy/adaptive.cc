@@ -64,8 +64,9 @@ class Adaptive final : public PolicyBase {
     const bool at_once_best = may_send && (seen == 0 || at_once_mean() >= worth_[best].mean);
     const Choice choice = best_arm(seen == 0 || at_once_best ? 0 : best + 1, log_t);
     if (may_send && at_once_index(log_t) > choice.index) return {.arm = kOffloadAtOnce};
-    const bool settled = choice.arm < seen && best_arm(0, log_t).arm == choice.arm;
-    return {.arm = choice.arm, .every_exit = costs().lambda2 == 0.0 || !settled};
+    const bool free = choice.arm == 0 || costs().lambda2 == 0.0;
+    const bool settled = choice.arm == best && is_settled(choice, log_t);
+    return {.arm = choice.arm, .every_exit = free || !settled};
   }
 
   Action decide(const Plan& plan, std::size_t arm, const ExitReading& reading) override {
@@ -93,10 +94,21 @@ class Adaptive final : public PolicyBase {
     return best;
   }
 
+  // Whether every other arm is worse even if nothing were learned on the way.
+  bool is_settled(const Choice& choice, double log_t) const {
+    double variance = 0.0;
+    for (std::size_t arm = 0; arm < options_.arms() && ceiling(arm) > choice.index; ++arm) {
+      variance += exits_[arm].difference_variance();
+      if (arm != choice.arm && index(arm, variance, log_t) > choice.index) return false;
+    }
+    return true;
+  }
+
   double index(std::size_t arm, double variance, double log_t) const {
     const Exit& exit = exits_[arm];
     if (exit.seen == 0.0) return ceiling(arm);
     const Worth& worth = worth_[arm];
+    if (arm == options_.last_arm()) return std::min(ceiling(arm), worth.mean + answer_bonus(log_t));
     const double unsure = 1.0 - worth.sure;
     const double answers = unsure * unsure * all_answers_.careful_variance(kLargestVariance) /
                            (exit.answer.count + kSharedWeight);
@@ -122,7 +134,7 @@ class Adaptive final : public PolicyBase {
   Worth worth(std::size_t arm, double sure, Link link) const {
     const Exit& exit = exits_[arm];
     const double cost = costs().mu * gamma(arm);
-    if (arm == options_.last_arm()) return {1.0, exit.sure.mean_or(1.0) - cost, 0.0};
+    if (arm == options_.last_arm()) return {1.0, any_answer_.mean_or(1.0) - cost, 0.0};
     const double answer = (exit.answer.sum + kSharedWeight * all_answers_.mean_or(1.0)) /
                           (exit.answer.count + kSharedWeight);
     const double hit = exit.sure.mean_or(1.0) - cost;
@@ -134,10 +146,12 @@ class Adaptive final : public PolicyBase {
     const double cost = costs().offload_from(0) + lost() * costs().cost(layers(), 1, false);
     return any_answer_.mean_or(1.0) - costs().mu * cost;
   }
-  double at_once_index(double log_t) const {
-    if (any_answer_.count == 0.0) return at_once_mean();
-    return at_once_mean() +
-           bonus(log_t, any_answer_.careful_variance(kLargestVariance) / any_answer_.count);
+  double at_once_index(double log_t) const { return at_once_mean() + answer_bonus(log_t); }
+
+  // For the mean of C_L over all samples.
+  double answer_bonus(double log_t) const {
+    if (any_answer_.count == 0.0) return 0.0;
+    return bonus(log_t, any_answer_.careful_variance(kLargestVariance) / any_answer_.count);
   }
 
   double bonus(double log_t, double variance) const {
@@ -191,7 +205,7 @@ class Adaptive final : public PolicyBase {
   }
 
   void learn_confidence(std::size_t arm, float confidence) {
-    if (!is_sure(confidence) && arm != options_.last_arm()) return;
+    if (!is_sure(confidence)) return;
     exits_[arm].sure.add(static_cast<double>(confidence));
   }
 
@@ -232,7 +246,7 @@ class Adaptive final : public PolicyBase {
   std::vector<Exit> exits_;
   std::vector<Worth> worth_;  // under the costs of now
   Moments all_answers_;       // C_L of the answers of all arms
-  Moments any_answer_;        // C_L of samples of which nothing was known
+  Moments any_answer_;        // C_L of samples sent at once or split at the last layer
   double largest_exit_variance_;
   double rounds_ = 0, sent_ = 0, lost_ = 0;
 };

@@ -20,6 +20,8 @@ class Tickets {
  public:
   static constexpr std::size_t kWindow = 1024;
 
+  explicit Tickets(std::uint32_t last = 0) : last_(last) {}
+
   std::uint32_t issue() {
     last_ = std::max(last_ + 1, 1u);  // wraps; 0 is none
     open_[last_ % kWindow] = last_;
@@ -34,7 +36,7 @@ class Tickets {
   void forget() { open_.fill(0); }
 
  private:
-  std::uint32_t last_ = 0;
+  std::uint32_t last_;
   std::array<std::uint32_t, kWindow> open_{};  // 0: none
 };
 
