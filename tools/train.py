@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from train_lib import data, folder, metrics
 from train_lib.data import DataError
 from train_lib.model import MultiExitEncoder, Shape
-from train_lib.pair_layer import pair_encoder
+from train_lib.pair_layer import deepened, pair_encoder
 from train_lib.tokenizer import MASK, SPECIAL_TOKENS, Tokenizer
 from train_lib.workers import Workers
 
@@ -283,6 +283,8 @@ def start_model(args, tokenizer, num_labels):
         model, _, names = folder.load_folder(args.start, args.dropout, num_labels)
         if args.pair_layers:
             model = pair_encoder(model, args.pair_layers, args.dropout)
+        if args.deepen:
+            model = deepened(model, args.deepen)
         return model, names
     return new_model(args, tokenizer, num_labels), folder.default_label_names(num_labels)
 
@@ -462,6 +464,9 @@ def add_finetune(commands):
     parser.add_argument("--pair-layers", type=int, metavar="N",
                         help="for sentence pairs: N layers, of which the first begins as one that "
                              "compares the sentences' words, the others as --start's first ones")
+    parser.add_argument("--deepen", type=int, metavar="N",
+                        help="add layers to --start's, up to N, which begin by passing on what "
+                             "they get")
     parser.add_argument("--freeze-words", action="store_true",
                         help="leave the word embedding as it starts")
     parser.add_argument("--labels", metavar="A,B,...", help="names of the classes")

@@ -12,6 +12,7 @@ import copy
 
 import torch
 
+from .data import DataError
 from .model import MultiExitEncoder
 from .tokenizer import CLS, SEP, SPECIAL_TOKENS
 
@@ -24,6 +25,7 @@ TYPE_SHARE = 0.35  # of a word vector's length, in which the two sentences diffe
 SAMPLED_WORDS = 2000
 POSITIONS = 48
 POSITION_DIRECTIONS = 6  # left out of the comparison
+REMOVED = POSITION_DIRECTIONS + 3  # and those of the sentences, [CLS] and [SEP]
 
 
 def principal(vectors, removed, count):
@@ -51,13 +53,14 @@ class WordSpace:
     def __init__(self, embeddings):
         count, hidden = embeddings.word_embeddings.weight.shape
         words = torch.arange(len(SPECIAL_TOKENS), count, max(1, count // SAMPLED_WORDS))
-        ids = words[:, None].expand(-1, POSITIONS)
+        positions = min(POSITIONS, len(embeddings.position_embeddings.weight))
+        ids = words[:, None].expand(-1, positions)
         states = [embeddings(ids, torch.full_like(ids, kind)) for kind in (0, 1)]
         both = torch.stack(states)  # [type, word, position, hidden]
         self.centre = both.mean((0, 1, 2))
         between = states[1].mean((0, 1)) - states[0].mean((0, 1))
         self.kind = 2 * between / (between @ between)
-        ends = torch.full((1, POSITIONS), SEP)
+        ends = torch.full((1, positions), SEP)
         ends[0, 0] = CLS
         special = torch.cat([embeddings(ends, torch.full_like(ends, kind)) for kind in (0, 1)])
         special = special.mean(0) - self.centre
@@ -101,6 +104,10 @@ def pair_encoder(pretrained, layers, dropout):
     """A new model: the comparing layer, then the pretrained one's first layers - 1."""
     shape = copy.copy(pretrained.shape)
     shape.num_hidden_layers = layers
+    size = shape.hidden_size // shape.num_attention_heads
+    if HEADS * size > shape.hidden_size - REMOVED or layers - 1 > pretrained.shape.num_hidden_layers:
+        raise DataError(f"--pair-layers {layers} needs a pretrained encoder of {layers - 1} layers "
+                        f"at least, with more than {HEADS} heads")
     model = MultiExitEncoder(shape, dropout)
     embeddings = model.elasticbert["embeddings"]
     embeddings.load_state_dict(pretrained.elasticbert["embeddings"].state_dict())
@@ -110,8 +117,26 @@ def pair_encoder(pretrained, layers, dropout):
     model.train()
     encoder = model.elasticbert["encoder"]["layer"]
     for head in range(HEADS):
-        set_head(encoder[0], head, shape.hidden_size // shape.num_attention_heads, space,
-                 SHARPNESS[head])
+        set_head(encoder[0], head, size, space, SHARPNESS[head])
     for new, old in zip(encoder[1:], pretrained.elasticbert["encoder"]["layer"]):
         new.load_state_dict(old.state_dict())
     return model
+
+
+@torch.no_grad()
+def deepened(model, layers):
+    """A new model of so many layers: those of the given one, then layers that begin by passing on
+    what they get, with the last exit's weights. (The LayerNorms keep it from being exact.)"""
+    shape = copy.copy(model.shape)
+    shape.num_hidden_layers = layers
+    deep = MultiExitEncoder(shape, model.dropout.rate)
+    deep.load_state_dict(model.state_dict(), strict=False)
+    body = deep.elasticbert["encoder"]
+    last = model.shape.num_hidden_layers - 1
+    for i in range(last + 1, layers):
+        for norm in (body["layer"][i].attention["output"], body["layer"][i].output):
+            norm.dense.weight.zero_()
+            norm.LayerNorm.load_state_dict(body["layer"][last].output.LayerNorm.state_dict())
+        body["pooler"][i].load_state_dict(body["pooler"][last].state_dict())
+        deep.classifiers[i].load_state_dict(deep.classifiers[last].state_dict())
+    return deep
