@@ -45,7 +45,4 @@ inline std::span<const std::byte> bytes_of(const zmq::message_t& part) {
 // at once; errno says why. Never blocks. The payload is not copied.
 bool send(zmq::socket_t& socket, std::span<const std::byte> routing_id, Frames frames);
 
-// Waits for events; an interrupting signal counts as none. timeout_us < 0 waits for ever.
-void wait(std::span<zmq_pollitem_t> items, std::int64_t timeout_us);
-
 }  // namespace splitee::transport
