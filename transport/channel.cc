@@ -26,7 +26,9 @@ bool Channel::send(std::span<const std::byte> routing_id, Frames frames) {
 }
 
 void wait(std::span<Channel* const> channels, std::span<pollfd> others, std::int64_t timeout_us) {
-  std::vector<pollfd> items(others.begin(), others.end());
+  std::vector<pollfd> items;
+  items.reserve(others.size() + channels.size());
+  items.assign(others.begin(), others.end());
   for (const Channel* channel : channels) {
     items.push_back({channel->fd_, POLLIN, 0});
     if (channel->pending_) timeout_us = 0;

@@ -16,9 +16,9 @@ using runtime::Result;
 using runtime::Status;
 
 constexpr std::size_t kRoutingIdBytes = 16;
-// Messages that ZeroMQ keeps in each direction, beyond twice the window; what would wait beyond that
-// is an attack or a bug. It frees places in batches of half, and wakes the other thread for each:
-// so not too few, where the messages are small.
+// Messages that ZeroMQ keeps in each direction, beyond twice the window; what would wait beyond
+// that is an attack or a bug. It frees places in batches of half, and wakes the other thread for
+// each: so not too few, where the messages are small.
 constexpr int kSendHighWater = 16, kReceiveHighWater = 64;
 
 // The libzmq peers know a connection by this; never reused, so that a message for an old
@@ -147,6 +147,7 @@ bool Client::Impl::send(std::size_t link, Frames frames) {
 
 std::vector<Channel*> Client::Impl::channels() {
   std::vector<Channel*> all;
+  all.reserve(2 * connections.size());
   for (std::optional<Connection>& connection : connections) {
     if (!connection) continue;
     all.push_back(&connection->channel);
@@ -166,9 +167,7 @@ bool Client::Impl::receive_pending() {
     bool pending = lost || connections[link]->channel.pending();
     // The core may close the connection over what it receives.
     while (pending && connections[link] && connections[link]->channel.receive(received)) {
-      std::vector<std::span<const std::byte>> frames;
-      for (const zmq::message_t& part : received.parts) frames.push_back(bytes_of(part));
-      core.receive(link, frames, now_us());
+      core.receive(link, received.frames(), now_us());
       any = true;
     }
     if (lost) core.disconnected(link, now_us());

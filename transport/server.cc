@@ -29,6 +29,8 @@ constexpr int kBacklog = 512;
 constexpr int kFlushMs = 500;
 // After so many messages the answers of the workers get their turn.
 constexpr int kMessagesAtOnce = 64;
+// While messages keep coming, descriptors are looked at so often.
+constexpr unsigned kRoundsBetweenWaits = 16;
 // A request that should take no longer, and comes alone, is run by the I/O thread itself: handing
 // it to a worker and back would take as long.
 constexpr std::int64_t kQuickUs = 100;
@@ -256,14 +258,11 @@ void Server::Impl::deliver_answers() {
 void Server::Impl::handle(const std::shared_ptr<Received>& message) {
   counters.bytes_in += message->bytes;
   guard->delivered(message->parts.back());
-  std::vector<std::span<const std::byte>> frames;
-  for (std::size_t i = 1; i < message->parts.size(); ++i)
-    frames.push_back(bytes_of(message->parts[i]));
   const std::string_view peer = text_of(message->parts.front());
   const char* user = zmq_msg_gets(message->parts.back().handle(), "User-Id");
   std::vector<Answer> dropped;
-  std::optional<Frames> frames_back =
-      core.receive({peer, user != nullptr ? user : "", frames, message}, now_us(), dropped);
+  std::optional<Frames> frames_back = core.receive(
+      {peer, user != nullptr ? user : "", message->frames(1), message}, now_us(), dropped);
   if (frames_back) send_frames(peer, std::move(*frames_back));
   for (const Answer& answer : dropped) send_answer(answer);
 }
@@ -355,6 +354,7 @@ void Server::stop() noexcept {
 void Server::run() {
   pollfd wake{impl_->wake.fd(), POLLIN, 0};
   Channel* const channels[] = {&impl_->channel, &impl_->guard->channel()};
+  unsigned rounds = 0;
   for (;;) {
     if (wake.revents != 0) impl_->wake.clear();
     impl_->deliver_answers();
@@ -366,6 +366,8 @@ void Server::run() {
     if (impl_->guard->channel().pending()) impl_->guard->update();
     impl_->guard->scan(now_us());
     if (impl_->core.shutting_down() && impl_->core.outstanding() == 0) break;
+    // Most often nothing new has come while an answer was sent: no call to find out.
+    if (impl_->channel.pending() && ++rounds % kRoundsBetweenWaits != 0) continue;
     const std::int64_t scan_us = impl_->guard->next_scan_us();
     wait(channels, std::span(&wake, 1),
          scan_us < 0 ? -1 : std::max<std::int64_t>(0, scan_us - now_us()));

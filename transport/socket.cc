@@ -76,6 +76,7 @@ std::optional<std::string> decode_curve_key(const std::string& key) {
 
 bool receive(zmq::socket_t& socket, Received& received) {
   received.parts.clear();
+  received.parts.reserve(Received::kKeptParts);
   received.part_count = 0;
   received.bytes = 0;
   for (bool more = true; more;) {
