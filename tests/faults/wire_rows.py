@@ -286,14 +286,14 @@ def row_b5(rng, full, count):
 
 def never_reads(address, model, messages):
     """Sends requests and reads nothing."""
-    peer = zmtp.Peer(address, timeout=5)
     try:
-        peer.send(zmtp.hello(1, model, window=16))
-        for request_id in range(2, messages):
-            peer.send(zmtp.tokens_request(request_id, model))
+        # A hundred of these may be too slow for the server's patience with handshakes.
+        with zmtp.Peer(address, timeout=5) as peer:
+            peer.send(zmtp.hello(1, model, window=16))
+            for request_id in range(2, messages):
+                peer.send(zmtp.tokens_request(request_id, model))
     except zmtp.Gone:
         pass
-    peer.close()
 
 
 def byte_by_byte(address, model):
