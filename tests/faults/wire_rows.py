@@ -233,55 +233,57 @@ def row_b4(rng, full, count):
           flush=True)  # fmt: skip
 
 
-def tenant(address, model, token, requests, tally):
-    """Asks with its own token, and repeats itself; every answer must be the one to its own question."""
-    peer, expected = None, None
-    for number in range(requests):
-        if number % 100 == 0:
-            if peer:
-                peer.close()
-            peer, request_id = zmtp.Peer(address), 1
-            if number:
-                # The last message of the old session, on a connection that has none (W22).
-                assert zmtp.refusal(peer.ask(request))[0] == zmtp.NO_SESSION
-                tally["replays"] += 1
-            assert zmtp.kind_of(peer.ask(zmtp.hello(1, model))) == zmtp.WELCOME
-        # The ids of all tenants are the same (W18).
-        request_id += 1
+def older_id(request_id, number):
+    return number * 2654435761 % (request_id + 1)
+
+
+def converse(peer, model, token, tally):
+    """A hundred questions of one tenant, which repeats itself."""
+    if tally["last"]:
+        # The last message of the old session, on a connection that has none (W22).
+        assert zmtp.refusal(peer.ask(tally["last"]))[0] == zmtp.NO_SESSION
+        tally["replays"] += 1
+    assert zmtp.kind_of(peer.ask(zmtp.hello(1, model))) == zmtp.WELCOME
+    # The ids of all tenants are the same (W18).
+    for request_id in range(2, 102):
         request = zmtp.tokens_request(request_id, model, token=token, time_us=60 * 10**6)
         header, payload = peer.ask(request)
         assert zmtp.kind_of([header]) == zmtp.REPLY and zmtp.request_id_of(header) == request_id, (header, payload)
-        expected = expected or payload
-        tally["cross"] += payload != expected
+        tally["answers"].add(payload)
+        tally["last"] = request
         tally["replies"] += 1
-        # Once more, and one that never was; an id that was used is not used again (W17).
-        again = peer.ask(request if number % 2 else zmtp.tokens_request(older_id(request_id, number), model, token=token))
-        assert zmtp.refusal(again)[0] == zmtp.BAD_REQUEST, again
+        # Once more, and one that never was: an id is used once, and ids grow (W17).
+        old = request if request_id % 2 else zmtp.tokens_request(older_id(request_id, tally["replies"]), model, token=token)
+        assert zmtp.refusal(peer.ask(old))[0] == zmtp.BAD_REQUEST
         tally["repeats"] += 1
-    peer.close()
-    tally["answers"].add(expected)
 
 
-def older_id(request_id, number):
-    return number * 2654435761 % (request_id + 1)
+def tenant(address, model, token, requests, tally):
+    while tally["replies"] < requests:
+        try:
+            with zmtp.Peer(address) as peer:
+                converse(peer, model, token, tally)
+        except zmtp.Gone:
+            tally["gone"] += 1  # a machine that stood still, and no heartbeat answered
 
 
 def row_b5(rng, full, count):
     """Tenants with equal request ids, that repeat messages: no answer goes astray."""
     tenants, requests = 4, (count or (100_000 if full else 1_200)) // 4
-    tallies = [{"replies": 0, "cross": 0, "repeats": 0, "replays": 0, "answers": set()} for _ in range(tenants)]
+    tallies = [{"replies": 0, "repeats": 0, "replays": 0, "gone": 0, "last": None, "answers": set()} for _ in range(tenants)]
     with Server() as server, good_edges(server, 1):
         address = address_of(server)
         model = zmtp.model_of(address)
         tokens = rng.sample(range(5, 100), tenants)
         for attack in [Attack(tenant, address, model, token, requests, tally) for token, tally in zip(tokens, tallies)]:
             attack.finish()
-    total = {name: sum(tally[name] for tally in tallies) for name in ("replies", "cross", "repeats", "replays")}
-    answers = set.union(*(tally["answers"] for tally in tallies))
-    assert len(answers) == tenants, "the tenants' answers do not differ"
-    assert total["cross"] == 0, total
-    print(f"B5: {total['replies']} replies to {tenants} tenants with equal ids, {total['cross']} to the wrong one; "
-          f"{total['repeats']} repeated messages and {total['replays']} of older sessions, all refused", flush=True)  # fmt: skip
+    total = {name: sum(tally[name] for tally in tallies) for name in ("replies", "repeats", "replays", "gone")}
+    answers = [tally["answers"] for tally in tallies]
+    assert all(len(own) == 1 for own in answers), "a tenant got another answer than its own"
+    assert len(set.union(*answers)) == tenants, "the tenants' answers do not differ"
+    print(f"B5: {total['replies']} replies to {tenants} tenants with equal ids, 0 to the wrong one; {total['repeats']} "
+          f"repeated messages and {total['replays']} of older sessions, all refused; cut off {total['gone']} times",
+          flush=True)  # fmt: skip
 
 
 def never_reads(address, model, messages):
@@ -297,10 +299,17 @@ def never_reads(address, model, messages):
 
 
 def byte_by_byte(address, model):
-    with zmtp.Peer(address) as peer:
-        for byte in zmtp.wire_bytes(zmtp.hello(1, model)):
-            peer.write(bytes([byte]))
-        assert zmtp.kind_of(peer.receive()) == zmtp.WELCOME
+    for last in (False, False, True):
+        try:
+            with zmtp.Peer(address) as peer:
+                for byte in zmtp.wire_bytes(zmtp.hello(1, model)):
+                    peer.write(bytes([byte]))
+                assert zmtp.kind_of(peer.receive()) == zmtp.WELCOME
+            return
+        except zmtp.Gone:
+            # Beside a hundred others it may be too slow to answer a heartbeat.
+            if last:
+                raise
 
 
 def many_parts(address, parts):
