@@ -44,13 +44,12 @@ void cut_off(int descriptor) {
 
 ConnectionGuard::ConnectionGuard(zmq::context_t& context, zmq::socket_t& socket,
                                  const Limits& limits, ServerCounters& counters)
-    : socket_(socket),
-      limits_(limits),
-      counters_(counters),
-      monitor_(context, zmq::socket_type::pair) {
+    : socket_(socket), limits_(limits), counters_(counters) {
   const std::string address = "inproc://connections";
   if (zmq_socket_monitor(socket_.handle(), address.c_str(), kEvents) != 0) throw zmq::error_t();
-  monitor_.connect(address);
+  zmq::socket_t monitor(context, zmq::socket_type::pair);
+  monitor.connect(address);
+  monitor_ = Channel(std::move(monitor));
 }
 
 ConnectionGuard::~ConnectionGuard() {
@@ -59,7 +58,7 @@ ConnectionGuard::~ConnectionGuard() {
 
 void ConnectionGuard::update() {
   Received received;
-  while (receive(monitor_, received)) {
+  while (monitor_.receive(received)) {
     const std::span<const std::byte> bytes = bytes_of(received.parts.front());
     std::uint16_t event;
     std::int32_t descriptor;

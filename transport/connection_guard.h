@@ -15,6 +15,7 @@
 
 #include <zmq.hpp>
 
+#include "transport/channel.h"
 #include "transport/counters.h"
 
 namespace splitee::transport {
@@ -35,8 +36,8 @@ class ConnectionGuard {
   ConnectionGuard& operator=(const ConnectionGuard&) = delete;
   ~ConnectionGuard();
 
-  // For a poll: readable when connections have come or gone.
-  void* handle() { return monitor_.handle(); }
+  // Pending when connections have come or gone.
+  Channel& channel() { return monitor_; }
   // Takes in what has come and gone.
   void update();
   // A whole message has come, of which this is a part.
@@ -59,7 +60,7 @@ class ConnectionGuard {
   zmq::socket_t& socket_;
   const Limits limits_;
   ServerCounters& counters_;
-  zmq::socket_t monitor_;
+  Channel monitor_;
   std::unordered_map<int, Connection> connections_;  // by descriptor
   std::int64_t next_scan_us_ = 0;
 };
