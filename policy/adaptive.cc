@@ -64,7 +64,14 @@ class Adaptive final : public PolicyBase {
     const bool at_once_best = may_send && (seen == 0 || at_once_mean() >= worth_[best].mean);
     const Choice choice = best_arm(seen == 0 || at_once_best ? 0 : best + 1, log_t);
     if (may_send && at_once_index(log_t) > choice.index) return {.arm = kOffloadAtOnce};
-    return {.arm = choice.arm, .every_exit = true};
+    const bool free = choice.arm == 0 || costs().lambda2 == 0.0;
+    const bool settled = choice.arm == best && is_settled(choice, log_t);
+    return {.arm = choice.arm, .every_exit = free || !settled};
+  }
+
+  Action decide(const Plan& plan, std::size_t arm, const ExitReading& reading) override {
+    const Action action = PolicyBase::decide(plan, arm, reading);
+    return action == Action::kOffload && stays_here(arm) ? Action::kContinue : action;
   }
 
   struct Choice {
@@ -87,10 +94,21 @@ class Adaptive final : public PolicyBase {
     return best;
   }
 
+  // Whether every other arm is worse even if nothing were learned on the way.
+  bool is_settled(const Choice& choice, double log_t) const {
+    double variance = 0.0;
+    for (std::size_t arm = 0; arm < options_.arms() && ceiling(arm) > choice.index; ++arm) {
+      variance += exits_[arm].difference_variance();
+      if (arm != choice.arm && index(arm, variance, log_t) > choice.index) return false;
+    }
+    return true;
+  }
+
   double index(std::size_t arm, double variance, double log_t) const {
     const Exit& exit = exits_[arm];
     if (exit.seen == 0.0) return ceiling(arm);
     const Worth& worth = worth_[arm];
+    if (arm == options_.last_arm()) return std::min(ceiling(arm), worth.mean + answer_bonus(log_t));
     const double unsure = 1.0 - worth.sure;
     const double answers = unsure * unsure * all_answers_.careful_variance(kLargestVariance) /
                            (exit.answer.count + kSharedWeight);
@@ -116,7 +134,7 @@ class Adaptive final : public PolicyBase {
   Worth worth(std::size_t arm, double sure, Link link) const {
     const Exit& exit = exits_[arm];
     const double cost = costs().mu * gamma(arm);
-    if (arm == options_.last_arm()) return {1.0, exit.sure.mean_or(1.0) - cost, 0.0};
+    if (arm == options_.last_arm()) return {1.0, any_answer_.mean_or(1.0) - cost, 0.0};
     const double answer = (exit.answer.sum + kSharedWeight * all_answers_.mean_or(1.0)) /
                           (exit.answer.count + kSharedWeight);
     const double hit = exit.sure.mean_or(1.0) - cost;
@@ -125,13 +143,15 @@ class Adaptive final : public PolicyBase {
   }
 
   double at_once_mean() const {
-    const double cost = costs().offload_from(0) + lost() * local_cost(0);
+    const double cost = costs().offload_from(0) + lost() * costs().cost(layers(), 1, false);
     return any_answer_.mean_or(1.0) - costs().mu * cost;
   }
-  double at_once_index(double log_t) const {
-    if (any_answer_.count == 0.0) return at_once_mean();
-    return at_once_mean() +
-           bonus(log_t, any_answer_.careful_variance(kLargestVariance) / any_answer_.count);
+  double at_once_index(double log_t) const { return at_once_mean() + answer_bonus(log_t); }
+
+  // For the mean of C_L over all samples.
+  double answer_bonus(double log_t) const {
+    if (any_answer_.count == 0.0) return 0.0;
+    return bonus(log_t, any_answer_.careful_variance(kLargestVariance) / any_answer_.count);
   }
 
   double bonus(double log_t, double variance) const {
@@ -141,18 +161,17 @@ class Adaptive final : public PolicyBase {
   double ceiling(std::size_t arm) const { return 1.0 - costs().mu * gamma(arm); }
   // Cost of a sample that does not exit at the arm.
   double miss_cost(std::size_t arm, Link link) const {
-    const double local = local_cost(arm + 1);
-    if (link != Link::kUp) return local;
+    return link != Link::kUp || stays_here(arm) ? local_cost() : sent_cost(arm);
+  }
+  bool stays_here(std::size_t arm) const { return local_cost() < sent_cost(arm); }
+  double sent_cost(std::size_t arm) const {
     return costs().offload_from(options_.layer_of[arm]) + (1.0 - lost()) * gamma(arm) +
-           lost() * local;
+           lost() * local_cost();
   }
-  double gamma(std::size_t arm) const {
-    return costs().cost(options_.layer_of[arm], arm + 1, false);
-  }
-  // Of a sample that runs to the end after `exits` exits.
-  double local_cost(std::size_t exits) const {
-    return costs().cost(options_.layer_of.back(), exits + 1, false);
-  }
+  // Exits read on the way are not counted: in the long run there are hardly any.
+  double gamma(std::size_t arm) const { return costs().cost(options_.layer_of[arm], 1, false); }
+  double local_cost() const { return costs().cost(layers(), 2, false); }
+  std::size_t layers() const { return options_.layer_of.back(); }
   double lost() const { return lost_ / (sent_ + 1.0); }
 
   void learn(const Outcome& outcome) override {
@@ -162,34 +181,45 @@ class Adaptive final : public PolicyBase {
       any_answer_.add(static_cast<double>(outcome.answer_confidence));
       return learn_sent(outcome);
     }
-    if (!outcome.plan.every_exit || split >= options_.arms()) return;
+    if (split >= options_.arms()) return;
     rounds_ += 1.0;
+    if (outcome.plan.every_exit) {
+      learn_exits(outcome, split);
+    } else {
+      learn_confidence(split, outcome.confidence[split]);
+    }
+    learn_answer(outcome, split);
+  }
+
+  void learn_exits(const Outcome& outcome, std::size_t split) {
     bool sure_before = false;
     for (std::size_t arm = 0; arm <= split; ++arm) {
-      const float confidence = outcome.confidence[arm];
-      const bool sure = is_sure(confidence);
+      const bool sure = is_sure(outcome.confidence[arm]);
       Exit& exit = exits_[arm];
       exit.seen += 1.0;
       exit.ups += (sure ? 1.0 : 0.0) - (sure_before ? 1.0 : 0.0);
       exit.flips += sure != sure_before ? 1.0 : 0.0;
-      if (sure || arm == options_.last_arm()) exit.sure.add(static_cast<double>(confidence));
+      learn_confidence(arm, outcome.confidence[arm]);
       sure_before = sure;
     }
-    learn_answer(outcome, split);
+  }
+
+  void learn_confidence(std::size_t arm, float confidence) {
+    if (!is_sure(confidence)) return;
+    exits_[arm].sure.add(static_cast<double>(confidence));
   }
 
   void learn_answer(const Outcome& outcome, std::size_t split) {
     if (outcome.route == Route::kExit) return;
     const auto answer = static_cast<double>(outcome.answer_confidence);
-    if (split == options_.last_arm()) {
-      any_answer_.add(answer);
-      for (std::size_t arm = 0; arm < split; ++arm) {
-        if (!is_sure(outcome.confidence[arm])) add_answer(arm, answer);
-      }
-      return;
+    if (split != options_.last_arm()) {
+      add_answer(split, answer);
+      return learn_sent(outcome);
     }
-    add_answer(split, answer);
-    learn_sent(outcome);
+    any_answer_.add(answer);
+    for (std::size_t arm = 0; outcome.plan.every_exit && arm < split; ++arm) {
+      if (!is_sure(outcome.confidence[arm])) add_answer(arm, answer);
+    }
   }
 
   void add_answer(std::size_t arm, double confidence) {
@@ -198,7 +228,7 @@ class Adaptive final : public PolicyBase {
   }
 
   void learn_sent(const Outcome& outcome) {
-    if (outcome.plan.link != Link::kUp) return;
+    if (outcome.route == Route::kFinal) return;
     sent_ += 1.0;
     lost_ += outcome.route == Route::kFallback ? 1.0 : 0.0;
   }
@@ -216,7 +246,7 @@ class Adaptive final : public PolicyBase {
   std::vector<Exit> exits_;
   std::vector<Worth> worth_;  // under the costs of now
   Moments all_answers_;       // C_L of the answers of all arms
-  Moments any_answer_;        // C_L of samples of which nothing was known
+  Moments any_answer_;        // C_L of samples sent at once or split at the last layer
   double largest_exit_variance_;
   double rounds_ = 0, sent_ = 0, lost_ = 0;
 };

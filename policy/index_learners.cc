@@ -48,8 +48,8 @@ class IndexLearner {
     const std::size_t untried = first_pulls_.next(count_);
     if (untried < count_.size()) return untried;
     const double log_t = std::log(rounds_);
-    if constexpr (requires(const ArmView& arm) { rule_.ceiling(arm); }) {
-      favourite_ = best_below_ceilings(log_t);
+    if constexpr (requires(const ArmView& arm) { rule_.surely_below(arm, 0.0); }) {
+      favourite_ = best_of_contenders(log_t);
       return favourite_;
     }
     std::size_t best_arm = 0;
@@ -88,14 +88,14 @@ class IndexLearner {
     return {mean, variance, count_[arm], log_t};
   }
 
-  // The same arm, for a rule whose index is dear and has a cheap upper bound: begins with the arm
-  // that was best the last time, and leaves out those that cannot be better.
-  std::size_t best_below_ceilings(double log_t) {
+  // The same arm, for a rule that can tell more cheaply than by the index that it is below another:
+  // begins with the arm that was best the last time.
+  std::size_t best_of_contenders(double log_t) {
     std::size_t best_arm = favourite_;
     double best_index = rule_.index(view(favourite_, log_t));
     for (std::size_t arm = 0; arm < count_.size(); ++arm) {
       const ArmView seen = view(arm, log_t);
-      if (arm == favourite_ || rule_.ceiling(seen) < best_index) continue;
+      if (arm == favourite_ || rule_.surely_below(seen, best_index)) continue;
       const double index = rule_.index(seen);
       if (index > best_index || (index == best_index && arm < best_arm)) {
         best_arm = arm;
@@ -147,14 +147,25 @@ struct UcbTuned : PlainRule {
   }
 };
 
+double kl_bernoulli(double p, double q) {
+  const double head = p > 0.0 ? p * std::log(p / q) : 0.0;
+  const double tail = p < 1.0 ? (1.0 - p) * std::log((1.0 - p) / (1.0 - q)) : 0.0;
+  return head + tail;
+}
+
 struct KlUcb : PlainRule {
   using PlainRule::PlainRule;
   double index(const ArmView& arm) const {
     return kl_upper_bound(arm.mean, arm.count, c_ * arm.log_t);
   }
-  // Pinsker's inequality, and a little for the last step of the search.
-  double ceiling(const ArmView& arm) const {
-    return arm.mean + std::sqrt(std::max(0.0, c_ * arm.log_t) / (2.0 * arm.count)) + 1e-8;
+  // One look at the divergence instead of a search; Pinsker's inequality spares even that.
+  bool surely_below(const ArmView& arm, double index) const {
+    constexpr double kSearchError = 1e-9;
+    const double apart = index - kSearchError - arm.mean;
+    if (apart <= 0.0) return false;
+    const double divergence = c_ * arm.log_t / arm.count;
+    return 2.0 * apart * apart >= divergence ||
+           kl_bernoulli(arm.mean, arm.mean + apart) >= divergence;
   }
 };
 
@@ -181,12 +192,6 @@ class Thompson {
   double c_;
   Rng rng_;
 };
-
-double kl_bernoulli(double p, double q) {
-  const double head = p > 0.0 ? p * std::log(p / q) : 0.0;
-  const double tail = p < 1.0 ? (1.0 - p) * std::log((1.0 - p) / (1.0 - q)) : 0.0;
-  return head + tail;
-}
 
 template <class Rule>
 std::unique_ptr<Policy> make_index(std::string_view name, const PolicyOptions& options) {

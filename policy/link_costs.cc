@@ -1,6 +1,7 @@
 #include "policy/link_costs.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/status.h"
 
@@ -9,12 +10,17 @@ namespace splitee::policy {
 void LinkCosts::add_offload(std::int64_t sent_us, std::int64_t link_us, std::uint64_t bytes,
                             std::size_t layers, double server_us) {
   link_.add(sent_us, link_us, bytes);
+  trust_ = 1.0;
   // One slow answer must not count for many: at most four times what was expected.
   const auto count = static_cast<double>(layers);
   if (server_layer_.known()) {
     server_us = std::min(server_us, 4.0 * count * std::max(1.0, server_layer_.value()));
   }
   if (layers > 0) server_layer_.add(count, server_us);
+}
+
+void LinkCosts::add_sample() {
+  if (server_layer_.known()) trust_ *= std::exp2(-0.1 / server_layer_.additions());
 }
 
 void LinkCosts::add_work(Part part, std::size_t count, double us) {

@@ -9,6 +9,10 @@
 //   o(i) = lambda * weight * (link time + server time, sending from layer i) / (l + h).
 // `weight` is 1 where latency is the cost; for energy it is the power drawn while waiting over the
 // power drawn while computing. Means fade: the last hundred or so count.
+// While nothing is sent, what was once seen of the server and of the bandwidth may no longer hold,
+// and one bad time at the start could end all sending for good. So its part in the link and server
+// times expected is halved per ten samples for each answer behind it (a hundred at the most), until
+// an offload is worth a try again. The round trip is measured by probes and needs no such thing.
 // Pure: no clock. Thread rule: one thread at a time.
 #pragma once
 
@@ -24,16 +28,20 @@ namespace splitee::policy {
 // Total over count, both fading with every addition.
 class FadingMean {
  public:
+  explicit FadingMean(double fade = 0.99) : fade_(fade) {}
   void add(double count, double total) {
-    count_ = kFade * count_ + count;
-    total_ = kFade * total_ + total;
+    additions_ = fade_ * additions_ + 1.0;
+    count_ = fade_ * count_ + count;
+    total_ = fade_ * total_ + total;
   }
   bool known() const { return count_ > 0.0; }
   double value() const { return known() ? total_ / count_ : 0.0; }
+  // Additions that count, fading too.
+  double additions() const { return additions_; }
 
  private:
-  static constexpr double kFade = 0.99;
-  double count_ = 0, total_ = 0;
+  double fade_;
+  double additions_ = 0, count_ = 0, total_ = 0;
 };
 
 class LinkCosts {
@@ -45,6 +53,8 @@ class LinkCosts {
   // An answered request; `layers` were run by the server.
   void add_offload(std::int64_t sent_us, std::int64_t link_us, std::uint64_t bytes,
                    std::size_t layers, double server_us);
+  // A sample begins: what was seen of the server is a sample older.
+  void add_sample();
   // An exchange without work.
   void add_probe(std::int64_t sent_us, std::int64_t rtt_us, std::uint64_t bytes) {
     link_.add(sent_us, rtt_us, bytes);
@@ -60,7 +70,8 @@ class LinkCosts {
   // From sending `bytes` to the answer of a server that runs `layers`, each taking `scale` times
   // the mean.
   double offload_us(double bytes, std::size_t layers, double scale = 1.0) const {
-    return link_.expected_us(bytes) + server_layer_.value() * scale * static_cast<double>(layers);
+    const double server_us = server_layer_.value() * scale * static_cast<double>(layers);
+    return link_.rtt_us() + trust_ * (link_.us_per_byte() * bytes + server_us);
   }
 
   // What waiting `us` costs in units where a mean layer with its exit costs `lambda`.
@@ -77,7 +88,8 @@ class LinkCosts {
   double head_us() const { return std::min(parts_[kHead].value(), parts_[kExit].value()); }
 
   FadingMean parts_[kParts];
-  FadingMean server_layer_;
+  FadingMean server_layer_{0.9};
+  double trust_ = 1.0;  // in what offloads told, 0 to 1
   LinkEstimator link_;
 };
 

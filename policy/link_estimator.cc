@@ -9,9 +9,10 @@ namespace {
 constexpr double kFade = 0.95;
 // A spread of sizes (bytes squared, summed) as good as what was known of the bandwidth before.
 constexpr double kAnchorWeight = 2'000.0 * 2'000.0;
-constexpr double kUsualErrors = 4.0;   // beyond so many it is an outlier
-constexpr double kLeastError = 100.0;  // us; schedulers are no better
-constexpr std::size_t kChangeOutliers = 4;
+constexpr double kUsualErrors = 4.0;      // beyond so many it is an outlier
+constexpr double kLeastError = 100.0;     // us; schedulers are no better
+constexpr std::size_t kSlowOutliers = 4;  // for a change
+constexpr std::size_t kFastOutliers = 2;  // nothing but a better link makes an answer early
 constexpr int kGoodBetween = 4;
 
 }  // namespace
@@ -54,7 +55,8 @@ double LinkEstimator::within_usual(const Point& point) {
   if (outliers_above_ != (error > 0)) outliers_.clear();
   outliers_above_ = error > 0;
   outliers_.push_back(point);
-  if (outliers_.size() < kChangeOutliers) return point.us - error + counted;
+  if (outliers_.size() < (outliers_above_ ? kSlowOutliers : kFastOutliers))
+    return point.us - error + counted;
   start_again();
   return point.us;
 }

@@ -1,8 +1,9 @@
 // What the link to the server is like, from what requests took: an online fit of
 //   link time = round trip + bytes / bandwidth
 // by least squares over the recent requests (each counts 5 % less with every later one).
-//  - A time far off the prediction counts only as far as is usual; several on the same side, with
-//    few good ones between them, mean another link: then the older ones are forgotten.
+//  - A time far off the prediction counts only as far as is usual; several on the same side (four
+//    that are late, or two that are early, which chance hardly makes), with few good ones between
+//    them, mean another link: then the older ones are forgotten.
 //  - Requests of nearly one size say nothing about the bandwidth: it stays as last known.
 //  - Of requests that queued behind each other on the link only the own time counts: it begins when
 //    the one before was through.

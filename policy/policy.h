@@ -30,7 +30,7 @@
 namespace splitee::policy {
 
 // Where an offload could go when the sample was planned.
-enum class Link {
+enum class Link : std::uint16_t {
   kNone,  // no server configured: a sample that does not exit runs on to the last layer
   kUp,
   kDown,  // configured but not reachable now: as kNone, and nothing is learned from the sample
@@ -38,13 +38,14 @@ enum class Link {
 
 inline constexpr std::size_t kOffloadAtOnce = static_cast<std::size_t>(-1);
 
+// Two registers wide, without padding: copied once per sample.
 struct Plan {
   std::size_t arm = 0;  // splitting arm; kOffloadAtOnce sends the input, no layer is run (with no
                         // link up: all are)
+  std::uint32_t ticket = 0;    // set by plan(); lets observe() count every sample once
   bool every_exit = false;     // evaluate each exit up to the arm, not only the arm's own
   bool may_end_early = false;  // at an exit before the arm (cascades); else all go on to the arm
   Link link = Link::kNone;
-  std::uint64_t ticket = 0;  // set by plan(); lets observe() count every sample once
 };
 
 enum class Action { kContinue, kExit, kOffload };
@@ -105,10 +106,9 @@ class Policy {
   virtual ~Policy() = default;
   virtual Plan plan(Link link) = 0;
 
-  // Called at each exit that the plan wants, in order, with its probabilities. The last call of a
-  // sample (at the planned arm) never answers kContinue unless the plan's link is not up and the
-  // arm is not the last: then the sample runs on to the last exit. Probabilities that are not
-  // numbers in [0, 1] never lead to an exit before the last one.
+  // Called at each exit that the plan wants, in order, with its probabilities. kContinue at the
+  // planned arm, never at the last: the sample runs on to the last exit, as it does where the link
+  // is not up. Probabilities that are not numbers in [0, 1] never lead to an exit before the last.
   Action at_exit(const Plan& plan, std::size_t arm, std::span<const float> probabilities) {
     return decide(plan, arm, read_exit(probabilities));
   }
@@ -139,6 +139,7 @@ struct PolicyInfo {
   std::string_view summary;        // one line, for --help
   bool every_exit = false;         // evaluates every exit up to the split
   bool reads_predictions = false;  // looks at ExitReading::prediction
+  bool stays_here = false;         // sends no sample whose rest is cheaper on the edge
 };
 
 // Refuses costs that are not finite or negative, and lambda1 + lambda2 = 0.

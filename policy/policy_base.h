@@ -3,7 +3,9 @@
 // Internal to policy/. Thread rule: as policy.h.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -18,13 +20,15 @@ class Tickets {
  public:
   static constexpr std::size_t kWindow = 1024;
 
-  std::uint64_t issue() {
-    ++last_;
+  explicit Tickets(std::uint32_t last = 0) : last_(last) {}
+
+  std::uint32_t issue() {
+    last_ = std::max(last_ + 1, 1u);  // wraps; 0 is none
     open_[last_ % kWindow] = last_;
     return last_;
   }
-  bool redeem(std::uint64_t ticket) {
-    std::uint64_t& slot = open_[ticket % kWindow];
+  bool redeem(std::uint32_t ticket) {
+    std::uint32_t& slot = open_[ticket % kWindow];
     if (ticket == 0 || slot != ticket) return false;
     slot = 0;
     return true;
@@ -32,8 +36,8 @@ class Tickets {
   void forget() { open_.fill(0); }
 
  private:
-  std::uint64_t last_ = 0;
-  std::array<std::uint64_t, kWindow> open_{};  // 0: none
+  std::uint32_t last_;
+  std::array<std::uint32_t, kWindow> open_{};  // 0: none
 };
 
 class PolicyBase : public Policy {

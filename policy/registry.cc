@@ -34,7 +34,9 @@ constexpr Entry kPolicies[] = {
      make_factored},
     {{"factored-alpha", "as factored, with a threshold per exit that it chooses itself", true},
      make_factored_alpha},
-    {{"adaptive", "as factored, with the input sent at once as an arm, for measured costs", true},
+    {{.name = "adaptive",
+      .summary = "as factored, for measured costs: may send at once, may stay here",
+      .stays_here = true},
      make_adaptive},
     {{"ucb1-range", "as splitee, UCB1 on the reward scaled to its range"}, make_ucb1_range},
     {{"ucb-v", "as splitee, UCB-V (variance)"}, make_ucb_v},
@@ -53,7 +55,10 @@ constexpr Entry kPolicies[] = {
     {{"threshold", "every exit in turn until the confidence is alpha (ElasticBERT)", true},
      make_threshold},
     {{"entropy", "every exit in turn until the entropy is low (DeeBERT)", true}, make_entropy},
-    {{"patience", "every exit in turn until the prediction stays the same (PABEE)", true, true},
+    {{.name = "patience",
+      .summary = "every exit in turn until the prediction stays the same (PABEE)",
+      .every_exit = true,
+      .reads_predictions = true},
      make_patience},
 };
 constexpr std::size_t kMaxWindow = 10'000'000;

@@ -83,25 +83,27 @@ struct TraceNetwork {
 // True reward of every arm on a sample, over a link that never fails.
 class ArmRewards {
  public:
-  ArmRewards(const PolicyOptions& options, bool every_exit)
+  ArmRewards(const PolicyOptions& options, const PolicyInfo& info)
       : costs_(options.costs), alpha_(static_cast<float>(options.alpha)) {
     for (std::size_t arm = 0; arm < options.arms(); ++arm) {
-      const std::size_t exits = every_exit ? arm + 1 : 1;
+      const std::size_t exits = info.every_exit ? arm + 1 : 1;
+      const double here = costs_.cost(options.layer_of.back(), exits + 1, false);
+      const double sent = costs_.cost(options.layer_of[arm], exits, true);
       exit_cost_.push_back(costs_.cost(options.layer_of[arm], exits, false));
-      offload_cost_.push_back(costs_.cost(options.layer_of[arm], exits, true));
+      miss_cost_.push_back(info.stays_here ? std::min(here, sent) : sent);
     }
   }
   double reward(const float* confidence, std::size_t arm) const {
     const std::size_t last = exit_cost_.size() - 1;
     const bool here = arm == last || confidence[arm] >= alpha_;
     return costs_.reward(static_cast<double>(confidence[here ? arm : last]),
-                         here ? exit_cost_[arm] : offload_cost_[arm]);
+                         here ? exit_cost_[arm] : miss_cost_[arm]);
   }
 
  private:
   CostModel costs_;
   float alpha_;
-  std::vector<double> exit_cost_, offload_cost_;
+  std::vector<double> exit_cost_, miss_cost_;
 };
 
 // A stretch of a run with the same costs, and the best arm under them.
@@ -166,7 +168,7 @@ class Replayer {
     options.costs = costs;
     Segment segment{.begin = begin,
                     .costs = costs,
-                    .rewards = ArmRewards(options, info_.every_exit),
+                    .rewards = ArmRewards(options, info_),
                     .mean_reward = std::vector<double>(trace_.exits)};
     std::vector<double>& mean = segment.mean_reward;
     for (std::size_t sample = 0; sample < trace_.samples(); ++sample) {

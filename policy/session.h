@@ -6,7 +6,8 @@
 //   exit, final   lambda1 * layers + lambda2 * exits
 //   offload       the same up to the split, + o      (input sent at once: o alone)
 //   fallback      the same to the last layer, the last exit included, + o
-// A sample that does not exit at its split for want of a link runs on to the last layer: final.
+// A sample that is neither answered nor sent at its split, for want of a link or because its policy
+// goes on, runs to the last layer: final.
 //
 // A sample need not be finished before the next one starts: start() runs it until it is answered or
 // has to be sent, finish() takes what came of the sending, and learn() lets the policy see it,
@@ -145,7 +146,7 @@ class Session {
       if (action == Action::kOffload) return send(trip, arm);
       if (arm == plan.arm) break;
     }
-    SPLITEE_CHECK(plan.link != Link::kUp && plan.arm != last());
+    SPLITEE_CHECK(plan.arm != last());
     return finish_at(trip, last(), network);
   }
 

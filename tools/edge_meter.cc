@@ -57,11 +57,15 @@ Parcel EdgeMeter::best(std::size_t layer, std::size_t tokens) const {
 }
 
 Parcel EdgeMeter::choose(std::size_t layer, std::size_t tokens) {
-  if (layer == 0 || options_.payload != Payload::kAuto || costs_.link().bandwidth_known()) {
-    return best(layer, tokens);
-  }
+  const Parcel expected = best(layer, tokens);
+  if (options_.payload != Payload::kAuto || costs_.link().bandwidth_known()) return expected;
+  const Parcel input = parcel(0, tokens, Dtype::kTokens);
+  // What an activation could save at most, were its bytes free.
+  const double least_us = costs_.offload_us(0.0, layers_ - layer, 1.0 / scale(tokens));
+  if (layer == 0 || least_us > kWorthwhile * input.expected_us) return input;
   input_next_ = !input_next_;
-  return input_next_ ? parcel(0, tokens, Dtype::kTokens) : best_activation(layer, tokens);
+  // The smallest will do to learn the bandwidth, and does no harm on a slow link.
+  return input_next_ ? input : parcel(layer, tokens, options_.activation.value_or(Dtype::kI8));
 }
 
 void EdgeMeter::price(double wait_weight, policy::CostModel& costs) {

@@ -35,7 +35,10 @@ class EdgeMeter {
       : layers_(config.layers), hidden_(config.hidden), options_(options) {}
 
   // A sample begins. Its length comes into the mean, to which all times are scaled.
-  void add_sample(std::size_t tokens) { tokens_.add(1.0, static_cast<double>(tokens)); }
+  void add_sample(std::size_t tokens) {
+    tokens_.add(1.0, static_cast<double>(tokens));
+    costs_.add_sample();
+  }
   void add_work(const Work& work, std::size_t tokens);
   // An answered request that sent the activation of `layer`, or the input.
   void add_reply(const transport::OffloadOutcome& outcome, std::size_t layer, std::size_t tokens);
@@ -66,7 +69,7 @@ class EdgeMeter {
   policy::LinkCosts costs_;
   policy::FadingMean tokens_;
   std::vector<double> offload_us_;  // by layer, of price()
-  bool input_next_ = false;         // while the bandwidth is unknown, both in turn
+  bool input_next_ = false;         // while the bandwidth is unknown and matters, both in turn
 };
 
 }  // namespace splitee::tools

@@ -45,7 +45,7 @@ void EdgeNetwork::add(Part part, const Body& body) {
     double& least_us = least_us_[part];
     least_us = std::min(least_us, (thread_cpu_us() - before_us) / tokens);
     const double rest_us = slowdown_ * least_us * tokens - watch.elapsed_exact_us();
-    std::this_thread::sleep_for(std::chrono::duration<double, std::micro>(rest_us));
+    if (drawn_out_) std::this_thread::sleep_for(std::chrono::duration<double, std::micro>(rest_us));
   }
   ++work_[part].count;
   work_[part].us += watch.elapsed_exact_us();

@@ -40,6 +40,9 @@ class EdgeNetwork {
   // A sample from where it was sent: the `activation` of `layer`, or, for layer 0, its input.
   void resume(const runtime::Encoding& input, std::size_t layer, std::span<const float> activation);
 
+  // Whether layers and exits are drawn out: not while the least times are found out.
+  void draw_out(bool on) { drawn_out_ = on; }
+
   // What policy::Session asks of a network.
   policy::ExitReading evaluate(std::size_t arm);
   void will_go_on() { goes_on_ = true; }
@@ -62,6 +65,7 @@ class EdgeNetwork {
   runtime::Engine& engine_;
   transport::Client* client_;
   double slowdown_;
+  bool drawn_out_ = true;
   const runtime::Encoding* input_ = nullptr;
   bool begun_ = false;
   bool goes_on_ = false;    // beyond the exit evaluated next

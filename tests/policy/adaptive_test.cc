@@ -27,6 +27,7 @@ double regret_at(const Trace& trace, const ReplayOptions& options, std::size_t t
 struct RowNetwork {
   const double* confidence;
   std::size_t exits;
+  bool link_works;
   ExitReading evaluate(std::size_t arm) const {
     return {.confidence = static_cast<float>(confidence[arm]),
             .prediction = 0,
@@ -34,16 +35,20 @@ struct RowNetwork {
             .probabilities = {}};
   }
   std::optional<float> offload(std::size_t) const {
+    if (!link_works) return std::nullopt;
     return static_cast<float>(confidence[exits - 1]);
   }
 };
 
 struct Driver {
   const Trace& trace;
+  bool link_works = true;
   PolicyOptions options;
   std::unique_ptr<Policy> policy;
   std::unique_ptr<Session> session;
   std::size_t next = 0;
+  std::size_t looks = 0;  // samples whose exits on the way were read too
+  std::size_t sends = 0;
 
   Driver(const Trace& t, const PolicyOptions& o) : trace(t), options(o) {
     auto made = make_policy("adaptive", options);
@@ -60,7 +65,10 @@ struct Driver {
     std::vector<std::size_t> plays(trace.exits + 1);
     for (std::size_t i = 0; i < samples; ++i) {
       const double* row = &trace.confidence[trace.exits * (next++ % trace.samples())];
-      const std::size_t arm = session->run(link, RowNetwork{row, trace.exits}).plan.arm;
+      const Outcome& outcome = session->run(link, RowNetwork{row, trace.exits, link_works});
+      const std::size_t arm = outcome.plan.arm;
+      looks += outcome.plan.every_exit ? 1 : 0;
+      sends += outcome.route == Route::kOffload || outcome.route == Route::kFallback ? 1 : 0;
       ++plays[arm == kOffloadAtOnce ? 0 : arm + 1];
     }
     return plays;
@@ -138,6 +146,56 @@ TEST_CASE("when the link changes, so does the arm, at once") {
   const std::vector<std::size_t> after = driver.play(200);
   CHECK(std::ranges::max_element(after) - after.begin() ==
         std::ranges::max_element(before) - before.begin());
+}
+
+TEST_CASE("an unsure sample is sent only where the layers left cost more") {
+  const Trace trace = network_like_trace(1000, 1.0);
+  PolicyOptions options = options_for(12);
+  options.alpha = 0.9;
+  options.costs.offload = 0.47;
+  Driver driver(trace, options);
+  const auto sends_from = [&](std::size_t arm) {
+    const Plan plan{.arm = arm, .link = Link::kUp};
+    ExitReading unsure;
+    unsure.confidence = 0.6f;
+    return driver.policy->decide(plan, arm, unsure) == Action::kOffload;
+  };
+  for (std::size_t arm = 0; arm < 11; ++arm) CHECK(sends_from(arm) == (arm < 7));  // 5 or 4 left
+  // Where half of what is sent is lost, and finished here all the same, an offload costs double.
+  driver.price(measured(0.0, 0.0));
+  driver.link_works = false;
+  while (driver.sends < 200) (void)driver.play(1);
+  driver.link_works = true;
+  while (driver.sends < 400) (void)driver.play(1);
+  driver.price(measured(0.47, 0.47));
+  for (std::size_t arm = 0; arm < 11; ++arm) CHECK(sends_from(arm) == (arm < 2));  // 10 or 9 left
+}
+
+TEST_CASE("a link too dear to use costs no more than none") {
+  const Trace trace = network_like_trace(5000, 1.0);
+  PolicyOptions options = options_for(12);
+  options.at_once_arm = true;
+  options.costs = measured(6.0, 6.0);
+  Driver dear(trace, options), none(trace, options);
+  CHECK(dear.play(2000) == none.play(2000, Link::kNone));
+  CHECK(dear.sends == 0);
+}
+
+TEST_CASE("exits on the way are read until they teach nothing, or where they cost nothing") {
+  const Trace trace = network_like_trace(5000, 1.0);
+  PolicyOptions options = options_for(12);
+  options.alpha = 1.0;  // no exit but the last is ever sure: all layers, and no other exit
+  options.costs = {.lambda1 = 0.05, .lambda2 = 0.05, .offload = 6.0};
+  Driver driver(trace, options);
+  (void)driver.play(300);
+  CHECK(driver.looks > 0);
+  driver.looks = 0;
+  CHECK(driver.play(1000)[12] > 950);
+  CHECK(driver.looks < 50);
+  driver.price({.lambda1 = 0.1, .lambda2 = 0.0, .offload = 6.0});
+  driver.looks = 0;
+  (void)driver.play(100);
+  CHECK(driver.looks == 100);
 }
 
 TEST_CASE("samples that exited higher up do not bias adaptive") {

@@ -98,6 +98,28 @@ TEST_CASE("another link is noticed within a dozen requests, both ways") {
   }
 }
 
+TEST_CASE("two early answers mean a better link, one or three late ones no worse one") {
+  const auto settled = [](std::int64_t& clock_us) {
+    LinkEstimator estimator;
+    Rng rng(4);
+    send(estimator, kLinks[2], rng, 50, 200, 200, clock_us);
+    return estimator;
+  };
+  std::int64_t clock_us = 0;
+  LinkEstimator better = settled(clock_us);
+  for (const std::uint64_t changes : {0u, 1u}) {
+    better.add(clock_us += 100'000, 10'000, 200);
+    CHECK(better.changes() == changes);
+  }
+  CHECK(better.expected_us(200) == doctest::Approx(10'000).epsilon(0.01));
+  LinkEstimator worse = settled(clock_us);
+  for (const std::uint64_t changes : {0u, 0u, 0u, 1u}) {
+    worse.add(clock_us += 500'000, 300'000, 200);
+    CHECK(worse.changes() == changes);
+  }
+  CHECK(worse.expected_us(200) == doctest::Approx(300'000).epsilon(0.01));
+}
+
 TEST_CASE("requests of one size leave the bandwidth as it was known") {
   LinkEstimator estimator;
   Rng rng(5);

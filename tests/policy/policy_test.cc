@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include "policy/cascade.h"
+#include "policy/policy_base.h"
 #include "policy/session.h"
 #include "policy/state.h"
 #include "tests/policy/allocations.h"
@@ -101,7 +102,8 @@ TEST_CASE("nothing is allocated per sample") {
 }
 
 TEST_CASE("probabilities that are no numbers never lead to an early exit") {
-  const PolicyOptions options = options_for(3);
+  PolicyOptions options = options_for(3);
+  options.costs.offload = 0.01;  // below that of the layers left
   const std::vector<std::vector<float>> poisons = {
       {kNan, 0.9f}, {0.95f, kNan}, {kInfinity, 0.0f}, {1.5f, -0.5f}, {0.99f, -kInfinity}, {}};
   for (const std::string_view name : policy_names()) {
@@ -264,6 +266,16 @@ TEST_CASE("feedback that is late, lost or doubled is counted once and costs litt
     const double troubled = regret_with(name, 100, 0.3, 0.2);
     CHECK(troubled < 1.5 * promptly + 0.01);  // 0.01 = the 100 samples late, at their dearest
   }
+}
+
+TEST_CASE("tickets wrap and leave out 0") {
+  Tickets tickets(0xfffffffe);
+  CHECK(tickets.issue() == 0xffffffff);
+  CHECK(tickets.issue() == 1);
+  CHECK(tickets.redeem(0xffffffff));
+  CHECK_FALSE(tickets.redeem(0));
+  CHECK(tickets.redeem(1));
+  CHECK_FALSE(tickets.redeem(1));
 }
 
 TEST_CASE("outcomes later than the window of tickets are refused") {

@@ -54,7 +54,7 @@ class ScriptedPolicy final : public policy::Policy {
   Plan plan(policy::Link link) override {
     calls.push_back("plan " + std::to_string(plans_));
     const std::size_t arm = arms[std::min<std::size_t>(plans_, arms.size() - 1)];
-    return {.arm = arm, .link = link, .ticket = ++plans_};
+    return {.arm = arm, .ticket = ++plans_, .link = link};
   }
   policy::Action decide(const Plan& plan, std::size_t arm, const policy::ExitReading&) override {
     if (arm == 3) return policy::Action::kExit;
@@ -75,7 +75,7 @@ class ScriptedPolicy final : public policy::Policy {
   std::string_view name() const override { return "scripted"; }
 
  private:
-  std::uint64_t plans_ = 0;
+  std::uint32_t plans_ = 0;
 };
 
 struct Bench {

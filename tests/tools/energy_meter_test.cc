@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include "policy/link_costs.h"
 #include "tests/runtime/temp_folder.h"
 
 namespace splitee::tools {
@@ -101,6 +102,29 @@ TEST_CASE("power is told apart by activity") {
   power.begin(400'000);
   power.end(Power::kWaiting, 900'000);
   CHECK(power.watts(Power::kWaiting) == doctest::Approx(1.0));
+}
+
+TEST_CASE("an offload costs in lambda its joules over those of a layer") {
+  FakeRoot fake;
+  fake.add_package("intel-rapl:0", "package-0", "900000");
+  Power power(*EnergyMeter::find(fake.root()));
+  // 100 layers of 2 ms at 4 W: 0.008 J each. The counter wraps on the way.
+  power.begin(0);
+  fake.set("powercap/intel-rapl:0/energy_uj", "700000");
+  power.end(Power::kComputing, 200'000);
+  power.begin(200'000);
+  fake.set("powercap/intel-rapl:0/energy_uj", "200000");  // 0.5 J, 1 W, for half a second
+  power.end(Power::kWaiting, 700'000);
+  policy::LinkCosts measured;
+  measured.add_work(policy::LinkCosts::kLayer, 100, 190'000.0);
+  measured.add_work(policy::LinkCosts::kHead, 100, 10'000.0);
+  measured.add_work(policy::LinkCosts::kExit, 100, 50'000.0);
+  const double offload_us[] = {50'000.0};
+  policy::CostModel costs{.lambda1 = 0.1};
+  measured.price(offload_us, power.wait_weight(), costs);
+  CHECK(costs.lambda() == doctest::Approx(0.1));
+  // 50 ms at 1 W are 0.05 J.
+  CHECK(costs.offload_from(0) / costs.lambda() == doctest::Approx(0.05 / 0.008));
 }
 
 }  // namespace splitee::tools
