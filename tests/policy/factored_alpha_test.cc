@@ -122,5 +122,33 @@ TEST_CASE("samples that exited higher up do not bias it either") {
   CHECK(result->regret.back().regret.mean < 20.0);
 }
 
+TEST_CASE("samples that exited higher up do not bias it") {
+  // Exit 1 says 0.65 of all samples, the last exit 0.86 on average, but 0.65 of those that are hard
+  // for exit 2 too: the samples split there reveal these alone.
+  PolicyOptions options = options_for(3);
+  options.alpha = 0.6;
+  options.costs = {.lambda1 = 0.01, .lambda2 = 0.0, .offload = 0.1};
+  const auto policy = make_policy("factored-alpha", options);
+  REQUIRE(policy.ok());
+  const auto learn = [&](std::size_t split, std::vector<float> confidence, float answer) {
+    Outcome outcome;
+    outcome.plan = (*policy)->plan(Link::kUp);
+    outcome.plan.arm = split;
+    outcome.route = Route::kOffload;
+    outcome.exit_arm = 2;
+    outcome.answer_confidence = answer;
+    outcome.confidence = confidence;
+    (*policy)->observe(outcome);
+  };
+  constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+  for (int i = 0; i < 1000; ++i) learn(1, {0.65f, 0.55f, kNone}, 0.65f);
+  for (int i = 0; i < 30; ++i) learn(0, {0.65f, kNone, kNone}, 0.86f);
+  CHECK((*policy)->rejected() == 0);
+  ExitReading reading;
+  reading.confidence = 0.65f;
+  const Plan plan{.arm = 0, .every_exit = true, .link = Link::kUp};
+  CHECK((*policy)->decide(plan, 0, reading) == Action::kOffload);
+}
+
 }  // namespace
 }  // namespace splitee::policy

@@ -198,6 +198,27 @@ TEST_CASE("the change detector and forgetting beat UCB1 after a change, which fa
   CHECK(plain > bound);
 }
 
+TEST_CASE("the change detector sees an arm become better too") {
+  // Exit 4 is best, until exit 2 becomes as sure as that.
+  Trace trace = planted_trace({0.0, 0.1, 0.1, 0.95, 0.95, 1.0}, 20'000, kTestSeed);
+  const Trace after = planted_trace({0.0, 0.95, 0.95, 0.95, 0.95, 1.0}, 20'000, kTestSeed + 1);
+  trace.label.insert(trace.label.end(), after.label.begin(), after.label.end());
+  trace.prediction.insert(trace.prediction.end(), after.prediction.begin(), after.prediction.end());
+  trace.confidence.insert(trace.confidence.end(), after.confidence.begin(), after.confidence.end());
+  ReplayOptions options;
+  options.policy_options = options_for(6);
+  options.policy_options.costs.offload = 0.6;
+  options.policy_options.exploration = 0.2;
+  options.order = Order::kFile;
+  std::size_t on_the_new_best = 0;
+  options.on_decision = [&](const Decision& d) {
+    on_the_new_best += d.t >= 25'000 && d.arm == 1 ? 1 : 0;
+  };
+  options.policy = "restart";
+  REQUIRE(replay(trace, options).ok());
+  CHECK(on_the_new_best > 9'000);
+}
+
 TEST_CASE("normal quantiles") {
   // Values of any table.
   CHECK(normal_quantile(0.5) == doctest::Approx(0.0));

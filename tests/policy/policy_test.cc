@@ -82,7 +82,15 @@ TEST_CASE("random policies follow their seed") {
     ++seen[arm];
   }
   for (const std::size_t count : seen) CHECK(count > 4);
+  options.seed = 1;
   const auto random = make("random", options);
+  options.seed = 2;
+  const auto other = make("random", options);
+  int same = 0;
+  for (int i = 0; i < 100; ++i) {
+    same += random->plan(Link::kUp).arm == other->plan(Link::kUp).arm ? 1 : 0;
+  }
+  CHECK(same < 30);
   std::vector<std::size_t> drawn(12);
   for (int i = 0; i < 1200; ++i) ++drawn[random->plan(Link::kUp).arm];
   for (const std::size_t count : drawn) CHECK(count > 50);
@@ -172,6 +180,11 @@ TEST_CASE("poisoned outcomes are counted and change nothing") {
         observe_with([bad](Outcome& o, std::vector<float>& c) { c[o.plan.arm] = bad; });
       }
       observe_with([](Outcome& o, auto&) { o.plan.arm = 77; });
+      observe_with([](Outcome& o, std::vector<float>& c) {  // an exit on the way
+        o.plan.arm = 2;
+        o.plan.every_exit = true;
+        c[1] = kNan;
+      });
     }
     // Still sound: the state can be saved and taken back, which refuses what is not finite.
     const auto restored = make(name, options);
