@@ -132,11 +132,14 @@ TEST_CASE("a link that loses what is sent is left alone") {
   const Trace trace = planted_trace({0.02, 0.1, 0.2, 0.97, 0.98, 1.0}, 20'000);
   PolicyOptions options = options_for(6);
   options.costs.offload = 0.1;
-  const auto policy = make_policy("factored", options);
-  REQUIRE(policy.ok());
-  Driver driver(trace, **policy, options);
-  (void)driver.play(1000, Link::kUp, true);
-  CHECK(driver.play(500, Link::kUp, true)[3] > 400);
+  for (const std::string name : {"factored", "factored-alpha"}) {
+    CAPTURE(name);
+    const auto policy = make_policy(name, options);
+    REQUIRE(policy.ok());
+    Driver driver(trace, **policy, options);
+    (void)driver.play(1000, Link::kUp, true);
+    CHECK(driver.play(500, Link::kUp, true)[3] > 400);
+  }
 }
 
 TEST_CASE("samples that exited higher up do not bias it") {

@@ -219,6 +219,29 @@ TEST_CASE("the change detector sees an arm become better too") {
   CHECK(on_the_new_best > 9'000);
 }
 
+TEST_CASE("equal arms are played in turn, the lowest first") {
+  PolicyOptions options = options_for(kArms);
+  options.costs.mu = 0.0;
+  options.discount = 1.0;
+  const std::vector<float> confidence(kArms, 0.9f);
+  for (const std::string name : {"splitee", "ucb1-range", "ucb-v", "ucb-tuned", "kl-ucb",
+                                 "bayes-ucb", "discounted", "window"}) {
+    CAPTURE(name);
+    const auto policy = make_policy(name, options);
+    REQUIRE(policy.ok());
+    for (std::size_t i = 0; i < 5 * kArms; ++i) {
+      Outcome outcome;
+      outcome.plan = (*policy)->plan(Link::kUp);
+      CHECK(outcome.plan.arm == i % kArms);
+      outcome.exit_arm = outcome.plan.arm;
+      outcome.route = Route::kExit;
+      outcome.answer_confidence = 0.9f;
+      outcome.confidence = confidence;
+      (*policy)->observe(outcome);
+    }
+  }
+}
+
 TEST_CASE("normal quantiles") {
   // Values of any table.
   CHECK(normal_quantile(0.5) == doctest::Approx(0.0));
