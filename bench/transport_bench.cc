@@ -1,13 +1,19 @@
-// Round trip of a request through Client and Server, over a backend that does nothing, against a
-// bare ZeroMQ echo of the same bytes: interleaved in one run, medians. Prints a line for each
-// payload: bare, ours, ratio; and how fast the checksum is. Loopback, plain.
-//   build/bench/transport_bench [ROUNDS]
+// Round trip of a request through Client and Server, over a back end that does nothing, against
+// bare ZeroMQ echoes of the same bytes in as many frames (DEALER and ROUTER, header and payload
+// there, header and payload back): one whose ends block in receive, and one whose ends poll as ours
+// must, for a deadline and for a stop. Interleaved in one run, medians; loopback, plain. Prints a
+// line for each payload, and how fast the checksum is.
+//   build/bench/transport_bench [ROUNDS [BYTES]]
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
+#include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <zmq.hpp>
@@ -20,7 +26,7 @@
 namespace splitee::transport {
 namespace {
 
-constexpr std::size_t kReplyBytes = 72 + 16;
+constexpr std::size_t kReplyPayloadBytes = 16;
 constexpr int kWarmUp = 50, kSamples = 300;
 
 class NullBackend : public Backend {
@@ -30,10 +36,26 @@ class NullBackend : public Backend {
   }
 };
 
+enum class Waits { kBlocking, kPolling };
+
+// The next message of `parts` parts; nothing where it takes longer than timeout_ms.
+bool receive_bare(zmq::socket_t& socket, Waits waits, std::span<zmq::message_t> parts,
+                  long timeout_ms) {
+  if (waits == Waits::kPolling) {
+    zmq_pollitem_t item{socket.handle(), 0, ZMQ_POLLIN, 0};
+    if (zmq_poll(&item, 1, timeout_ms) != 1) return false;
+  }
+  for (zmq::message_t& part : parts) {
+    if (zmq_msg_recv(part.handle(), socket.handle(), 0) < 0) return false;
+  }
+  return true;
+}
+
 // Answers every message of header and payload with as many bytes as a reply has.
 class BareServer {
  public:
-  BareServer() : socket_(context_, zmq::socket_type::router) {
+  explicit BareServer(Waits waits) : waits_(waits), socket_(context_, zmq::socket_type::router) {
+    socket_.set(zmq::sockopt::rcvtimeo, kPatienceMs);
     socket_.bind("tcp://127.0.0.1:*");
     endpoint_ = socket_.get(zmq::sockopt::last_endpoint);
     thread_ = std::thread([this] { serve(); });
@@ -45,19 +67,19 @@ class BareServer {
   const std::string& endpoint() const { return endpoint_; }
 
  private:
+  static constexpr int kPatienceMs = 100;
+
   void serve() {
-    socket_.set(zmq::sockopt::rcvtimeo, 100);
     while (!stop_) {
-      zmq::message_t peer, header, payload;
-      if (!socket_.recv(peer)) continue;
-      (void)!socket_.recv(header);
-      (void)!socket_.recv(payload);
-      socket_.send(peer, zmq::send_flags::sndmore);
-      socket_.send(zmq::message_t(72), zmq::send_flags::sndmore);
-      socket_.send(zmq::message_t(kReplyBytes - 72), zmq::send_flags::none);
+      std::array<zmq::message_t, 3> parts;
+      if (!receive_bare(socket_, waits_, parts, kPatienceMs)) continue;
+      socket_.send(parts[0], zmq::send_flags::sndmore);
+      socket_.send(zmq::message_t(kHeaderBytes), zmq::send_flags::sndmore);
+      socket_.send(zmq::message_t(kReplyPayloadBytes), zmq::send_flags::none);
     }
   }
 
+  const Waits waits_;
   zmq::context_t context_;
   zmq::socket_t socket_;
   std::string endpoint_;
@@ -65,21 +87,23 @@ class BareServer {
   std::thread thread_;
 };
 
-class BareClient {
+class BareEcho {
  public:
-  explicit BareClient(const std::string& endpoint) : socket_(context_, zmq::socket_type::dealer) {
-    socket_.connect(endpoint);
+  explicit BareEcho(Waits waits)
+      : waits_(waits), server_(waits), socket_(context_, zmq::socket_type::dealer) {
+    socket_.connect(server_.endpoint());
   }
-  void round_trip(const std::vector<float>& values) {
-    socket_.send(zmq::message_t(72), zmq::send_flags::sndmore);
-    socket_.send(zmq::message_t(values.data(), values.size() * sizeof(float)),
-                 zmq::send_flags::none);
-    zmq::message_t header, payload;
-    (void)!socket_.recv(header);
-    (void)!socket_.recv(payload);
+  void round_trip(std::span<const float> values) {
+    socket_.send(zmq::message_t(kHeaderBytes), zmq::send_flags::sndmore);
+    socket_.send(zmq::message_t(values.data(), values.size_bytes()), zmq::send_flags::none);
+    std::array<zmq::message_t, 2> parts;
+    if (!receive_bare(socket_, waits_, parts, kPatienceMs)) std::abort();
   }
 
  private:
+  static constexpr long kPatienceMs = 5'000;
+  const Waits waits_;
+  BareServer server_;
   zmq::context_t context_;
   zmq::socket_t socket_;
 };
@@ -97,42 +121,63 @@ double quantile(std::vector<double>& values, double q) {
   return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
 }
 
+// Client and Server in this process.
+class Link {
+ public:
+  explicit Link(std::size_t hidden) {
+    const ModelShape shape{1, 12, hidden, 512, 2};
+    ServerOptions options;
+    options.endpoint = "tcp://127.0.0.1:*";
+    auto server = Server::create(
+        shape, [] { return std::make_unique<NullBackend>(); }, options);
+    if (!server.ok()) std::abort();
+    server_ = std::move(*server);
+    thread_ = std::thread([this] { server_->run(); });
+    ClientOptions client_options;
+    client_options.endpoints = {server_->endpoint()};
+    client_options.model_hash = shape.model_hash;
+    auto client = Client::create(client_options);
+    if (!client.ok() || !(*client)->wait_available(5'000'000)) std::abort();
+    client_ = std::move(*client);
+  }
+  ~Link() {
+    server_->stop();
+    thread_.join();
+  }
+  void round_trip(const OffloadRequest& request) {
+    if (client_->offload(request, 5'000'000).kind != OffloadOutcome::Kind::kReply) std::abort();
+  }
+
+ private:
+  std::unique_ptr<Server> server_;
+  std::thread thread_;
+  std::unique_ptr<Client> client_;
+};
+
 void compare(std::size_t tokens, std::size_t hidden, int rounds) {
-  const ModelShape shape{1, 12, hidden, 512, 2};
-  ServerOptions options;
-  options.endpoint = "tcp://127.0.0.1:*";
-  auto server = Server::create(
-      shape, [] { return std::make_unique<NullBackend>(); }, options);
-  if (!server.ok()) std::abort();
-  std::thread thread([&] { (*server)->run(); });
-  ClientOptions client_options;
-  client_options.endpoints = {(*server)->endpoint()};
-  client_options.model_hash = 1;
-  auto client = Client::create(client_options);
-  if (!client.ok() || !(*client)->wait_available(5'000'000)) std::abort();
-  BareServer bare_server;
-  BareClient bare_client(bare_server.endpoint());
   const std::vector<float> values(tokens * hidden, 0.5f);
   OffloadRequest request;
   request.layer = 1;
   request.tokens = tokens;
   request.activation = values;
-  const auto ours = [&] {
-    if ((*client)->offload(request, 5'000'000).kind != OffloadOutcome::Kind::kReply) std::abort();
-  };
-  const auto bare = [&] { bare_client.round_trip(values); };
-  std::vector<double> ours_us, bare_us;
-  for (int i = 0; i < kWarmUp; ++i) ours(), bare();
-  for (int i = 0; i < kSamples * rounds; ++i) {
-    bare_us.push_back(time_us(bare));
-    ours_us.push_back(time_us(ours));
+  Link link(hidden);
+  BareEcho blocking(Waits::kBlocking), polling(Waits::kPolling);
+  std::vector<double> ours_us, blocking_us, polling_us;
+  for (int i = 0; i < kWarmUp + kSamples * rounds; ++i) {
+    const double b = time_us([&] { blocking.round_trip(values); });
+    const double p = time_us([&] { polling.round_trip(values); });
+    const double o = time_us([&] { link.round_trip(request); });
+    if (i < kWarmUp) continue;
+    blocking_us.push_back(b);
+    polling_us.push_back(p);
+    ours_us.push_back(o);
   }
-  const double b = quantile(bare_us, 0.5), o = quantile(ours_us, 0.5);
-  std::printf("%8zu B  bare %7.1f us (p10 %6.1f)  splitee %7.1f us (p10 %6.1f)  ratio %.2f\n",
-              values.size() * sizeof(float), b, quantile(bare_us, 0.1), o, quantile(ours_us, 0.1),
-              o / b);
-  (*server)->stop();
-  thread.join();
+  const double b = quantile(blocking_us, 0.5), p = quantile(polling_us, 0.5),
+               o = quantile(ours_us, 0.5);
+  std::printf(
+      "%8zu B  bare, blocking %6.1f us  polling %6.1f us  splitee %6.1f us (p10 %6.1f)  "
+      "ratio %.2f, %.2f\n",
+      values.size() * sizeof(float), b, p, o, quantile(ours_us, 0.1), o / b, o / p);
 }
 
 void checksum_speed() {
@@ -150,10 +195,12 @@ void checksum_speed() {
 
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 1;
+  const std::size_t only_bytes = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 0;
   splitee::transport::checksum_speed();
-  splitee::transport::compare(1, 8, rounds);
-  splitee::transport::compare(32, 192, rounds);
-  splitee::transport::compare(32, 768, rounds);
-  splitee::transport::compare(128, 768, rounds);
+  for (const auto& [tokens, hidden] :
+       {std::pair<std::size_t, std::size_t>{1, 8}, {32, 192}, {32, 768}, {128, 768}}) {
+    if (only_bytes != 0 && only_bytes != tokens * hidden * sizeof(float)) continue;
+    splitee::transport::compare(tokens, hidden, rounds);
+  }
   return 0;
 }

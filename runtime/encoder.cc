@@ -36,6 +36,18 @@ void prepare_rows(const Linear& linear, const float* a, std::size_t begin, std::
                          prepared + begin * operand_stride(linear));
 }
 
+// What is worth handing to another thread: some microseconds of work.
+// Rows of an operation on rows.
+std::size_t row_grain(std::size_t cols) {
+  constexpr std::size_t kElements = 1 << 14;
+  return 1 + kElements / cols;
+}
+// Panels of a product: reading their weights takes as long as multiplying them by some rows.
+std::size_t panel_grain(std::size_t rows, std::size_t in, std::size_t columns) {
+  constexpr std::size_t kProducts = 1 << 20, kReading = 16;
+  return 1 + kProducts / ((rows + kReading) * in * columns);
+}
+
 }  // namespace
 
 void Encoder::FreeAligned::operator()(void* memory) const {
@@ -92,7 +104,7 @@ void Encoder::run_layer(const EncoderLayer& layer, std::span<const SampleRows> s
   const std::size_t rows = samples.back().begin + samples.back().count;
   const void* x = prepare(layer.qkv, all_.x.get(), rows, all_);
   multiply(layer.qkv, x, all_.wide.get(), rows, 0, layer.qkv.out);
-  attend(samples, false);
+  attend(layer.qkv, samples, false);
   finish(layer, all_, rows);
 }
 
@@ -103,7 +115,7 @@ void Encoder::run_first(const EncoderLayer& layer, std::span<const SampleRows> s
   multiply(layer.qkv, first, first_.wide.get(), samples.size(), 0, query_columns(layer.qkv, true));
   const void* x = prepare(layer.qkv, all_.x.get(), rows, all_);
   multiply(layer.qkv, x, all_.wide.get(), rows, query_columns(layer.qkv, false), layer.qkv.out);
-  attend(samples, true);
+  attend(layer.qkv, samples, true);
   finish(layer, first_, samples.size());
 }
 
@@ -111,7 +123,7 @@ void Encoder::run_rest(const EncoderLayer& layer, std::span<const SampleRows> sa
   const std::size_t rows = samples.back().begin + samples.back().count;
   const void* x = prepare(layer.qkv, all_.x.get(), rows, all_);
   multiply(layer.qkv, x, all_.wide.get(), rows, 0, query_columns(layer.qkv, false));
-  attend(samples, false);
+  attend(layer.qkv, samples, false);
   finish(layer, all_, rows);
 }
 
@@ -137,22 +149,24 @@ std::span<const float> Encoder::evaluate_exit(const ExitHead& exit, const float*
   return {logits_.get(), count * classes};
 }
 
-void Encoder::attend(std::span<const SampleRows> samples, bool first_only) {
+void Encoder::attend(const Linear& qkv, std::span<const SampleRows> samples, bool first_only) {
+  const kernels::Kernels& kernels = model_.kernels();
+  const auto attention = qkv.kernel == &kernels.f32 ? kernels.attention : kernels.attention_bf16;
   const std::size_t heads = model_.config().heads, stride = 3 * hidden_;
-  pool_->share(samples.size() * heads, [&](std::size_t worker, std::size_t begin, std::size_t end) {
-    for (std::size_t item = begin; item < end; ++item) {
-      const std::size_t number = item / heads, head = item % heads;
-      const SampleRows& sample = samples[number];
-      const float* all = all_.wide.get() + sample.begin * stride;
-      const float* q = first_only ? first_.wide.get() + number * stride : all;
-      float* out = first_only ? first_.context.get() + number * hidden_
-                              : all_.context.get() + sample.begin * hidden_;
-      model_.kernels().attention(q, stride, all + hidden_, stride, all + 2 * hidden_, stride, out,
-                                 hidden_, first_only ? 1 : sample.count, sample.count,
-                                 hidden_ / heads, head, head + 1,
-                                 scratch_.get() + worker * scratch_size_);
-    }
-  });
+  pool_->share(samples.size() * heads, 1,
+               [&](std::size_t worker, std::size_t begin, std::size_t end) {
+                 for (std::size_t item = begin; item < end; ++item) {
+                   const std::size_t number = item / heads, head = item % heads;
+                   const SampleRows& sample = samples[number];
+                   const float* all = all_.wide.get() + sample.begin * stride;
+                   const float* q = first_only ? first_.wide.get() + number * stride : all;
+                   float* out = first_only ? first_.context.get() + number * hidden_
+                                           : all_.context.get() + sample.begin * hidden_;
+                   attention(q, stride, all + hidden_, stride, all + 2 * hidden_, stride, out,
+                             hidden_, first_only ? 1 : sample.count, sample.count, hidden_ / heads,
+                             head, head + 1, scratch_.get() + worker * scratch_size_);
+                 }
+               });
 }
 
 void Encoder::finish(const EncoderLayer& layer, Buffers& part, std::size_t rows) {
@@ -169,7 +183,7 @@ void Encoder::finish(const EncoderLayer& layer, Buffers& part, std::size_t rows)
 
 void Encoder::add_and_norm(Buffers& part, std::size_t rows, const LayerNorm& norm,
                            const Linear* next) {
-  pool_->share(rows, [&](std::size_t, std::size_t begin, std::size_t end) {
+  pool_->share(rows, row_grain(hidden_), [&](std::size_t, std::size_t begin, std::size_t end) {
     float* x = part.x.get() + begin * hidden_;
     model_.kernels().layer_norm(
         x, hidden_, part.sum.get() + begin * hidden_, hidden_, norm.gamma.data(), norm.beta.data(),
@@ -181,7 +195,7 @@ void Encoder::add_and_norm(Buffers& part, std::size_t rows, const LayerNorm& nor
 const void* Encoder::prepare(const Linear& linear, const float* a, std::size_t rows,
                              Buffers& part) {
   if (linear.kernel->prepare == nullptr) return a;
-  pool_->share(rows, [&](std::size_t, std::size_t begin, std::size_t end) {
+  pool_->share(rows, row_grain(linear.in), [&](std::size_t, std::size_t begin, std::size_t end) {
     prepare_rows(linear, a, begin, end, part.prepared.get());
   });
   return part.prepared.get();
@@ -191,7 +205,8 @@ void Encoder::multiply(const Linear& linear, const void* a, float* c, std::size_
                        std::size_t begin, std::size_t end, kernels::Epilogue epilogue) {
   const kernels::Matmul& kernel = *linear.kernel;
   const std::size_t panels = (end - begin + kernel.columns - 1) / kernel.columns;
-  pool_->share(panels, [&](std::size_t, std::size_t first, std::size_t last) {
+  const std::size_t grain = panel_grain(rows, linear.in, kernel.columns);
+  pool_->share(panels, grain, [&](std::size_t, std::size_t first, std::size_t last) {
     kernel.multiply({.a = a,
                      .a_stride_bytes = operand_stride(linear),
                      .packed = linear.packed,

@@ -76,8 +76,8 @@ class Encoder {
   };
 
   // Attention of the queries in `wide` with the keys and values of all rows: of each sample all
-  // rows, or the first one.
-  void attend(std::span<const SampleRows> samples, bool first_only);
+  // rows, or the first one. In float32 where the product that made them was.
+  void attend(const Linear& qkv, std::span<const SampleRows> samples, bool first_only);
   // The layer behind the attention, for `rows` rows of `part`.
   void finish(const EncoderLayer& layer, Buffers& part, std::size_t rows);
   // part.x = norm(part.x + part.sum), and prepared for `next` where that is given.

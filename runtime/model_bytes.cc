@@ -61,7 +61,7 @@ Result<std::uint64_t> ModelBytes::check(std::size_t zeroed, const Visit& visit) 
   std::vector<std::byte> buffers(pool.threads() * kStep);
   std::vector<Status> problems(pool.threads());
   constexpr std::size_t kBlocks = kStep / kBlock;
-  pool.share((blocks() + kBlocks - 1) / kBlocks,
+  pool.share((blocks() + kBlocks - 1) / kBlocks, 1,
              [&](std::size_t worker, std::size_t begin, std::size_t end) {
                const auto buffer = std::span(buffers).subspan(worker * kStep, kStep);
                for (std::size_t i = begin; i < end && problems[worker].ok(); ++i) {

@@ -70,7 +70,7 @@ ModelLoader::ModelLoader(ModelBytes bytes, Gguf file, Model& model)
 Status ModelLoader::check_and_tokenize() {
   const std::size_t threads = std::min<std::size_t>(2, loading_threads(bytes_.size()));
   Status content, tokenizer;
-  ThreadPool(threads).share(2, [&](std::size_t, std::size_t begin, std::size_t end) {
+  ThreadPool(threads).share(2, 1, [&](std::size_t, std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
       Status& status = i == 0 ? content : tokenizer;
       try {

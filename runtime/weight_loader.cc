@@ -156,16 +156,17 @@ Status WeightLoader::load_linear(const LinearPlan& plan, std::byte* packed) {
   if (Status s = packer.read_scales(workers_[0].reader); !s.ok()) return s;
   const std::size_t out = plan.to->out, step = packer.rows_at_once();
   std::vector<Status> problems(workers_.size());
-  pool_.share((out + step - 1) / step, [&](std::size_t worker, std::size_t begin, std::size_t end) {
-    Status& problem = problems[worker];
-    try {
-      for (std::size_t i = begin; i < end && problem.ok(); ++i) {
-        problem = packer.pack(workers_[worker], i * step, std::min((i + 1) * step, out));
-      }
-    } catch (const std::bad_alloc&) {
-      problem = error(bytes_, Code::kIo, "not enough memory to read it");
-    }
-  });
+  pool_.share(
+      (out + step - 1) / step, 1, [&](std::size_t worker, std::size_t begin, std::size_t end) {
+        Status& problem = problems[worker];
+        try {
+          for (std::size_t i = begin; i < end && problem.ok(); ++i) {
+            problem = packer.pack(workers_[worker], i * step, std::min((i + 1) * step, out));
+          }
+        } catch (const std::bad_alloc&) {
+          problem = error(bytes_, Code::kIo, "not enough memory to read it");
+        }
+      });
   for (const Status& problem : problems) {
     if (!problem.ok()) return problem;
   }

@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from train_lib import data, folder, metrics
 from train_lib.data import DataError
 from train_lib.model import MultiExitEncoder, Shape
+from train_lib.pair_layer import deepened, pair_encoder
 from train_lib.tokenizer import MASK, SPECIAL_TOKENS, Tokenizer
 from train_lib.workers import Workers
 
@@ -280,6 +281,10 @@ def start_tokenizer(args):
 def start_model(args, tokenizer, num_labels):
     if args.start:
         model, _, names = folder.load_folder(args.start, args.dropout, num_labels)
+        if args.pair_layers:
+            model = pair_encoder(model, args.pair_layers, args.dropout)
+        if args.deepen:
+            model = deepened(model, args.deepen)
         return model, names
     return new_model(args, tokenizer, num_labels), folder.default_label_names(num_labels)
 
@@ -319,6 +324,8 @@ def finetune(args):
     dev = load_dev(args, tokenizer, num_labels)
     log(f"{len(examples)} training rows, {num_labels} labels")
     model.depth = growth_depth(args.grow, model, 0.0)
+    words = model.elasticbert["embeddings"].word_embeddings
+    words.weight.requires_grad_(not args.freeze_words)
     run = Run(args, model)
     plans = batch_plans(examples, args, model.shape.max_position_embeddings)
     for _ in range(run.step):
@@ -454,6 +461,14 @@ def add_finetune(commands):
     parser.add_argument("--train", action="append", required=True, metavar="FILE[a:b]",
                         help="labelled TSV; repeatable, a file given twice counts twice")
     parser.add_argument("--start", metavar="FOLDER", help="model folder to start from")
+    parser.add_argument("--pair-layers", type=int, metavar="N",
+                        help="for sentence pairs: N layers, of which the first begins as one that "
+                             "compares the sentences' words, the others as --start's first ones")
+    parser.add_argument("--deepen", type=int, metavar="N",
+                        help="add layers to --start's, up to N, which begin by passing on what "
+                             "they get")
+    parser.add_argument("--freeze-words", action="store_true",
+                        help="leave the word embedding as it starts")
     parser.add_argument("--labels", metavar="A,B,...", help="names of the classes")
     parser.add_argument("--eval-rows", type=int, default=1000, metavar="N",
                         help="rows of each set looked at while training (default %(default)s)")

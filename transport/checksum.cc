@@ -1,6 +1,6 @@
 #include "transport/checksum.h"
 
-#include <bit>
+#include <array>
 #include <cstring>
 
 #include "runtime/hash.h"
@@ -8,47 +8,38 @@
 
 namespace splitee::transport {
 
-static_assert(std::endian::native == std::endian::little, "words are read as they lie in memory");
+namespace {
 
-void PayloadChecksum::add_groups(const std::byte* bytes, std::size_t groups) {
-  // Local, so that the compiler keeps them in registers.
-  Lanes even = even_, odd = odd_, even_sums = even_sums_, odd_sums = odd_sums_;
-  for (std::size_t group = 0; group < groups; ++group) {
-    Lanes words;
-    std::memcpy(words.data(), bytes + group * kGroupBytes, kGroupBytes);
-    for (std::size_t i = 0; i < kPairs; ++i) {
-      even[i] += words[i] & 0xffffffffu;
-      odd[i] += words[i] >> 32;
-      even_sums[i] += even[i];
-      odd_sums[i] += odd[i];
-    }
-  }
-  even_ = even;
-  odd_ = odd;
-  even_sums_ = even_sums;
-  odd_sums_ = odd_sums;
+void add_groups(const std::byte* in, std::byte* out, std::size_t groups, GroupSums& sums) {
+  static const ChecksumPass pass = checksum_passes().front().pass;
+  pass(in, out, groups, sums);
 }
 
-void PayloadChecksum::add(std::span<const std::byte> bytes) {
+}  // namespace
+
+void PayloadChecksum::add(std::span<const std::byte> bytes, std::byte* out) {
   SPLITEE_CHECK(size_ % kGroupBytes == 0);
   size_ += bytes.size();
   const std::size_t groups = bytes.size() / kGroupBytes;
-  add_groups(bytes.data(), groups);
-  if (const std::size_t rest = bytes.size() % kGroupBytes; rest != 0) {
-    std::array<std::byte, kGroupBytes> last{};
-    std::memcpy(last.data(), bytes.data() + groups * kGroupBytes, rest);
-    add_groups(last.data(), 1);
-  }
+  add_groups(bytes.data(), out, groups, sums_);
+  const std::size_t whole = groups * kGroupBytes, rest = bytes.size() - whole;
+  if (rest == 0) return;
+  std::array<std::byte, kGroupBytes> last{};
+  std::memcpy(last.data(), bytes.data() + whole, rest);
+  if (out != nullptr) std::memcpy(out + whole, last.data(), rest);
+  add_groups(last.data(), nullptr, 1, sums_);
 }
 
 std::uint64_t PayloadChecksum::value() const {
-  std::array<std::uint64_t, 1 + 4 * kPairs> words;
+  constexpr std::size_t kLanes = GroupSums::Lanes().size();
+  std::array<std::uint64_t, 1 + 4 * kLanes> words;
   words[0] = size_;
-  for (std::size_t i = 0; i < kPairs; ++i) {
-    words[1 + 2 * i] = even_[i];
-    words[2 + 2 * i] = odd_[i];
-    words[1 + 2 * (kPairs + i)] = even_sums_[i];
-    words[2 + 2 * (kPairs + i)] = odd_sums_[i];
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    // What the odd words have put into the sum of pairs is taken away again.
+    words[1 + 2 * i] = sums_.pairs[i] - (sums_.odd[i] << 32);
+    words[2 + 2 * i] = sums_.odd[i];
+    words[1 + 2 * (kLanes + i)] = sums_.pairs_sum[i] - (sums_.odd_sum[i] << 32);
+    words[2 + 2 * (kLanes + i)] = sums_.odd_sum[i];
   }
   return runtime::content_hash(std::as_bytes(std::span(words)));
 }

@@ -11,30 +11,29 @@
 // Thread rule: plain values.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include "transport/checksum_pass.h"
 
 namespace splitee::transport {
 
 class PayloadChecksum {
  public:
-  static constexpr std::size_t kGroupBytes = 32;
+  static constexpr std::size_t kGroupBytes = transport::kGroupBytes;
 
-  // The next bytes. Every call but the last takes a multiple of kGroupBytes.
-  void add(std::span<const std::byte> bytes);
+  // The next bytes, copied to `out` where that is not null. Every call but the last takes a
+  // multiple of kGroupBytes.
+  void add(std::span<const std::byte> bytes, std::byte* out = nullptr);
   // Of all bytes added.
   std::uint64_t value() const;
+  // Whether all bytes added, taken as f32, are finite numbers.
+  bool finite() const { return sums_.finite; }
 
  private:
-  static constexpr std::size_t kPairs = kGroupBytes / 8;
-  using Lanes = std::array<std::uint64_t, kPairs>;
-  void add_groups(const std::byte* bytes, std::size_t groups);
-
   std::uint64_t size_ = 0;
-  Lanes even_{}, odd_{};            // a of the lanes 0, 2, 4, 6 and 1, 3, 5, 7
-  Lanes even_sums_{}, odd_sums_{};  // b
+  GroupSums sums_;
 };
 
 std::uint64_t payload_checksum(std::span<const std::byte> payload);

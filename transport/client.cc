@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 
+#include "transport/channel.h"
 #include "transport/client_core.h"
 #include "transport/endpoint.h"
 #include "transport/socket.h"
@@ -15,9 +16,10 @@ using runtime::Result;
 using runtime::Status;
 
 constexpr std::size_t kRoutingIdBytes = 16;
-// Messages that ZeroMQ keeps in each direction, beyond twice the window (it frees places in batches
-// of half). What would wait beyond that is an attack or a bug.
-constexpr int kHighWater = 8;
+// Messages that ZeroMQ keeps in each direction, beyond twice the window; what would wait beyond
+// that is an attack or a bug. It frees places in batches of half, and wakes the other thread for
+// each: so not too few, where the messages are small.
+constexpr int kSendHighWater = 16, kReceiveHighWater = 64;
 
 // The libzmq peers know a connection by this; never reused, so that a message for an old
 // connection cannot reach a new one. It says nothing about who we are. Ids that begin with a zero
@@ -54,8 +56,8 @@ Status check_options(const ClientOptions& options) {
 
 struct Client::Impl : Network {
   struct Connection {
-    zmq::socket_t socket;
-    zmq::socket_t monitor;  // tells when the peer is gone, long before a deadline would
+    Channel channel;
+    Channel monitor;  // tells when the peer is gone, long before a deadline would
   };
 
   explicit Impl(const ClientOptions& client_options)
@@ -70,10 +72,15 @@ struct Client::Impl : Network {
 
   // Waits for a message or the core's next event, at most until `until_us`, and handles both.
   void step(std::int64_t until_us);
+  // Handles what is there, without waiting.
   void handle_ready();
-  void watch(Connection& connection);
-  // `items` are waited for as well.
-  void wait_for_event(std::int64_t until_us, std::vector<zmq_pollitem_t>&& items = {});
+  // Whether anything was there.
+  bool receive_pending();
+  bool can_greet();
+  std::vector<Channel*> channels();
+  static Channel make_monitor(zmq::context_t& context, zmq::socket_t& socket, std::uint64_t number);
+  // Until something may be there or one of `others` is ready.
+  void wait_for_event(std::int64_t until_us, std::span<pollfd> others = {});
 
   ClientOptions options;
   Status open_error;  // the last one
@@ -89,7 +96,9 @@ void Client::Impl::open(std::size_t link) {
   try {
     using namespace zmq::sockopt;
     zmq::socket_t socket(context, zmq::socket_type::dealer);
-    configure(socket, kMaxAnswerBytes, kHighWater + 2 * static_cast<int>(options.window));
+    const int in_flight = 2 * static_cast<int>(options.window);
+    configure(socket, kMaxAnswerBytes, kSendHighWater + in_flight);
+    socket.set(rcvhwm, kReceiveHighWater + in_flight);
     socket.set(routing_id, random_routing_id(random));
     // Without it messages queue up for a server that is not there.
     socket.set(immediate, 1);
@@ -104,67 +113,97 @@ void Client::Impl::open(std::size_t link) {
       socket.set(curve_publickey, options.curve->public_key);
       socket.set(curve_secretkey, options.curve->secret_key);
     }
-    connections[link] = Connection{std::move(socket), zmq::socket_t(context, ZMQ_PAIR)};
-    watch(*connections[link]);
-    connections[link]->socket.connect(options.endpoints[link]);
+    Channel monitor = make_monitor(context, socket, opened++);
+    connections[link] = Connection{Channel(std::move(socket)), std::move(monitor)};
+    connections[link]->channel.socket().connect(options.endpoints[link]);
   } catch (const std::exception& error) {
     close(link);
     open_error = {Code::kInvalidArgument, options.endpoints[link] + ": " + error.what()};
   }
 }
 
-void Client::Impl::watch(Connection& connection) {
-  const std::string address = "inproc://monitor-" + std::to_string(opened++);
-  if (zmq_socket_monitor(connection.socket.handle(), address.c_str(), ZMQ_EVENT_DISCONNECTED) !=
-      0) {
+Channel Client::Impl::make_monitor(zmq::context_t& context, zmq::socket_t& socket,
+                                   std::uint64_t number) {
+  const std::string address = "inproc://monitor-" + std::to_string(number);
+  if (zmq_socket_monitor(socket.handle(), address.c_str(), ZMQ_EVENT_DISCONNECTED) != 0) {
     throw zmq::error_t();
   }
-  connection.monitor.connect(address);
+  zmq::socket_t monitor(context, ZMQ_PAIR);
+  monitor.connect(address);
+  return Channel(std::move(monitor));
 }
 
 void Client::Impl::close(std::size_t link) {
   if (!connections[link]) return;
   // Before the monitor goes: ZeroMQ's own thread would wait for ever to tell it of one more event,
   // and with it every connection would stand still.
-  zmq_socket_monitor(connections[link]->socket.handle(), nullptr, 0);
+  zmq_socket_monitor(connections[link]->channel.socket().handle(), nullptr, 0);
   connections[link].reset();
 }
 
 bool Client::Impl::send(std::size_t link, Frames frames) {
-  return connections[link] && transport::send(connections[link]->socket, {}, std::move(frames));
+  return connections[link] && connections[link]->channel.send({}, std::move(frames));
 }
 
-void Client::Impl::handle_ready() {
+std::vector<Channel*> Client::Impl::channels() {
+  std::vector<Channel*> all;
+  all.reserve(2 * connections.size());
+  for (std::optional<Connection>& connection : connections) {
+    if (!connection) continue;
+    all.push_back(&connection->channel);
+    all.push_back(&connection->monitor);
+  }
+  return all;
+}
+
+bool Client::Impl::receive_pending() {
+  bool any = false;
   for (std::size_t link = 0; link < connections.size(); ++link) {
     if (!connections[link]) continue;
     // Asked first: what came in before the peer went is still read below.
     bool lost = false;
-    while (receive(connections[link]->monitor, received)) lost = true;
+    Channel& monitor = connections[link]->monitor;
+    while (monitor.pending() && monitor.receive(received)) lost = true;
+    bool pending = lost || connections[link]->channel.pending();
     // The core may close the connection over what it receives.
-    while (connections[link] && receive(connections[link]->socket, received)) {
-      std::vector<std::span<const std::byte>> frames;
-      for (const zmq::message_t& part : received.parts) frames.push_back(bytes_of(part));
-      core.receive(link, frames, now_us());
+    while (pending && connections[link] && connections[link]->channel.receive(received)) {
+      core.receive(link, received.frames(), now_us());
+      any = true;
     }
     if (lost) core.disconnected(link, now_us());
+    any = any || lost;
   }
+  return any;
+}
+
+void Client::Impl::handle_ready() {
+  transport::wait(channels(), {}, 0);
+  receive_pending();
   core.tick(now_us());
 }
 
-void Client::Impl::wait_for_event(std::int64_t until_us, std::vector<zmq_pollitem_t>&& items) {
+// Whether the core waits for a connection that is there by now.
+bool Client::Impl::can_greet() {
   for (std::size_t link = 0; link < connections.size(); ++link) {
-    if (!connections[link]) continue;
-    const short events = core.connecting(link) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN;
-    items.push_back({connections[link]->socket.handle(), 0, events, 0});
-    items.push_back({connections[link]->monitor.handle(), 0, ZMQ_POLLIN, 0});
+    if (!connections[link] || !core.connecting(link)) continue;
+    if ((connections[link]->channel.socket().get(zmq::sockopt::events) & ZMQ_POLLOUT) != 0) {
+      return true;
+    }
   }
+  return false;
+}
+
+void Client::Impl::wait_for_event(std::int64_t until_us, std::span<pollfd> others) {
+  // Sending has left channels pending.
+  if (receive_pending() || can_greet()) return;
   const std::int64_t next_us = std::min(until_us, core.next_event_us());
-  transport::wait(items, std::max<std::int64_t>(0, next_us - now_us()));
+  transport::wait(channels(), others, std::max<std::int64_t>(0, next_us - now_us()));
 }
 
 void Client::Impl::step(std::int64_t until_us) {
   wait_for_event(until_us);
-  handle_ready();
+  receive_pending();
+  core.tick(now_us());
 }
 
 Client::Client() = default;
@@ -221,15 +260,16 @@ std::optional<Client::Completion> Client::poll(std::int64_t timeout_us) {
 
 void Client::wait(std::span<const int> fds, std::int64_t timeout_us) {
   const std::int64_t until_us = now_us() + timeout_us;
+  std::vector<pollfd> others;
+  for (const int fd : fds) others.push_back({fd, POLLIN, 0});
+  const auto readable = [](const pollfd& item) { return item.revents != 0; };
   impl_->handle_ready();
+  transport::wait({}, others, 0);
   while (!impl_->core.has_outcome()) {
-    std::vector<zmq_pollitem_t> items;
-    for (const int fd : fds) items.push_back({nullptr, fd, ZMQ_POLLIN, 0});
-    transport::wait(items, 0);
-    const auto readable = [](const zmq_pollitem_t& item) { return item.revents != 0; };
-    if (std::any_of(items.begin(), items.end(), readable) || now_us() >= until_us) return;
-    impl_->wait_for_event(until_us, std::move(items));
-    impl_->handle_ready();
+    if (std::any_of(others.begin(), others.end(), readable) || now_us() >= until_us) return;
+    impl_->wait_for_event(until_us, others);
+    impl_->receive_pending();
+    impl_->core.tick(now_us());
   }
 }
 

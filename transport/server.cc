@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "transport/channel.h"
 #include "transport/connection_guard.h"
 #include "transport/endpoint.h"
 #include "transport/event.h"
@@ -20,20 +21,26 @@ using runtime::Code;
 using runtime::Result;
 using runtime::Status;
 
-// Messages that ZeroMQ keeps per peer and direction, beyond twice the window (it frees places in
-// batches of half); requests are read at once, answers are small.
+// Answers that ZeroMQ keeps per peer, beyond twice the window (it frees places in batches of half);
+// they are small.
 constexpr int kHighWater = 16;
 // Connections not accepted yet: enough for edges that come back together.
 constexpr int kBacklog = 512;
 constexpr int kFlushMs = 500;
 // After so many messages the answers of the workers get their turn.
 constexpr int kMessagesAtOnce = 64;
+// While messages keep coming, descriptors are looked at so often.
+constexpr unsigned kRoundsBetweenWaits = 16;
 // A request that should take no longer, and comes alone, is run by the I/O thread itself: handing
 // it to a worker and back would take as long.
 constexpr std::int64_t kQuickUs = 100;
 // Of a whole message beyond its longest frame: header, ZeroMQ's and CURVE's framing, heartbeats.
 constexpr std::uint64_t kMessageSlackBytes = 256 << 10;
 constexpr std::int64_t kSmallestFrameLimit = 1'024;
+// Of what one edge may have sent and is not read yet, beyond a full window.
+constexpr std::uint64_t kUnreadSlackBytes = 4 << 20;
+// What ZeroMQ adds to a short part: flags and size; with CURVE a command's name, nonce and tag too.
+constexpr std::uint64_t kPartBytes = 2, kCurvePartBytes = kPartBytes + 33;
 
 std::uint64_t longest_payload(const ModelShape& shape) {
   return std::max(infer_payload_bytes(Dtype::kF32, shape.max_tokens, shape.hidden),
@@ -130,7 +137,7 @@ struct Server::Impl {
 
   zmq::context_t context{1};
   std::optional<ZapHandler> zap;
-  zmq::socket_t socket;
+  Channel channel;
   std::optional<ConnectionGuard> guard;
 };
 
@@ -145,7 +152,8 @@ void Server::Impl::bind() {
   using namespace zmq::sockopt;
   if (options.curve)
     zap.emplace(context, decode_keys(options.curve->authorized_keys), counters.denied);
-  socket = zmq::socket_t(context, zmq::socket_type::router);
+  channel = Channel(zmq::socket_t(context, zmq::socket_type::router));
+  zmq::socket_t& socket = channel.socket();
   configure(socket, frame_limit, kHighWater + 2 * static_cast<int>(options.max_window));
   // Without it an answer to a peer that is gone or does not read vanishes silently.
   socket.set(router_mandatory, 1);
@@ -159,11 +167,12 @@ void Server::Impl::bind() {
     socket.set(curve_secretkey, options.curve->secret_key);
     socket.set(zap_domain, kZapDomain);
   }
-  guard.emplace(
-      context, socket,
-      ConnectionGuard::Limits{options.max_connections,
-                              static_cast<std::uint64_t>(frame_limit) + kMessageSlackBytes},
-      counters);
+  const auto longest = static_cast<std::uint64_t>(frame_limit);
+  guard.emplace(context, socket,
+                ConnectionGuard::Limits{options.max_connections, longest + kMessageSlackBytes,
+                                        options.max_window * longest + kUnreadSlackBytes,
+                                        options.curve ? kCurvePartBytes : kPartBytes},
+                counters);
   socket.bind(options.endpoint);
   endpoint = socket.get(last_endpoint);
 }
@@ -219,7 +228,7 @@ void Server::Impl::hand_back(std::vector<Answer> done) {
 
 void Server::Impl::send_frames(std::string_view peer, Frames frames) {
   const std::uint64_t bytes = frames.size();
-  if (send(socket, std::as_bytes(std::span(peer)), std::move(frames))) {
+  if (channel.send(std::as_bytes(std::span(peer)), std::move(frames))) {
     counters.bytes_out += bytes;
   } else {
     ++counters.undeliverable;
@@ -253,25 +262,23 @@ void Server::Impl::deliver_answers() {
 
 void Server::Impl::handle(const std::shared_ptr<Received>& message) {
   counters.bytes_in += message->bytes;
-  guard->delivered(message->parts.back());
-  std::vector<std::span<const std::byte>> frames;
-  for (std::size_t i = 1; i < message->parts.size(); ++i)
-    frames.push_back(bytes_of(message->parts[i]));
+  guard->delivered(*message);
   const std::string_view peer = text_of(message->parts.front());
   const char* user = zmq_msg_gets(message->parts.back().handle(), "User-Id");
   std::vector<Answer> dropped;
-  std::optional<Frames> frames_back =
-      core.receive({peer, user != nullptr ? user : "", frames, message}, now_us(), dropped);
+  std::optional<Frames> frames_back = core.receive(
+      {peer, user != nullptr ? user : "", message->frames(1), message}, now_us(), dropped);
   if (frames_back) send_frames(peer, std::move(*frames_back));
   for (const Answer& answer : dropped) send_answer(answer);
 }
 
 void Server::Impl::receive_messages() {
+  guard->drained(false);
   for (int i = 0; i < kMessagesAtOnce; ++i) {
     try {
       // Shared with the job, if it becomes one: the payload stays where ZeroMQ put it.
       auto message = std::make_shared<Received>();
-      if (!receive(socket, *message)) return;
+      if (!channel.receive(*message)) return guard->drained(true);
       handle(message);
     } catch (const std::bad_alloc&) {
       // The edge finishes its sample itself, at its deadline.
@@ -285,7 +292,7 @@ Server::Server() = default;
 Server::~Server() {
   if (!impl_) return;
   // Without exceptions, hence the C call.
-  zmq_setsockopt(impl_->socket.handle(), ZMQ_LINGER, &kFlushMs, sizeof kFlushMs);
+  zmq_setsockopt(impl_->channel.socket().handle(), ZMQ_LINGER, &kFlushMs, sizeof kFlushMs);
 }
 
 Result<std::unique_ptr<Server>> Server::create(std::shared_ptr<const runtime::Model> model,
@@ -351,22 +358,25 @@ void Server::stop() noexcept {
 }
 
 void Server::run() {
+  pollfd wake{impl_->wake.fd(), POLLIN, 0};
+  Channel* const channels[] = {&impl_->channel, &impl_->guard->channel()};
+  unsigned rounds = 0;
   for (;;) {
-    impl_->wake.clear();
+    if (wake.revents != 0) impl_->wake.clear();
     impl_->deliver_answers();
     impl_->take_new_model();
     // The socket stays bound: unbinding would cut the connections that answers are due on.
     if (impl_->stopping) impl_->core.shut_down();
-    impl_->receive_messages();
+    if (impl_->channel.pending()) impl_->receive_messages();
     impl_->run_quick();
-    impl_->guard->update();
+    if (impl_->guard->channel().pending()) impl_->guard->update();
     impl_->guard->scan(now_us());
     if (impl_->core.shutting_down() && impl_->core.outstanding() == 0) break;
-    zmq_pollitem_t items[] = {{impl_->socket.handle(), 0, ZMQ_POLLIN, 0},
-                              {nullptr, impl_->wake.fd(), ZMQ_POLLIN, 0},
-                              {impl_->guard->handle(), 0, ZMQ_POLLIN, 0}};
+    // Most often nothing new has come while an answer was sent: no call to find out.
+    if (impl_->channel.pending() && ++rounds % kRoundsBetweenWaits != 0) continue;
     const std::int64_t scan_us = impl_->guard->next_scan_us();
-    wait(items, scan_us < 0 ? -1 : std::max<std::int64_t>(0, scan_us - now_us()));
+    wait(channels, std::span(&wake, 1),
+         scan_us < 0 ? -1 : std::max<std::int64_t>(0, scan_us - now_us()));
   }
 }
 

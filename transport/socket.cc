@@ -1,6 +1,5 @@
 #include "transport/socket.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 
@@ -46,7 +45,10 @@ void configure(zmq::socket_t& socket, std::int64_t max_frame_bytes, int high_wat
   socket.set(linger, 0);
   // Messages, not bytes, and per peer: the default of 1000 is hundreds of megabytes a peer.
   socket.set(sndhwm, high_water);
-  socket.set(rcvhwm, high_water);
+  // No limit here: ZeroMQ (4.3.5 and before) ends the whole process where it has stopped reading
+  // from a peer that then goes and that has heartbeats (libzmq issues 4364 and 3937). Messages are
+  // read at once, and the server's ConnectionGuard cuts who sends faster.
+  socket.set(rcvhwm, 0);
   // No call here blocks; these are a second line behind DONTWAIT.
   socket.set(sndtimeo, 0);
   socket.set(rcvtimeo, 0);
@@ -77,6 +79,7 @@ std::optional<std::string> decode_curve_key(const std::string& key) {
 
 bool receive(zmq::socket_t& socket, Received& received) {
   received.parts.clear();
+  received.parts.reserve(Received::kKeptParts);
   received.part_count = 0;
   received.bytes = 0;
   for (bool more = true; more;) {
@@ -101,14 +104,6 @@ bool send(zmq::socket_t& socket, std::span<const std::byte> routing_id, Frames f
   zmq::message_t header(frames.header.data(), frames.header.size());
   return send_part(socket, std::move(header), ZMQ_SNDMORE) &&
          send_part(socket, to_message(std::move(frames.payload)), 0);
-}
-
-void wait(std::span<zmq_pollitem_t> items, std::int64_t timeout_us) {
-  // zmq_poll counts in milliseconds; rounding up keeps it from spinning before a deadline.
-  const std::int64_t timeout_ms = std::clamp<std::int64_t>((timeout_us + 999) / 1'000, 0, 60'000);
-  for (zmq_pollitem_t& item : items) item.revents = 0;
-  zmq_poll(items.data(), static_cast<int>(items.size()),
-           timeout_us < 0 ? -1 : static_cast<long>(timeout_ms));
 }
 
 }  // namespace splitee::transport

@@ -49,7 +49,7 @@ struct Swarm::Impl {
   };
 
   explicit Impl(const SwarmOptions& swarm_options);
-  void handle(const Received& received, const std::function<void(const Answer&)>& report);
+  void handle(Received& received, const std::function<void(const Answer&)>& report);
   bool readable() const { return (socket.get(zmq::sockopt::events) & ZMQ_POLLIN) != 0; }
 
   SwarmOptions options;
@@ -81,14 +81,9 @@ Swarm::Impl::Impl(const SwarmOptions& swarm_options)
   }
 }
 
-void Swarm::Impl::handle(const Received& received,
-                         const std::function<void(const Answer&)>& report) {
-  std::vector<std::span<const std::byte>> frames;
-  for (std::size_t i = 1; i < received.parts.size(); ++i) {
-    frames.push_back(bytes_of(received.parts[i]));
-  }
+void Swarm::Impl::handle(Received& received, const std::function<void(const Answer&)>& report) {
   const std::optional<std::size_t> connection = connection_of(received.parts.front());
-  const Result<Message> message = decode(frames);
+  const Result<Message> message = decode(received.frames(1));
   if (!connection || *connection >= welcomed.size() || !message.ok()) return;
   Answer answer;
   answer.connection = *connection;

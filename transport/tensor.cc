@@ -15,7 +15,7 @@ namespace {
 using runtime::Code;
 using runtime::Status;
 
-// Bytes that stay in the first-level cache while they are copied, checked and summed up.
+// Bytes that stay in the first-level cache between two uses.
 constexpr std::size_t kBlockBytes = 8'192;
 static_assert(kBlockBytes % PayloadChecksum::kGroupBytes == 0);
 
@@ -99,25 +99,11 @@ void for_blocks(std::size_t total, const Body& body) {
   }
 }
 
-// Copies floats; whether they are finite.
-bool copy_floats(const std::byte* in, std::byte* out, std::size_t count,
-                 PayloadChecksum& checksum) {
-  bool finite = true;
-  for_blocks(count, [&](std::size_t begin, std::size_t block) {
-    const std::size_t offset = begin * sizeof(float), bytes = block * sizeof(float);
-    std::memcpy(out + offset, in + offset, bytes);
-    checksum.add({out + offset, bytes});
-    finite = bytes_are_finite(out + offset, block) && finite;
-  });
-  return finite;
-}
-
 Status read_float(const Infer& infer, std::span<float> out) {
   PayloadChecksum checksum;
-  const bool finite =
-      copy_floats(infer.payload.data(), std::as_writable_bytes(out).data(), out.size(), checksum);
+  checksum.add(infer.payload, std::as_writable_bytes(out).data());
   if (checksum.value() != infer.checksum) return wrong_checksum();
-  return finite ? Status() : not_finite();
+  return checksum.finite() ? Status() : not_finite();
 }
 
 Status read_half(const Infer& infer, std::span<float> out) {
@@ -217,8 +203,8 @@ std::optional<std::uint64_t> write_activation(const Infer& infer, std::span<cons
   SPLITEE_CHECK(out.size() == infer_payload_bytes(infer.dtype, infer.tokens, infer.hidden));
   if (infer.dtype == Dtype::kF32) {
     PayloadChecksum checksum;
-    const std::byte* in = std::as_bytes(activation).data();
-    if (!copy_floats(in, out.data(), activation.size(), checksum)) return std::nullopt;
+    checksum.add(std::as_bytes(activation), out.data());
+    if (!checksum.finite()) return std::nullopt;
     return checksum.value();
   }
   if (!all_finite(activation)) return std::nullopt;
@@ -257,15 +243,10 @@ std::optional<std::span<const float>> view_activation(const Infer& infer) {
 }
 
 Status check_view(const Infer& infer, std::span<const float> view) {
-  bool finite = true;
   PayloadChecksum checksum;
-  for_blocks(view.size(), [&](std::size_t begin, std::size_t block) {
-    const std::span<const float> part = view.subspan(begin, block);
-    checksum.add(std::as_bytes(part));
-    finite = all_finite(part) && finite;
-  });
+  checksum.add(std::as_bytes(view));
   if (checksum.value() != infer.checksum) return wrong_checksum();
-  return finite ? Status() : not_finite();
+  return checksum.finite() ? Status() : not_finite();
 }
 
 Status read_tokens(const Infer& infer, std::span<std::int32_t> ids, std::span<std::int32_t> types) {

@@ -58,7 +58,7 @@ void ZapHandler::serve() {
   for (;;) {
     zmq_pollitem_t items[] = {{socket_.handle(), 0, ZMQ_POLLIN, 0},
                               {nullptr, stop_.fd(), ZMQ_POLLIN, 0}};
-    wait(items, -1);
+    zmq_poll(items, 2, -1);
     if ((items[1].revents & ZMQ_POLLIN) != 0) return;
     if ((items[0].revents & ZMQ_POLLIN) != 0) answer();
   }

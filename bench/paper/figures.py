@@ -103,8 +103,9 @@ def exits(folder, data_sets, results):
     save(figure, folder, "exits.png")
 
 
-def wrong_alpha(folder, data_sets, results, policy, suggested):
-    """Accuracy and the reward that the policy sees, against alpha."""
+def wrong_alpha(folder, data_sets, results, policy, calibrated):
+    """Accuracy and the reward that the policy sees, against alpha; calibrated: name to (alpha,
+    accuracy)."""
     figure, axes = grid(1, len(data_sets))
     for axis, entry in zip(axes[0], data_sets):
         found = sorted((job.alpha, r) for job, r in
@@ -116,9 +117,10 @@ def wrong_alpha(folder, data_sets, results, policy, suggested):
         axis.axhline(100 * found[0][1]["final_accuracy"], color="black", linestyle=":",
                      label="final exit's accuracy")
         axis.axvline(entry["alpha"], color="grey", linewidth=0.8, label="alpha of the paper")
-        if entry["name"] in suggested:
-            axis.axvline(suggested[entry["name"]], color="tab:green", linewidth=0.8,
-                         label="alpha from the source split")
+        if entry["name"] in calibrated:
+            alpha, accuracy = calibrated[entry["name"]]
+            axis.plot([alpha], [100 * accuracy], "*", color="tab:green", markersize=9,
+                      label="calibrated alpha")
         twin = axis.twinx()
         twin.plot(alphas, [r["mean_got"] for _, r in found], "s--", color="tab:red", markersize=3,
                   label="mean reward")

@@ -43,6 +43,8 @@ def write_csv(path, data_sets, results):
                "best_arm", "mean_reward", "regret_2000", "regret_2000_ci95", "regret_end",
                "regret_end_ci95"]
     names = {entry["path"]: entry["name"] for entry in data_sets}
+    names.update({entry["calibrated_path"]: entry["name"] + "-calibrated" for entry in data_sets
+                  if "calibrated_path" in entry})
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -188,6 +190,28 @@ def verdict_table(data_sets, results, policies):
                          "yes" if saved > 50 else "no", "yes" if lost > -2 else "no"])
     header = ["data set", "policy", "cost saved", "accuracy against final, points",
               "more than half saved", "less than 2 points lost"]
+    return markdown(header, rows)
+
+
+def share_table(data_sets, results):
+    """The factored learner's regret at t = 2000, o = 5 lambda, against the paper's policies'."""
+    rows = []
+    for entry in data_sets:
+        regrets = {}
+        for policy in ("factored", "splitee-s", "splitee"):
+            found = select(results, trace=entry["path"], alpha=entry["alpha"], offload=5,
+                           policy=policy, semantics="deployable")
+            point = regret_at(found[0][1], 2000) if found else None
+            if point:
+                regrets[policy] = point["mean"]
+        if len(regrets) < 3:
+            continue
+        own, side, plain = regrets.values()
+        rows.append([entry["title"], f"{own:.1f}", f"{side:.1f}", f"{plain:.1f}",
+                     f"{own / side:.3f} ({'yes' if own <= side / 4 else 'no'})",
+                     f"{own / plain:.3f} ({'yes' if own <= plain / 8 else 'no'})"])
+    header = ["data set", "factored", "splitee-s", "splitee", "of splitee-s (at most 1/4)",
+              "of splitee (at most 1/8)"]
     return markdown(header, rows)
 
 

@@ -30,9 +30,11 @@ HIDDEN = 24
 INNER = re.compile(r"/|0x[0-9a-f]|\d+\.\d+\.\d+|tcp:|std::|\.cc|errno|[^\x20-\x7e]")
 
 
-def resident_kb(process):
-    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
-        return int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1))
+def resident_kb(server):
+    with open(f"/proc/{server.process.pid}/status", encoding="ascii") as status:
+        found = re.search(r"VmRSS:\s+(\d+)", status.read())
+    assert found, f"the server is gone: status {server.process.wait()}\n{server.messages()}"
+    return int(found.group(1))
 
 
 def address_of(server):
@@ -135,14 +137,14 @@ def row_b1(rng, full, count):
     with Server("--max-queue", "1024") as server:
         model = zmtp.model_of(address_of(server))
         with good_edges(server, edges) as streams:
-            before_kb = resident_kb(server.process)
+            before_kb = resident_kb(server)
             begin = time.monotonic()
             attacks = [Attack(attack_with_corpus, address_of(server), model, rng.random(), messages // attackers, tally)
                        for _ in range(attackers)]  # fmt: skip
             for attack in attacks:
                 attack.finish()
             seconds = time.monotonic() - begin
-            grown_kb = resident_kb(server.process) - before_kb
+            grown_kb = resident_kb(server) - before_kb
     good = sum(stream.count for stream in streams)
     bad_texts = [text for text in tally.texts if INNER.search(text)]
     assert not bad_texts, bad_texts
@@ -244,13 +246,13 @@ def row_b7(rng, full, count):
     with Server("--max-queue", "4096") as server:
         model, address = zmtp.model_of(address_of(server)), address_of(server)
         with good_edges(server, 2) as streams:
-            before_kb = resident_kb(server.process)
+            before_kb = resident_kb(server)
             attacks = [Attack(never_reads, address, model, count or (20_000 if full else 1_000)) for _ in range(readers)]
             attacks.append(Attack(byte_by_byte, address, model))
             attacks.append(Attack(many_parts, address, parts))
             peak_kb = before_kb
             while any(attack.is_alive() for attack in attacks):
-                peak_kb = max(peak_kb, resident_kb(server.process))
+                peak_kb = max(peak_kb, resident_kb(server))
                 time.sleep(0.05)
             for attack in attacks:
                 attack.finish()
@@ -263,7 +265,7 @@ def row_w15(rng, full, count):
     """A message without end, on a server without keys: what ZeroMQ keeps of it is measured only."""
     megabytes = count or (256 if full else 8)
     with Server() as server, good_edges(server, 1):
-        before_kb = resident_kb(server.process)
+        before_kb = resident_kb(server)
         peak_kb, sent = before_kb, 0
         with zmtp.Peer(address_of(server)) as peer:
             part = zmtp.frame(bytes(1000), more=True) * 1049
@@ -271,7 +273,7 @@ def row_w15(rng, full, count):
                 for _ in range(megabytes):
                     peer.write(part)
                     sent += 1
-                    peak_kb = max(peak_kb, resident_kb(server.process))
+                    peak_kb = max(peak_kb, resident_kb(server))
             except zmtp.Gone:
                 pass
     print(f"W15: {sent} MiB of an endless message taken, memory at most {(peak_kb - before_kb) / 1024:+.1f} MiB",
@@ -320,7 +322,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, help="messages or connections per row, instead of the usual number")
     parser.add_argument("rows", nargs="*")
-    options = parser.parse_args(OPTIONS)
+    options = parser.parse_intermixed_args(OPTIONS)
     print(f"seed {options.seed}")
     for name, row in list(globals().items()):
         if not name.startswith("row_") or (options.rows and name[4:] not in options.rows):

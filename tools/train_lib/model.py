@@ -65,18 +65,19 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(shape.hidden_size, shape.hidden_size)
         self.value = nn.Linear(shape.hidden_size, shape.hidden_size)
 
-    def forward(self, x, mask):
-        parts = (self.query, self.key, self.value)
-        weight = torch.cat([part.weight for part in parts])
-        bias = torch.cat([part.bias for part in parts])
+    def forward(self, x, mask, asking):
+        """asking: the rows of x that attend, [batch, rows, hidden]."""
         batch, length, hidden = x.shape
         size = hidden // self.heads
-        fused = F.linear(x, weight, bias).view(batch, length, 3, self.heads, size)
-        query, key, value = fused.permute(2, 0, 3, 1, 4)
+        weight = torch.cat([self.key.weight, self.value.weight])
+        bias = torch.cat([self.key.bias, self.value.bias])
+        fused = F.linear(x, weight, bias).view(batch, length, 2, self.heads, size)
+        key, value = fused.permute(2, 0, 3, 1, 4)
+        query = self.query(asking).view(batch, -1, self.heads, size).transpose(1, 2)
         scores = (query * size**-0.5) @ key.transpose(-1, -2)
         if mask is not None:
             scores = scores + mask
-        return (scores.softmax(-1) @ value).transpose(1, 2).reshape(batch, length, hidden)
+        return (scores.softmax(-1) @ value).transpose(1, 2).reshape(batch, -1, hidden)
 
 
 class AddNorm(nn.Module):
@@ -103,8 +104,10 @@ class Layer(nn.Module):
         self.intermediate = nn.ModuleDict({"dense": dense})
         self.output = AddNorm(shape.intermediate_size, shape, dropout)
 
-    def forward(self, x, mask):
-        x = self.attention["output"](self.attention["self"](x, mask), x)
+    def forward(self, x, mask, first_only=False):
+        """The layer's output, or that of each sequence's first token alone."""
+        asking = x[:, :1] if first_only else x
+        x = self.attention["output"](self.attention["self"](x, mask, asking), asking)
         return self.output(F.gelu(self.intermediate["dense"](x)), x)
 
 
@@ -150,23 +153,24 @@ class MultiExitEncoder(nn.Module):
         positions = self.elasticbert["embeddings"].position_embeddings.weight
         positions.data.copy_(sinusoids(*positions.shape))
 
-    def hidden_states(self, ids, types, lengths=None):
-        """Outputs of the active layers; lengths are needed only where rows are padded."""
+    def hidden_states(self, ids, types, lengths=None, exits_only=False):
+        """Outputs of the active layers; lengths are needed only where rows are padded. With
+        exits_only the last layer computes the first token alone, which is all that exits read."""
         mask = None
         if lengths is not None and int(lengths.min()) < ids.shape[1]:
             padding = torch.arange(ids.shape[1]) >= lengths[:, None]
             mask = torch.zeros(padding.shape).masked_fill(padding, -10000.0)[:, None, None, :]
         x = self.elasticbert["embeddings"](ids, types)
         states = []
-        for layer in self.elasticbert["encoder"]["layer"][: self.depth]:
-            x = layer(x, mask)
+        for i, layer in enumerate(self.elasticbert["encoder"]["layer"][: self.depth]):
+            x = layer(x, mask, first_only=exits_only and i == self.depth - 1)
             states.append(x)
         return states
 
     def exit_logits(self, ids, types, lengths):
         """Logits of all exits: [exits, batch, labels], float32."""
         logits = []
-        for i, state in enumerate(self.hidden_states(ids, types, lengths)):
+        for i, state in enumerate(self.hidden_states(ids, types, lengths, exits_only=True)):
             pooled = torch.tanh(self.elasticbert["encoder"]["pooler"][i]["dense"](state[:, 0]))
             logits.append(self.classifiers[i](self.dropout(pooled)).float())
         return torch.stack(logits)
