@@ -100,16 +100,7 @@ TEST_CASE("with a cheap link it earns more than one threshold, and is no less ac
 }
 
 TEST_CASE("samples that exited higher up do not bias it either") {
-  // Hard at exit 1, easy at exit 2, in 40 %; the last exit is poor there (splitee_test.cc).
-  Rng rng(kTestSeed);
-  Trace trace;
-  trace.exits = 3;
-  for (std::size_t i = 0; i < 20'000; ++i) {
-    const bool easy = rng.uniform() < 0.6;
-    trace.label.push_back(0);
-    trace.prediction.insert(trace.prediction.end(), {0, 0, 0});
-    trace.confidence.insert(trace.confidence.end(), {easy ? 0.99 : 0.5, 0.99, easy ? 0.99 : 0.55});
-  }
+  const Trace trace = selection_trace(20'000);
   ReplayOptions options;
   options.policy = "factored-alpha";
   options.policy_options = options_for(3);

@@ -167,11 +167,9 @@ TEST_CASE("every learner's regret grows sublinearly on planted arms") {
 
 TEST_CASE("the change detector and forgetting beat UCB1 after a change, which fails") {
   // Before: exit 1 is almost always sure. After 20,000 samples it never is, and exit 4 is.
-  Trace trace = planted_trace({0.0, 0.95, 0.96, 0.97, 0.97, 1.0}, 20'000, kTestSeed);
-  const Trace after = planted_trace({0.0, 0.0, 0.05, 0.95, 0.96, 1.0}, 20'000, kTestSeed + 1);
-  trace.label.insert(trace.label.end(), after.label.begin(), after.label.end());
-  trace.prediction.insert(trace.prediction.end(), after.prediction.begin(), after.prediction.end());
-  trace.confidence.insert(trace.confidence.end(), after.confidence.begin(), after.confidence.end());
+  const Trace trace =
+      joined(planted_trace({0.0, 0.95, 0.96, 0.97, 0.97, 1.0}, 20'000, kTestSeed),
+             planted_trace({0.0, 0.0, 0.05, 0.95, 0.96, 1.0}, 20'000, kTestSeed + 1));
   // Reward lost in the 5,000 samples after the change, against always exit 4 (index 3).
   const auto lost = [&](std::string policy) {
     ReplayOptions options;
@@ -200,11 +198,9 @@ TEST_CASE("the change detector and forgetting beat UCB1 after a change, which fa
 
 TEST_CASE("the change detector sees an arm become better too") {
   // Exit 4 is best, until exit 2 becomes as sure as that.
-  Trace trace = planted_trace({0.0, 0.1, 0.1, 0.95, 0.95, 1.0}, 20'000, kTestSeed);
-  const Trace after = planted_trace({0.0, 0.95, 0.95, 0.95, 0.95, 1.0}, 20'000, kTestSeed + 1);
-  trace.label.insert(trace.label.end(), after.label.begin(), after.label.end());
-  trace.prediction.insert(trace.prediction.end(), after.prediction.begin(), after.prediction.end());
-  trace.confidence.insert(trace.confidence.end(), after.confidence.begin(), after.confidence.end());
+  const Trace trace =
+      joined(planted_trace({0.0, 0.1, 0.1, 0.95, 0.95, 1.0}, 20'000, kTestSeed),
+             planted_trace({0.0, 0.95, 0.95, 0.95, 0.95, 1.0}, 20'000, kTestSeed + 1));
   ReplayOptions options;
   options.policy_options = options_for(6);
   options.policy_options.costs.offload = 0.6;

@@ -391,7 +391,7 @@ TEST_CASE("costs out of range are refused and the old ones kept") {
 TEST_CASE("cascades exit where their test first holds") {
   PolicyOptions options = options_for(4);
   options.patience = 2;
-  const std::vector<std::vector<float>> exits = {
+  std::vector<std::vector<float>> exits = {
       {0.4f, 0.6f, 0.0f}, {0.7f, 0.3f, 0.0f}, {0.75f, 0.25f, 0.0f}, {0.9f, 0.1f, 0.0f}};
   const auto first_exit = [&](std::string_view name, std::size_t skip = 0) {
     const auto policy = make(name, options);
@@ -419,6 +419,9 @@ TEST_CASE("cascades exit where their test first holds") {
   CHECK(first_exit("entropy") == 2);
   options.entropy_threshold = 0.56;
   CHECK(first_exit("entropy") == 1);
+  exits[0] = {0.6f, 0.4f, 0.0f};  // as the exits after it, and as the last of the sample before
+  CHECK(first_exit("patience") == 1);
+  CHECK(first_exit("patience", 1) == 1);
 }
 
 TEST_CASE("normalised entropy") {

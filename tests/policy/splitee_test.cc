@@ -158,22 +158,6 @@ TEST_CASE("regret grows sublinearly on planted arms") {
   }
 }
 
-// Two kinds of samples. Easy (60 %): exits 0 and 1 are sure (0.99). Hard at 0, easy at 1 (40 %):
-// exit 0 unsure, exit 1 sure (0.99), and the last exit is no better than 0.55 there. Arm 0 must
-// offload the hard ones, for o and a poor answer; samples split at 1 all exit and never reveal it.
-Trace selection_trace(std::size_t samples) {
-  Rng rng(kTestSeed);
-  Trace trace;
-  trace.exits = 3;
-  for (std::size_t i = 0; i < samples; ++i) {
-    const bool easy = rng.uniform() < 0.6;
-    trace.label.push_back(0);
-    trace.prediction.insert(trace.prediction.end(), {0, 0, 0});
-    trace.confidence.insert(trace.confidence.end(), {easy ? 0.99 : 0.5, 0.99, easy ? 0.99 : 0.55});
-  }
-  return trace;
-}
-
 TEST_CASE("side observations do not bias splitee-s, the known ones alone do") {
   const Trace trace = selection_trace(20'000);
   // Arm 0: 0.6 * 0.99 + 0.4 * (0.55 - 0.3) - 0.1 = 0.594. Arm 1: 0.99 - 0.2 = 0.79.
