@@ -65,8 +65,8 @@ class Adaptive final : public PolicyBase {
     const Choice choice = best_arm(seen == 0 || at_once_best ? 0 : best + 1, log_t);
     if (may_send && at_once_index(log_t) > choice.index) return {.arm = kOffloadAtOnce};
     const bool free = choice.arm == 0 || costs().lambda2 == 0.0;
-    const bool settled = choice.arm == best && is_settled(choice, log_t);
-    return {.arm = choice.arm, .every_exit = free || !settled};
+    const bool look = free || choice.arm != best || !is_settled(choice, log_t);
+    return {.arm = choice.arm, .every_exit = look};
   }
 
   Action decide(const Plan& plan, std::size_t arm, const ExitReading& reading) override {
