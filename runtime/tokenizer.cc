@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstring>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <span>
-#include <tuple>
 #include <utility>
 
 #include "runtime/unicode.h"
@@ -30,28 +32,54 @@ std::string describe(std::int32_t id, std::string_view problem) {
   return "vocabulary: token " + std::to_string(id) + " " + std::string(problem);
 }
 
-// The tokens with their ids, by text and id. Most comparisons are decided by the first bytes, which
-// are compared as a number.
-std::vector<Entry> sort_entries(std::span<const std::string> vocab) {
-  struct Keyed {
-    std::uint64_t first_bytes;
-    Entry entry;
+// A token's place in the vocabulary, and its first bytes as a number that is ordered as they are.
+struct Key {
+  std::uint64_t first_bytes;
+  std::uint32_t id;
+};
+
+std::uint64_t first_bytes(std::string_view text) {
+  static_assert(std::endian::native == std::endian::little);
+  std::uint64_t value = 0;
+  std::memcpy(&value, text.data(), std::min(text.size(), sizeof(value)));
+  return __builtin_bswap64(value);
+}
+
+// By first_bytes, stable: a radix sort, as a vocabulary is sorted at every start.
+void sort_by_first_bytes(std::vector<Key>& keys) {
+  constexpr std::size_t kDigits = sizeof(std::uint64_t), kValues = 256;
+  const auto digit = [](const Key& key, std::size_t i) {
+    return static_cast<std::size_t>(key.first_bytes >> (8 * i)) % kValues;
   };
-  std::vector<Keyed> keyed(vocab.size());
-  for (std::size_t i = 0; i < vocab.size(); ++i) {
-    std::uint64_t first_bytes = 0;
-    for (std::size_t byte = 0; byte < sizeof(first_bytes); ++byte) {
-      const unsigned char value =
-          byte < vocab[i].size() ? static_cast<unsigned char>(vocab[i][byte]) : 0;
-      first_bytes = first_bytes << 8 | value;
-    }
-    keyed[i] = {first_bytes, {vocab[i], static_cast<std::int32_t>(i)}};
+  std::array<std::array<std::size_t, kValues>, kDigits> places{};
+  for (const Key& key : keys) {
+    for (std::size_t i = 0; i < kDigits; ++i) ++places[i][digit(key, i)];
   }
-  std::ranges::sort(keyed, {}, [](const Keyed& key) {
-    return std::tuple(key.first_bytes, key.entry.text, key.entry.id);
+  std::vector<Key> sorted(keys.size());
+  for (std::size_t i = 0; i < kDigits; ++i) {
+    std::exclusive_scan(places[i].begin(), places[i].end(), places[i].begin(), std::size_t{0});
+    for (const Key& key : keys) sorted[places[i][digit(key, i)]++] = key;
+    keys.swap(sorted);
+  }
+}
+
+// The tokens with their ids, by text and id.
+std::vector<Entry> sort_entries(std::span<const std::string> vocab) {
+  std::vector<Key> keys(vocab.size());
+  for (std::size_t i = 0; i < vocab.size(); ++i) {
+    keys[i] = {first_bytes(vocab[i]), static_cast<std::uint32_t>(i)};
+  }
+  sort_by_first_bytes(keys);
+  std::vector<Entry> sorted(keys.size());
+  std::ranges::transform(keys, sorted.begin(), [&](const Key& key) {
+    return Entry{vocab[key.id], static_cast<std::int32_t>(key.id)};
   });
-  std::vector<Entry> sorted(keyed.size());
-  std::ranges::transform(keyed, sorted.begin(), &Keyed::entry);
+  // What begins alike is left: stable, so that the ids of equal texts stay ascending.
+  for (std::size_t begin = 0, end = 0; begin < keys.size(); begin = end) {
+    while (end < keys.size() && keys[end].first_bytes == keys[begin].first_bytes) ++end;
+    if (end - begin == 1) continue;
+    std::ranges::stable_sort(std::span(sorted).subspan(begin, end - begin), {}, &Entry::text);
+  }
   return sorted;
 }
 
@@ -295,6 +323,8 @@ Result<Tokenizer> Tokenizer::create(std::vector<std::string> vocab, TokenizerOpt
   }
 
   std::vector<Entry> words, pieces;
+  words.reserve(sorted.size());
+  pieces.reserve(sorted.size());
   for (const Entry& entry : sorted) {
     if (!entry.text.starts_with(kContinuation)) {
       if (entry.text.size() <= kMaxWordBytes) words.push_back(entry);

@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 OPTIONS = sys.argv[6:]
 
 import zmtp  # noqa: E402
-from binaries import LAYERS, TOOL, Server, edge, lines, read, run, write  # noqa: E402
+from binaries import LAYERS, MODEL, SERVER, TOOL, Server, edge, lines, read, run, write  # noqa: E402
 from stream import OFFLOAD, TEXTS, Stream  # noqa: E402
 
 HIDDEN = 24
@@ -121,7 +121,8 @@ def attack_with_corpus(address, model, seed, messages, tally):
         except zmtp.Gone:
             with tally.lock:
                 tally.gone += 1
-            peer.close()
+            if peer:
+                peer.close()
             peer = None
     with tally.lock:
         tally.sent += sent
@@ -206,16 +207,93 @@ def row_b3(rng, full, count):
           f"good edges: {good} requests, 0 errors", flush=True)  # fmt: skip
 
 
+def row_b4(rng, full, count):
+    """Addresses that others can reach need keys: without, the server does not start."""
+    reachable = ["tcp://0.0.0.0:*", "tcp://*:*", "tcp://[::]:*", "tcp://eth0:*", "tcp://localhost.example.org:5",
+                 "tcp://127.0.0.1.example.org:5", "tcp://192.0.2.1:*", "tcp://128.0.0.1:*", "tcp://::1.example.org:5"]  # fmt: skip
+    loopback = ["tcp://127.0.0.1:*", "tcp://localhost:*"]
+    started = refused = 0
+    with tempfile.TemporaryDirectory() as folder:
+        run(TOOL, "keygen", "--output", os.path.join(folder, "host"))
+        secret = ("--secret-key", os.path.join(folder, "host.secret"))
+        allowed = ("--authorized-keys", write(folder, "allowed", read(os.path.join(folder, "host.public"))))
+        wrong = ("--authorized-keys", write(folder, "wrong", b"no key\n"))
+        halves = (secret, allowed, (*secret, *wrong), ("--secret-key", allowed[1], *allowed))
+        for address in (*reachable, *loopback):
+            flags = [*halves] if address in loopback else [(), *halves]
+            for without in flags if full else rng.sample(flags, 1):
+                done = run(SERVER, "--model", MODEL, "--bind", address, *without, status=None)
+                assert done.status in (1, 2) and not done.out and "splitee-server: " in done.err, done
+                refused += 1
+        for address, flags in (("tcp://0.0.0.0:*", (*secret, *allowed)), ("tcp://0.0.0.0:*", ("--insecure",)),
+                               (loopback[0], ())):  # fmt: skip
+            with Server(*flags, bind=address):
+                started += 1
+    print(f"B4: {refused} settings without keys refused, {started} with keys, by --insecure or on loopback started",
+          flush=True)  # fmt: skip
+
+
+def tenant(address, model, token, requests, tally):
+    """Asks with its own token, and repeats itself; every answer must be the one to its own question."""
+    peer, expected = None, None
+    for number in range(requests):
+        if number % 100 == 0:
+            if peer:
+                peer.close()
+            peer, request_id = zmtp.Peer(address), 1
+            if number:
+                # The last message of the old session, on a connection that has none (W22).
+                assert zmtp.refusal(peer.ask(request))[0] == zmtp.NO_SESSION
+                tally["replays"] += 1
+            assert zmtp.kind_of(peer.ask(zmtp.hello(1, model))) == zmtp.WELCOME
+        # The ids of all tenants are the same (W18).
+        request_id += 1
+        request = zmtp.tokens_request(request_id, model, token=token, time_us=60 * 10**6)
+        header, payload = peer.ask(request)
+        assert zmtp.kind_of([header]) == zmtp.REPLY and zmtp.request_id_of(header) == request_id, (header, payload)
+        expected = expected or payload
+        tally["cross"] += payload != expected
+        tally["replies"] += 1
+        # Once more, and one that never was; an id that was used is not used again (W17).
+        again = peer.ask(request if number % 2 else zmtp.tokens_request(older_id(request_id, number), model, token=token))
+        assert zmtp.refusal(again)[0] == zmtp.BAD_REQUEST, again
+        tally["repeats"] += 1
+    peer.close()
+    tally["answers"].add(expected)
+
+
+def older_id(request_id, number):
+    return number * 2654435761 % (request_id + 1)
+
+
+def row_b5(rng, full, count):
+    """Tenants with equal request ids, that repeat messages: no answer goes astray."""
+    tenants, requests = 4, (count or (100_000 if full else 1_200)) // 4
+    tallies = [{"replies": 0, "cross": 0, "repeats": 0, "replays": 0, "answers": set()} for _ in range(tenants)]
+    with Server() as server, good_edges(server, 1):
+        address = address_of(server)
+        model = zmtp.model_of(address)
+        tokens = rng.sample(range(5, 100), tenants)
+        for attack in [Attack(tenant, address, model, token, requests, tally) for token, tally in zip(tokens, tallies)]:
+            attack.finish()
+    total = {name: sum(tally[name] for tally in tallies) for name in ("replies", "cross", "repeats", "replays")}
+    answers = set.union(*(tally["answers"] for tally in tallies))
+    assert len(answers) == tenants, "the tenants' answers do not differ"
+    assert total["cross"] == 0, total
+    print(f"B5: {total['replies']} replies to {tenants} tenants with equal ids, {total['cross']} to the wrong one; "
+          f"{total['repeats']} repeated messages and {total['replays']} of older sessions, all refused", flush=True)  # fmt: skip
+
+
 def never_reads(address, model, messages):
     """Sends requests and reads nothing."""
-    peer = zmtp.Peer(address, timeout=5)
     try:
-        peer.send(zmtp.hello(1, model, window=16))
-        for request_id in range(2, messages):
-            peer.send(zmtp.tokens_request(request_id, model))
+        # A hundred of these may be too slow for the server's patience with handshakes.
+        with zmtp.Peer(address, timeout=5) as peer:
+            peer.send(zmtp.hello(1, model, window=16))
+            for request_id in range(2, messages):
+                peer.send(zmtp.tokens_request(request_id, model))
     except zmtp.Gone:
         pass
-    peer.close()
 
 
 def byte_by_byte(address, model):

@@ -355,7 +355,7 @@ class HeldServer {
   void let_go() {
     hold_ = false;
     gate_.open();
-    CHECK(edge_->receive_message());
+    CHECK(edge_->receive_message(20'000));
   }
   RunningServer& server() { return server_; }
 
