@@ -14,7 +14,8 @@ from tables import select  # noqa: E402
 DRAWN = {
     "final": ("black", ":"), "offload": ("grey", ":"), "random": ("grey", "-."),
     "threshold": ("tab:brown", "--"), "splitee": ("tab:red", "-"), "splitee-s": ("tab:orange", "-"),
-    "ucb-tuned": ("tab:purple", "-"), "factored": ("tab:blue", "-"), "adaptive": ("tab:cyan", "-"), "oracle": ("tab:green", "--"),
+    "ucb-tuned": ("tab:purple", "-"), "factored": ("tab:blue", "-"),
+    "adaptive": ("tab:cyan", "-"), "oracle": ("tab:green", "--"),
 }
 DPI = 80
 
