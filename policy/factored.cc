@@ -3,41 +3,23 @@
 #include <algorithm>
 #include <cmath>
 
+#include "policy/factored_base.h"
 #include "policy/moments.h"
-#include "policy/policy_base.h"
 
 namespace splitee::policy {
 namespace {
 
-constexpr double kSharedWeight = 4.0;  // observations that the other arms' C_L count for
-constexpr double kBonus = 0.8;
-
-class Factored final : public PolicyBase {
+class Factored final : public FactoredBase {
  public:
   explicit Factored(const PolicyOptions& options)
-      : PolicyBase("factored", options),
+      : FactoredBase("factored", options),
         seen_(options.arms()),
         exit_(options.arms()),
         answer_(options.arms()),
         largest_exit_variance_(kLargestVariance * (1.0 - options.alpha) * (1.0 - options.alpha)) {}
 
  private:
-  Plan choose(Link link) override {
-    const double log_t = std::log(rounds_ + 1.0);
-    std::size_t best_arm = 0;
-    double best_index = index(0, link, log_t);
-    // No index is above its arm's ceiling, and ceilings fall with depth.
-    for (std::size_t arm = 1; arm < options_.arms() && ceiling(arm) > best_index; ++arm) {
-      const double candidate = index(arm, link, log_t);
-      if (candidate > best_index) {
-        best_arm = arm;
-        best_index = candidate;
-      }
-    }
-    return {.arm = best_arm, .every_exit = true};
-  }
-
-  double index(std::size_t arm, Link link, double log_t) const {
+  double index(std::size_t arm, Link link, double log_t) const override {
     if (seen_[arm] == 0.0) return ceiling(arm);
     const double exit_cost = costs().mu * gamma(arm);
     const double answers = answer_[arm].count + kSharedWeight;
@@ -60,19 +42,6 @@ class Factored final : public PolicyBase {
     const double careful_sure = (exits + 1.0) / (seen_[arm] + 2.0);
     return careful_sure * (1.0 - careful_sure) * apart * apart +
            exits / seen_[arm] * exit_[arm].careful_variance(largest_exit_variance_);
-  }
-
-  // Cost of a sample that does not exit at the arm.
-  double miss_cost(std::size_t arm, Link link) const {
-    const double local = costs().cost(options_.layer_of.back(), arm + 2, false);
-    if (link != Link::kUp) return local;
-    const double lost = lost_ / (sent_ + 1.0);
-    return costs().offload + (1.0 - lost) * gamma(arm) + lost * local;
-  }
-  // No reward of the arm is higher.
-  double ceiling(std::size_t arm) const { return 1.0 - costs().mu * gamma(arm); }
-  double gamma(std::size_t arm) const {
-    return costs().cost(options_.layer_of[arm], arm + 1, false);
   }
 
   void learn(const Outcome& outcome) override {
@@ -99,9 +68,7 @@ class Factored final : public PolicyBase {
       return;
     }
     add_answer(split, answer);
-    if (outcome.plan.link != Link::kUp) return;
-    sent_ += 1.0;
-    lost_ += outcome.route == Route::kFallback ? 1.0 : 0.0;
+    count_sent(outcome);
   }
 
   void add_answer(std::size_t arm, double confidence) {
@@ -109,15 +76,12 @@ class Factored final : public PolicyBase {
     all_answers_.add(confidence);
   }
 
-  bool keeps_rewards() const override { return false; }
   void archive(StateArchive& archive) override {
     archive.non_negative(seen_);
     for (Moments& moments : exit_) moments.archive(archive);
     for (Moments& moments : answer_) moments.archive(archive);
     all_answers_.archive(archive);
-    archive.non_negative(rounds_);
-    archive.non_negative(sent_);
-    archive.non_negative(lost_);
+    archive_counts(archive);
   }
 
   std::vector<double> seen_;
@@ -125,7 +89,6 @@ class Factored final : public PolicyBase {
   std::vector<Moments> answer_;  // C_L where not sure, from samples that reveal it in any case
   Moments all_answers_;
   double largest_exit_variance_;  // sure means between alpha and 1
-  double rounds_ = 0, sent_ = 0, lost_ = 0;
 };
 
 }  // namespace

@@ -4,20 +4,20 @@
 #include <array>
 #include <cmath>
 
+#include "policy/factored_base.h"
 #include "policy/moments.h"
-#include "policy/policy_base.h"
 
 namespace splitee::policy {
 namespace {
 
-constexpr std::size_t kBins = 8;       // stretches from an exit's floor to 1; stretch 0 is below it
-constexpr double kSharedWeight = 4.0;  // observations that all stretches' C_L count for in each
-constexpr double kBonus = 0.8;         // as in factored.h
+constexpr std::size_t kBins = 8;  // stretches from an exit's floor to 1; stretch 0 is below it
 
-class FactoredAlpha final : public PolicyBase {
+class FactoredAlpha final : public FactoredBase {
  public:
   explicit FactoredAlpha(const PolicyOptions& options)
-      : PolicyBase("factored-alpha", options), floor_(options.exit_alphas), arms_(options.arms()) {
+      : FactoredBase("factored-alpha", options),
+        floor_(options.exit_alphas),
+        arms_(options.arms()) {
     if (floor_.empty()) floor_.assign(options.arms(), options.alpha);
   }
 
@@ -27,21 +27,6 @@ class FactoredAlpha final : public PolicyBase {
     Moments answer;  // C_L where revealed whatever it is
   };
   using Arm = std::array<Stretch, kBins + 1>;
-
-  Plan choose(Link link) override {
-    const double log_t = std::log(rounds_ + 1.0);
-    std::size_t best_arm = 0;
-    double best_index = index(0, link, log_t);
-    // No index is above its arm's ceiling, and ceilings fall with depth.
-    for (std::size_t arm = 1; arm < options_.arms() && ceiling(arm) > best_index; ++arm) {
-      const double candidate = index(arm, link, log_t);
-      if (candidate > best_index) {
-        best_arm = arm;
-        best_index = candidate;
-      }
-    }
-    return {.arm = best_arm, .every_exit = true};
-  }
 
   Action decide(const Plan& plan, std::size_t arm, const ExitReading& reading) override {
     if (arm < plan.arm) return Action::kContinue;
@@ -77,7 +62,7 @@ class FactoredAlpha final : public PolicyBase {
            (answer.count + kSharedWeight);
   }
 
-  double index(std::size_t arm, Link link, double log_t) const {
+  double index(std::size_t arm, Link link, double log_t) const override {
     const double exit_cost = costs().mu * gamma(arm);
     const double miss = costs().mu * miss_cost(arm, link);
     const double answer_variance = all_answers_.careful_variance(kLargestVariance);
@@ -110,19 +95,6 @@ class FactoredAlpha final : public PolicyBase {
                     mean + options_.exploration * kBonus * std::sqrt(log_t * variance));
   }
 
-  // Cost of a sample that does not exit at the arm.
-  double miss_cost(std::size_t arm, Link link) const {
-    const double local = costs().cost(options_.layer_of.back(), arm + 2, false);
-    if (link != Link::kUp) return local;
-    const double lost = lost_ / (sent_ + 1.0);
-    return costs().offload + (1.0 - lost) * gamma(arm) + lost * local;
-  }
-  // No reward of the arm is higher.
-  double ceiling(std::size_t arm) const { return 1.0 - costs().mu * gamma(arm); }
-  double gamma(std::size_t arm) const {
-    return costs().cost(options_.layer_of[arm], arm + 1, false);
-  }
-
   void learn(const Outcome& outcome) override {
     const std::size_t split = outcome.plan.arm;
     if (!outcome.plan.every_exit || split >= options_.arms()) return;
@@ -139,12 +111,9 @@ class FactoredAlpha final : public PolicyBase {
     for (std::size_t arm = first; arm < end; ++arm) {
       arms_[arm][stretch_of(arm, outcome.confidence[arm])].answer.add(answer);
     }
-    if (split == options_.last_arm() || outcome.plan.link != Link::kUp) return;
-    sent_ += 1.0;
-    lost_ += outcome.route == Route::kFallback ? 1.0 : 0.0;
+    count_sent(outcome);
   }
 
-  bool keeps_rewards() const override { return false; }
   void archive(StateArchive& archive) override {
     for (Arm& arm : arms_) {
       for (Stretch& stretch : arm) {
@@ -153,15 +122,12 @@ class FactoredAlpha final : public PolicyBase {
       }
     }
     all_answers_.archive(archive);
-    archive.non_negative(rounds_);
-    archive.non_negative(sent_);
-    archive.non_negative(lost_);
+    archive_counts(archive);
   }
 
   std::vector<double> floor_;
   std::vector<Arm> arms_;
   Moments all_answers_;
-  double rounds_ = 0, sent_ = 0, lost_ = 0;
 };
 
 }  // namespace

@@ -22,8 +22,7 @@ std::vector<std::size_t> regret_points(std::size_t samples) {
   }
   points.push_back(samples);
   std::ranges::sort(points);
-  const auto repeated = std::ranges::unique(points);
-  points.erase(repeated.begin(), repeated.end());
+  points.erase(std::unique(points.begin(), points.end()), points.end());
   return points;
 }
 

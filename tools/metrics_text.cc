@@ -94,6 +94,8 @@ void add_state(Page& page, const ServerCounters& counters) {
                counters.connections_over_limit);
   page.counter("endless_messages", "Connections cut for a message that does not end.",
                counters.endless_messages);
+  page.counter("floods", "Connections cut for sending faster than the server reads.",
+               counters.floods);
 }
 
 void add_edges(Page& page, const ServerCounters& counters) {

@@ -443,7 +443,6 @@ void ClientCore::after_refusal(std::size_t index, const Envelope& from, RefuseCo
     case RefuseCode::kBusy:
       ++counters_.refused_busy;
       [[fallthrough]];
-    case RefuseCode::kExpired:
     case RefuseCode::kInternal:
       if (++link.busy < kBusyLimit || link.state != Link::State::kReady) break;
       link.problem = "the server is overloaded";
@@ -454,6 +453,10 @@ void ClientCore::after_refusal(std::size_t index, const Envelope& from, RefuseCo
       link.problem = "the server is shutting down";
       pause(link, link.failures++, now_us);
       break;
+    case RefuseCode::kExpired:
+      // This came before our own deadline: the server's measure of the way is off since a clock
+      // has jumped, as after a sleep. A hello lets it measure anew.
+      [[fallthrough]];
     case RefuseCode::kNoSession:
       // The server behind this connection is a new one, or has forgotten us.
       if (link.state == Link::State::kReady) greet_again(index, now_us);

@@ -1,5 +1,6 @@
 #include "transport/connection_guard.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <optional>
@@ -8,8 +9,6 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-
-#include "transport/socket.h"
 
 namespace splitee::transport {
 namespace {
@@ -82,9 +81,26 @@ void ConnectionGuard::accepted(int descriptor) {
   cut_off(descriptor);
 }
 
-void ConnectionGuard::delivered(zmq::message_t& part) {
-  const auto it = connections_.find(zmq_msg_get(part.handle(), ZMQ_SRCFD));
-  if (it != connections_.end()) it->second.delivered = true;
+void ConnectionGuard::delivered(Received& message) {
+  const auto it = connections_.find(zmq_msg_get(message.parts.back().handle(), ZMQ_SRCFD));
+  if (it == connections_.end()) return;
+  it->second.delivered = true;
+  // The first part is ZeroMQ's: where it came from.
+  it->second.read_bytes += message.bytes - message.parts.front().size() +
+                           limits_.framing_bytes * (message.part_count - 1);
+}
+
+bool ConnectionGuard::over_limit(Connection& connection, std::uint64_t bytes,
+                                 std::atomic<std::uint64_t>*& reason) const {
+  if (connection.delivered) connection.whole_bytes = bytes;
+  connection.delivered = false;
+  const std::uint64_t come = connection.unread_bytes + (bytes - connection.seen_bytes);
+  connection.unread_bytes = drained_ ? 0 : come - std::min(come, connection.read_bytes);
+  connection.seen_bytes = bytes;
+  connection.read_bytes = 0;
+  const bool endless = bytes > connection.whole_bytes + limits_.max_message_bytes;
+  reason = endless ? &counters_.endless_messages : &counters_.floods;
+  return endless || connection.unread_bytes > limits_.max_unread_bytes;
 }
 
 void ConnectionGuard::scan(std::int64_t now_us) {
@@ -93,12 +109,11 @@ void ConnectionGuard::scan(std::int64_t now_us) {
   for (auto& [descriptor, connection] : connections_) {
     const std::optional<std::uint64_t> bytes = received_bytes(descriptor);
     if (!bytes || connection.cut) continue;
-    if (connection.delivered) connection.whole_bytes = *bytes;
-    connection.delivered = false;
-    const bool over = *bytes > connection.whole_bytes + limits_.max_message_bytes;
+    std::atomic<std::uint64_t>* reason = nullptr;
+    const bool over = over_limit(connection, *bytes, reason);
     // The descriptor may be another connection's by now, whose event is on its way.
     if (over && connection.suspect && cookie_of(descriptor) == connection.cookie) {
-      ++counters_.endless_messages;
+      ++*reason;
       connection.cut = true;
       cut_off(descriptor);
     }

@@ -87,6 +87,7 @@ struct ServerCounters {
   std::atomic<std::uint64_t> denied{0};         // CURVE handshakes with a key not on the list
   std::atomic<std::uint64_t> connections_accepted{0}, connections_over_limit{0};
   std::atomic<std::uint64_t> endless_messages{0};  // connections cut for one
+  std::atomic<std::uint64_t> floods{0};            // and for more than could be read
   std::array<std::atomic<std::uint64_t>, kShedReasons> sheds{};
   std::atomic<std::uint64_t> reloads{0}, failed_reloads{0};
   std::atomic<std::uint64_t> model_hash{0};  // served to new requests

@@ -21,8 +21,8 @@ using runtime::Code;
 using runtime::Result;
 using runtime::Status;
 
-// Messages that ZeroMQ keeps per peer and direction, beyond twice the window (it frees places in
-// batches of half); requests are read at once, answers are small.
+// Answers that ZeroMQ keeps per peer, beyond twice the window (it frees places in batches of half);
+// they are small.
 constexpr int kHighWater = 16;
 // Connections not accepted yet: enough for edges that come back together.
 constexpr int kBacklog = 512;
@@ -37,6 +37,10 @@ constexpr std::int64_t kQuickUs = 100;
 // Of a whole message beyond its longest frame: header, ZeroMQ's and CURVE's framing, heartbeats.
 constexpr std::uint64_t kMessageSlackBytes = 256 << 10;
 constexpr std::int64_t kSmallestFrameLimit = 1'024;
+// Of what one edge may have sent and is not read yet, beyond a full window.
+constexpr std::uint64_t kUnreadSlackBytes = 4 << 20;
+// What ZeroMQ adds to a short part: flags and size; with CURVE a command's name, nonce and tag too.
+constexpr std::uint64_t kPartBytes = 2, kCurvePartBytes = kPartBytes + 33;
 
 std::uint64_t longest_payload(const ModelShape& shape) {
   return std::max(infer_payload_bytes(Dtype::kF32, shape.max_tokens, shape.hidden),
@@ -163,11 +167,12 @@ void Server::Impl::bind() {
     socket.set(curve_secretkey, options.curve->secret_key);
     socket.set(zap_domain, kZapDomain);
   }
-  guard.emplace(
-      context, socket,
-      ConnectionGuard::Limits{options.max_connections,
-                              static_cast<std::uint64_t>(frame_limit) + kMessageSlackBytes},
-      counters);
+  const auto longest = static_cast<std::uint64_t>(frame_limit);
+  guard.emplace(context, socket,
+                ConnectionGuard::Limits{options.max_connections, longest + kMessageSlackBytes,
+                                        options.max_window * longest + kUnreadSlackBytes,
+                                        options.curve ? kCurvePartBytes : kPartBytes},
+                counters);
   socket.bind(options.endpoint);
   endpoint = socket.get(last_endpoint);
 }
@@ -257,7 +262,7 @@ void Server::Impl::deliver_answers() {
 
 void Server::Impl::handle(const std::shared_ptr<Received>& message) {
   counters.bytes_in += message->bytes;
-  guard->delivered(message->parts.back());
+  guard->delivered(*message);
   const std::string_view peer = text_of(message->parts.front());
   const char* user = zmq_msg_gets(message->parts.back().handle(), "User-Id");
   std::vector<Answer> dropped;
@@ -268,11 +273,12 @@ void Server::Impl::handle(const std::shared_ptr<Received>& message) {
 }
 
 void Server::Impl::receive_messages() {
+  guard->drained(false);
   for (int i = 0; i < kMessagesAtOnce; ++i) {
     try {
       // Shared with the job, if it becomes one: the payload stays where ZeroMQ put it.
       auto message = std::make_shared<Received>();
-      if (!channel.receive(*message)) return;
+      if (!channel.receive(*message)) return guard->drained(true);
       handle(message);
     } catch (const std::bad_alloc&) {
       // The edge finishes its sample itself, at its deadline.

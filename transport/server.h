@@ -5,10 +5,11 @@
 // from anywhere, stop() also from a signal handler.
 // Errors: create() fails on what the operator can mend (endpoint, keys). Nothing that a peer sends
 // is an error: it is answered, refused or dropped, and counted.
-// Memory: requests that wait are bounded in number and bytes, in all and per edge, sessions in
-// number, frames by the model's longest sample, unread answers per peer. What ZeroMQ itself keeps
-// for a peer that sends a message of endlessly many parts is not bounded by ZeroMQ, so strangers
-// must be kept out with CURVE.
+// Memory: requests that wait are bounded in number and bytes, in all and per edge, sessions and
+// connections in number, frames by the model's longest sample, unread answers per peer. A message
+// of endlessly many parts, which ZeroMQ collects without a bound, costs its sender the connection
+// about a tenth of a second after it has grown too long (transport/connection_guard.h); strangers
+// are better kept out with CURVE.
 #pragma once
 
 #include <cstdint>

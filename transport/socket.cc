@@ -45,7 +45,10 @@ void configure(zmq::socket_t& socket, std::int64_t max_frame_bytes, int high_wat
   socket.set(linger, 0);
   // Messages, not bytes, and per peer: the default of 1000 is hundreds of megabytes a peer.
   socket.set(sndhwm, high_water);
-  socket.set(rcvhwm, high_water);
+  // No limit here: ZeroMQ (4.3.5 and before) ends the whole process where it has stopped reading
+  // from a peer that then goes and that has heartbeats (libzmq issues 4364 and 3937). Messages are
+  // read at once, and the server's ConnectionGuard cuts who sends faster.
+  socket.set(rcvhwm, 0);
   // No call here blocks; these are a second line behind DONTWAIT.
   socket.set(sndtimeo, 0);
   socket.set(rcvtimeo, 0);

@@ -21,7 +21,7 @@ namespace splitee::transport {
 std::int64_t now_us();
 
 // Options that mean the same on both sides. `max_frame_bytes` is the longest frame taken from the
-// peer, `high_water` the messages that may wait per peer and direction.
+// peer, `high_water` the messages that may wait to be sent to one peer.
 void configure(zmq::socket_t& socket, std::int64_t max_frame_bytes, int high_water);
 
 // Whether `key` is a Z85 text of a 32-byte CURVE key; its bytes.

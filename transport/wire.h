@@ -24,12 +24,11 @@
 //       24    4 layer        infer: layer whose output is sent, 0 for token ids; else 0
 //       28    4 tokens       infer: rows of the tensor; else 0
 //       32    4 hidden       infer: columns of the tensor, 0 for token ids; reply: classes; else 0
-//       36    4 header check low half of content_hash() (runtime/hash.h) of the 72 header bytes
-//       with
+//       36    4 header check low half of content_hash() (runtime/hash.h) of the header,
 //                            these four taken as zero
 //       40    8 time us      infer: what is left of the deadline, 1 .. kMaxDeadlineUs;
-//                            reply: time between receiving the request and sending the reply; else
-//                            0
+//                            reply: time between receiving the request and sending the reply;
+//                            else 0
 //       48    8 clock us     the sender's monotonic clock when it sent, of any epoch. A server
 //                            compares the delays of one peer's messages with each other, and so
 //                            finds requests that were stuck on the way, without a common clock

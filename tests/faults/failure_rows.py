@@ -193,7 +193,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, help="faults per row, instead of the usual number")
     parser.add_argument("rows", nargs="*")
-    options = parser.parse_args(OPTIONS)
+    options = parser.parse_intermixed_args(OPTIONS)
     print(f"seed {options.seed}")
     for name, row in list(globals().items()):
         if not name.startswith("row_") or (options.rows and name[4:] not in options.rows):

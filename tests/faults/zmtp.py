@@ -12,6 +12,7 @@ GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + byt
 HEADER = struct.Struct("<4sHBBQQIIIIQQQQ")
 HELLO, WELCOME, INFER, REPLY, REFUSE, PING, PONG = range(1, 8)
 TOKENS, F32, F16, I8 = 4, 1, 2, 3
+BAD_REQUEST, NO_SESSION = 2, 7
 
 
 def mix(x):
@@ -159,6 +160,10 @@ class Peer:
 
 def kind_of(parts):
     return parts[0][6]
+
+
+def request_id_of(header):
+    return HEADER.unpack(header)[4]
 
 
 def refusal(parts):

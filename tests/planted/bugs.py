@@ -69,6 +69,17 @@ BUGS = [
      "  if (from.model_hash != shape.model_hash) {\n    return Refusal{RefuseCode::kWrongModel,",
      "  if (from.model_hash == 0) {\n    return Refusal{RefuseCode::kWrongModel,",
      unit("transport", "server_core_test")),
+    ("answers of an old model in the name of the new one", SERVER,
+     "const Envelope from{to.request_id, answer.model_hash,", "const Envelope from{to.request_id, model_->shape.model_hash,",
+     unit("transport", "server_core_test")),
+    ("a message is taken twice", SERVER,
+     "if (id <= session->last_request_id) return refuse_bad(id, \"request id does not grow\", now_us);\n", "",
+     unit("transport", "server_attack_test")),
+    ("reading stops where a peer sends much (libzmq issue 4364)", "transport/socket.cc",
+     "socket.set(rcvhwm, 0);", "socket.set(rcvhwm, high_water);", unit("transport", "server_attack_test")),
+    ("bytes that wait in ZeroMQ without bound", "transport/connection_guard.cc",
+     "return endless || connection.unread_bytes > limits_.max_unread_bytes;", "return endless;",
+     unit("transport", "server_attack_test")),
     # The queue.
     ("bytes that wait never given back", "transport/scheduler.cc",
      "  bytes_ -= bytes_of_job(job);\n", "", unit("transport", "scheduler_test")),
@@ -91,6 +102,10 @@ BUGS = [
      "  const std::int64_t retry_us = now_us + slow_retry_us();\n  if (from.model_hash == 0) {", unit("transport", "client_test")),
     ("ZeroMQ's thread waits for a monitor that is gone", "transport/client.cc",
      "  zmq_socket_monitor(connections[link]->socket.handle(), nullptr, 0);\n", "", EACH_BYTE),
+    ("a clock that has jumped is never measured anew", CLIENT,
+     "      if (link.state == Link::State::kReady) greet_again(index, now_us);\n      break;\n    case RefuseCode::kWrongModel:",
+     "      if (link.state == Link::State::kReady && code == RefuseCode::kNoSession) greet_again(index, now_us);\n"
+     "      break;\n    case RefuseCode::kWrongModel:", SIMULATION),
     # The policy and its state.
     ("an outcome counts twice", "policy/policy_base.h",
      "    slot = 0;\n", "", SIMULATION),

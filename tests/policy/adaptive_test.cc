@@ -2,12 +2,15 @@
 // costs that change.
 #include "policy/adaptive.h"
 
+#include <cstring>
+#include <limits>
 #include <string>
 
 #include <doctest/doctest.h>
 
 #include "policy/replay.h"
 #include "policy/session.h"
+#include "policy/state.h"
 #include "tests/policy/planted.h"
 
 namespace splitee::policy {
@@ -164,9 +167,15 @@ TEST_CASE("an unsure sample is sent only where the layers left cost more") {
   // Where half of what is sent is lost, and finished here all the same, an offload costs double.
   driver.price(measured(0.0, 0.0));
   driver.link_works = false;
-  while (driver.sends < 200) (void)driver.play(1);
+  const auto play_until_sent = [&](std::size_t sends) {
+    for (int i = 0; driver.sends < sends; ++i) {
+      REQUIRE(i < 10'000);
+      (void)driver.play(1);
+    }
+  };
+  play_until_sent(200);
   driver.link_works = true;
-  while (driver.sends < 400) (void)driver.play(1);
+  play_until_sent(400);
   driver.price(measured(0.47, 0.47));
   for (std::size_t arm = 0; arm < 11; ++arm) CHECK(sends_from(arm) == (arm < 2));  // 10 or 9 left
 }
@@ -198,18 +207,61 @@ TEST_CASE("exits on the way are read until they teach nothing, or where they cos
   CHECK(driver.looks == 100);
 }
 
-TEST_CASE("samples that exited higher up do not bias adaptive") {
-  // Hard at exit 1, easy at exit 2, in 40 %: what the last exit says of those is not what it says
-  // of all.
-  Rng rng(kTestSeed);
-  Trace trace;
-  trace.exits = 3;
-  for (std::size_t i = 0; i < 20'000; ++i) {
-    const bool easy = rng.uniform() < 0.6;
-    trace.label.push_back(0);
-    trace.prediction.insert(trace.prediction.end(), {0, 0, 0});
-    trace.confidence.insert(trace.confidence.end(), {easy ? 0.99 : 0.5, 0.99, easy ? 0.99 : 0.55});
+// Numbers of a saved state, from the first arm's n on.
+std::vector<double> learned(const Policy& policy, const PolicyOptions& options) {
+  const std::string state = policy.save_state();
+  PolicyOptions named = options;
+  named.costs = {};  // as state.h says of policies that learn nothing of costs
+  std::vector<double> numbers;
+  for (std::size_t at = state_header(policy.name(), named).size() + 8; at + 8 < state.size();
+       at += 8) {
+    double number = 0;
+    std::memcpy(&number, &state[at], 8);
+    numbers.push_back(number);
   }
+  return numbers;
+}
+
+TEST_CASE("what is kept of a sample, with and without the exits on the way") {
+  PolicyOptions options = options_for(3);  // alpha 0.8
+  const auto policy = make_policy("adaptive", options);
+  REQUIRE(policy.ok());
+  const auto learn = [&](bool every_exit, const std::vector<float>& confidence) {
+    Outcome outcome;
+    outcome.plan = (*policy)->plan(Link::kUp);
+    outcome.plan.arm = 2;
+    outcome.plan.every_exit = every_exit;
+    outcome.route = Route::kFinal;
+    outcome.exit_arm = 2;
+    outcome.answer_confidence = confidence[2];
+    outcome.confidence = confidence;
+    (*policy)->observe(outcome);
+  };
+  const float none = std::numeric_limits<float>::quiet_NaN();
+  learn(true, {0.875f, 0.5f, 0.75f});  // sure, unsure, the last
+  learn(false, {none, none, 0.625f});  // the last alone
+  // n, differences, disagreements; number, sum, squares of sure ones; the same of C_L if unsure.
+  const double arms[] = {1, 1,     1,
+                         1, 0.875, 0.875 * 0.875,
+                         0, 0,     0,  //
+                         1, -1,    1,
+                         0, 0,     0,
+                         1, 0.75,  0.75 * 0.75,  //
+                         1, 0,     0,
+                         0, 0,     0,
+                         0, 0,     0};
+  const std::vector<double> numbers = learned(**policy, options);
+  REQUIRE(numbers.size() == 27 + 6 + 3);
+  for (std::size_t i = 0; i < 27; ++i) {
+    CAPTURE(i);
+    CHECK(numbers[i] == arms[i]);
+  }
+  CHECK(numbers[30] == 2.0);  // C_L of any sample: number, sum
+  CHECK(numbers[31] == 0.75 + 0.625);
+}
+
+TEST_CASE("samples that exited higher up do not bias adaptive") {
+  const Trace trace = selection_trace(20'000);
   ReplayOptions options;
   options.policy = "adaptive";
   options.policy_options = options_for(3);

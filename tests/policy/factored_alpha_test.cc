@@ -100,16 +100,7 @@ TEST_CASE("with a cheap link it earns more than one threshold, and is no less ac
 }
 
 TEST_CASE("samples that exited higher up do not bias it either") {
-  // Hard at exit 1, easy at exit 2, in 40 %; the last exit is poor there (splitee_test.cc).
-  Rng rng(kTestSeed);
-  Trace trace;
-  trace.exits = 3;
-  for (std::size_t i = 0; i < 20'000; ++i) {
-    const bool easy = rng.uniform() < 0.6;
-    trace.label.push_back(0);
-    trace.prediction.insert(trace.prediction.end(), {0, 0, 0});
-    trace.confidence.insert(trace.confidence.end(), {easy ? 0.99 : 0.5, 0.99, easy ? 0.99 : 0.55});
-  }
+  const Trace trace = selection_trace(20'000);
   ReplayOptions options;
   options.policy = "factored-alpha";
   options.policy_options = options_for(3);
@@ -120,6 +111,34 @@ TEST_CASE("samples that exited higher up do not bias it either") {
   REQUIRE(result.ok());
   CHECK(result->best_arm == 1);
   CHECK(result->regret.back().regret.mean < 20.0);
+}
+
+TEST_CASE("samples that exited higher up do not bias it") {
+  // Exit 1 says 0.65 of all samples, the last exit 0.86 on average, but 0.65 of those that are hard
+  // for exit 2 too: the samples split there reveal these alone.
+  PolicyOptions options = options_for(3);
+  options.alpha = 0.6;
+  options.costs = {.lambda1 = 0.01, .lambda2 = 0.0, .offload = 0.1};
+  const auto policy = make_policy("factored-alpha", options);
+  REQUIRE(policy.ok());
+  const auto learn = [&](std::size_t split, std::vector<float> confidence, float answer) {
+    Outcome outcome;
+    outcome.plan = (*policy)->plan(Link::kUp);
+    outcome.plan.arm = split;
+    outcome.route = Route::kOffload;
+    outcome.exit_arm = 2;
+    outcome.answer_confidence = answer;
+    outcome.confidence = confidence;
+    (*policy)->observe(outcome);
+  };
+  constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+  for (int i = 0; i < 1000; ++i) learn(1, {0.65f, 0.55f, kNone}, 0.65f);
+  for (int i = 0; i < 30; ++i) learn(0, {0.65f, kNone, kNone}, 0.86f);
+  CHECK((*policy)->rejected() == 0);
+  ExitReading reading;
+  reading.confidence = 0.65f;
+  const Plan plan{.arm = 0, .every_exit = true, .link = Link::kUp};
+  CHECK((*policy)->decide(plan, 0, reading) == Action::kOffload);
 }
 
 }  // namespace

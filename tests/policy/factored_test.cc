@@ -132,24 +132,18 @@ TEST_CASE("a link that loses what is sent is left alone") {
   const Trace trace = planted_trace({0.02, 0.1, 0.2, 0.97, 0.98, 1.0}, 20'000);
   PolicyOptions options = options_for(6);
   options.costs.offload = 0.1;
-  const auto policy = make_policy("factored", options);
-  REQUIRE(policy.ok());
-  Driver driver(trace, **policy, options);
-  (void)driver.play(1000, Link::kUp, true);
-  CHECK(driver.play(500, Link::kUp, true)[3] > 400);
+  for (const std::string name : {"factored", "factored-alpha"}) {
+    CAPTURE(name);
+    const auto policy = make_policy(name, options);
+    REQUIRE(policy.ok());
+    Driver driver(trace, **policy, options);
+    (void)driver.play(1000, Link::kUp, true);
+    CHECK(driver.play(500, Link::kUp, true)[3] > 400);
+  }
 }
 
 TEST_CASE("samples that exited higher up do not bias it") {
-  // The stream of splitee_test.cc: hard at exit 1, easy at exit 2, in 40 %.
-  Rng rng(kTestSeed);
-  Trace trace;
-  trace.exits = 3;
-  for (std::size_t i = 0; i < 20'000; ++i) {
-    const bool easy = rng.uniform() < 0.6;
-    trace.label.push_back(0);
-    trace.prediction.insert(trace.prediction.end(), {0, 0, 0});
-    trace.confidence.insert(trace.confidence.end(), {easy ? 0.99 : 0.5, 0.99, easy ? 0.99 : 0.55});
-  }
+  const Trace trace = selection_trace(20'000);
   ReplayOptions options;
   options.policy = "factored";
   options.policy_options = options_for(3);

@@ -167,11 +167,9 @@ TEST_CASE("every learner's regret grows sublinearly on planted arms") {
 
 TEST_CASE("the change detector and forgetting beat UCB1 after a change, which fails") {
   // Before: exit 1 is almost always sure. After 20,000 samples it never is, and exit 4 is.
-  Trace trace = planted_trace({0.0, 0.95, 0.96, 0.97, 0.97, 1.0}, 20'000, kTestSeed);
-  const Trace after = planted_trace({0.0, 0.0, 0.05, 0.95, 0.96, 1.0}, 20'000, kTestSeed + 1);
-  trace.label.insert(trace.label.end(), after.label.begin(), after.label.end());
-  trace.prediction.insert(trace.prediction.end(), after.prediction.begin(), after.prediction.end());
-  trace.confidence.insert(trace.confidence.end(), after.confidence.begin(), after.confidence.end());
+  const Trace trace =
+      joined(planted_trace({0.0, 0.95, 0.96, 0.97, 0.97, 1.0}, 20'000, kTestSeed),
+             planted_trace({0.0, 0.0, 0.05, 0.95, 0.96, 1.0}, 20'000, kTestSeed + 1));
   // Reward lost in the 5,000 samples after the change, against always exit 4 (index 3).
   const auto lost = [&](std::string policy) {
     ReplayOptions options;
@@ -196,6 +194,48 @@ TEST_CASE("the change detector and forgetting beat UCB1 after a change, which fa
   const double bound = 300.0;
   CHECK(restarted < bound);
   CHECK(plain > bound);
+}
+
+TEST_CASE("the change detector sees an arm become better too") {
+  // Exit 4 is best, until exit 2 becomes as sure as that.
+  const Trace trace =
+      joined(planted_trace({0.0, 0.1, 0.1, 0.95, 0.95, 1.0}, 20'000, kTestSeed),
+             planted_trace({0.0, 0.95, 0.95, 0.95, 0.95, 1.0}, 20'000, kTestSeed + 1));
+  ReplayOptions options;
+  options.policy_options = options_for(6);
+  options.policy_options.costs.offload = 0.6;
+  options.policy_options.exploration = 0.2;
+  options.order = Order::kFile;
+  std::size_t on_the_new_best = 0;
+  options.on_decision = [&](const Decision& d) {
+    on_the_new_best += d.t >= 25'000 && d.arm == 1 ? 1 : 0;
+  };
+  options.policy = "restart";
+  REQUIRE(replay(trace, options).ok());
+  CHECK(on_the_new_best > 9'000);
+}
+
+TEST_CASE("equal arms are played in turn, the lowest first") {
+  PolicyOptions options = options_for(kArms);
+  options.costs.mu = 0.0;
+  options.discount = 1.0;
+  const std::vector<float> confidence(kArms, 0.9f);
+  for (const std::string name : {"splitee", "ucb1-range", "ucb-v", "ucb-tuned", "kl-ucb",
+                                 "bayes-ucb", "discounted", "window"}) {
+    CAPTURE(name);
+    const auto policy = make_policy(name, options);
+    REQUIRE(policy.ok());
+    for (std::size_t i = 0; i < 5 * kArms; ++i) {
+      Outcome outcome;
+      outcome.plan = (*policy)->plan(Link::kUp);
+      CHECK(outcome.plan.arm == i % kArms);
+      outcome.exit_arm = outcome.plan.arm;
+      outcome.route = Route::kExit;
+      outcome.answer_confidence = 0.9f;
+      outcome.confidence = confidence;
+      (*policy)->observe(outcome);
+    }
+  }
 }
 
 TEST_CASE("normal quantiles") {

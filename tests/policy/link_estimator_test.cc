@@ -198,4 +198,28 @@ TEST_CASE("measured times become lambda and o") {
   CHECK(model.lambda1 == doctest::Approx(0.08));
 }
 
+TEST_CASE("what offloads told is trusted less with every sample that sends none") {
+  LinkCosts costs;
+  costs.add_offload(0, 10'000, 200, 10, 50'000.0);  // a server that was cold
+  const double rtt_us = costs.link().rtt_us();
+  const double rest_us = costs.offload_us(200, 10) - rtt_us;
+  CHECK(rest_us > 49'999.0);
+  for (int i = 0; i < 10; ++i) costs.add_sample();
+  CHECK(costs.offload_us(200, 10) - rtt_us == doctest::Approx(rest_us / 2));
+  for (int i = 0; i < 20; ++i) costs.add_sample();
+  CHECK(costs.offload_us(200, 10) - rtt_us == doctest::Approx(rest_us / 8));
+  for (int i = 1; i <= 60; ++i) costs.add_offload(i * 100'000, 10'000, 200, 10, 1'000.0);
+  CHECK(costs.offload_us(200, 10) == doctest::Approx(11'000).epsilon(0.01));  // as seen, at once
+  for (int i = 0; i < 100; ++i) costs.add_sample();
+  CHECK(costs.offload_us(200, 10) == doctest::Approx(10'500).epsilon(0.01));
+}
+
+TEST_CASE("one slow answer of a server counts for four at the most") {
+  LinkCosts costs;
+  for (int i = 0; i < 60; ++i) costs.add_offload(i * 100'000, 10'000, 200, 10, 1'000.0);
+  costs.add_offload(6'000'000, 10'000, 200, 10, 1'000'000.0);
+  CHECK(costs.server_layer_us() < 140.0);  // a tenth of it weighs
+  CHECK(costs.server_layer_us() > 120.0);
+}
+
 }  // namespace splitee::policy

@@ -72,4 +72,31 @@ inline Trace network_like_trace(std::size_t samples, double margin,
   return trace;
 }
 
+// Two kinds of samples. Easy (60 %): exits 0 and 1 are sure (0.99). Hard at 0, easy at 1 (40 %):
+// exit 0 unsure, exit 1 sure (0.99), and the last exit is no better than 0.55 there. Arm 0 must
+// offload the hard ones, for o and a poor answer; samples split at 1 all exit and never reveal it.
+inline Trace selection_trace(std::size_t samples) {
+  Rng rng(kTestSeed);
+  Trace trace;
+  trace.exits = 3;
+  for (std::size_t i = 0; i < samples; ++i) {
+    const bool easy = rng.uniform() < 0.6;
+    trace.label.push_back(0);
+    trace.prediction.insert(trace.prediction.end(), {0, 0, 0});
+    trace.confidence.insert(trace.confidence.end(), {easy ? 0.99 : 0.5, 0.99, easy ? 0.99 : 0.55});
+  }
+  return trace;
+}
+
+// One stream after the other.
+inline Trace joined(Trace first, const Trace& second) {
+  const auto append = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  append(first.label, second.label);
+  append(first.prediction, second.prediction);
+  append(first.confidence, second.confidence);
+  return first;
+}
+
 }  // namespace splitee::policy

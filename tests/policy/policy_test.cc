@@ -82,6 +82,16 @@ TEST_CASE("random policies follow their seed") {
     ++seen[arm];
   }
   for (const std::size_t count : seen) CHECK(count > 4);
+  for (const std::string name : {"random", "thompson"}) {
+    CAPTURE(name);
+    std::string stories[2];
+    for (const std::uint64_t seed : {0u, 1u}) {
+      options.seed = seed;
+      Rng rng(kTestSeed);
+      stories[seed] = story(*make(name, options), options, 200, rng);
+    }
+    CHECK(stories[0] != stories[1]);
+  }
   const auto random = make("random", options);
   std::vector<std::size_t> drawn(12);
   for (int i = 0; i < 1200; ++i) ++drawn[random->plan(Link::kUp).arm];
@@ -172,6 +182,11 @@ TEST_CASE("poisoned outcomes are counted and change nothing") {
         observe_with([bad](Outcome& o, std::vector<float>& c) { c[o.plan.arm] = bad; });
       }
       observe_with([](Outcome& o, auto&) { o.plan.arm = 77; });
+      observe_with([](Outcome& o, std::vector<float>& c) {  // an exit on the way
+        o.plan.arm = 2;
+        o.plan.every_exit = true;
+        c[1] = kNan;
+      });
     }
     // Still sound: the state can be saved and taken back, which refuses what is not finite.
     const auto restored = make(name, options);
@@ -376,7 +391,7 @@ TEST_CASE("costs out of range are refused and the old ones kept") {
 TEST_CASE("cascades exit where their test first holds") {
   PolicyOptions options = options_for(4);
   options.patience = 2;
-  const std::vector<std::vector<float>> exits = {
+  std::vector<std::vector<float>> exits = {
       {0.4f, 0.6f, 0.0f}, {0.7f, 0.3f, 0.0f}, {0.75f, 0.25f, 0.0f}, {0.9f, 0.1f, 0.0f}};
   const auto first_exit = [&](std::string_view name, std::size_t skip = 0) {
     const auto policy = make(name, options);
@@ -404,6 +419,9 @@ TEST_CASE("cascades exit where their test first holds") {
   CHECK(first_exit("entropy") == 2);
   options.entropy_threshold = 0.56;
   CHECK(first_exit("entropy") == 1);
+  exits[0] = {0.6f, 0.4f, 0.0f};  // as the exits after it, and as the last of the sample before
+  CHECK(first_exit("patience") == 1);
+  CHECK(first_exit("patience", 1) == 1);
 }
 
 TEST_CASE("normalised entropy") {

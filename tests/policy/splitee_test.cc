@@ -85,6 +85,62 @@ TEST_CASE("splitee plays what UCB1 written down plainly plays") {
   CHECK(different == 0);
 }
 
+TEST_CASE("splitee-s plays what splitee_s.h says, written down plainly") {
+  constexpr std::size_t kExits = 5;
+  const Trace trace = planted_trace({0.3, 0.5, 0.6, 0.7, 1.0}, 3000);
+  ReplayOptions options = replay_options("splitee-s", kExits, 1);
+  options.order = Order::kFile;
+  options.policy_options.costs = {.lambda1 = 0.08, .lambda2 = 0.02, .offload = 0.2, .mu = 0.7};
+  options.policy_options.exploration = 0.6;
+  struct Arm {
+    double seen = 0;
+    std::vector<double> exits, misses;
+  };
+  std::vector<Arm> arms(kExits);
+  const auto cost = [](std::size_t arm) { return 0.1 * static_cast<double>(arm + 1); };
+  const auto sum_of = [](const std::vector<double>& values) {
+    double sum = 0;
+    for (const double v : values) sum += v;
+    return sum;
+  };
+  double t = 0;
+  std::size_t different = 0;
+  options.on_decision = [&](const Decision& d) {
+    double scatter = 0, misses = 0;
+    for (const Arm& arm : arms) {
+      const double n = static_cast<double>(arm.misses.size());
+      for (const double w : arm.misses) scatter += std::pow(w - sum_of(arm.misses) / n, 2);
+      misses += n;
+    }
+    std::vector<double> index(kExits);
+    for (std::size_t i = 0; i < kExits; ++i) {
+      const Arm& arm = arms[i];
+      const double m = static_cast<double>(arm.misses.size());
+      const double unsure = 1.0 - static_cast<double>(arm.exits.size()) / arm.seen;
+      const double w = m > 0 ? sum_of(arm.misses) / m : 1.0 - 0.7 * cost(i);
+      const double s2 = (scatter + 4.0 * 0.25) / (misses + 4.0);
+      const double inverse = 1.0 / arm.seen + (m > 0 ? unsure * unsure * 4.0 * s2 / m : 0.0);
+      index[i] = sum_of(arm.exits) / arm.seen + unsure * w + 0.6 * std::sqrt(std::log(t) * inverse);
+    }
+    if (std::ranges::all_of(arms, [](const Arm& arm) { return arm.seen > 0; })) {
+      different += *std::ranges::max_element(index) - index[d.arm] < 1e-3 ? 0 : 1;
+    }
+    t += 1.0;
+    for (std::size_t i = 0; i <= d.arm; ++i) {
+      const double confidence = trace.confidence[kExits * d.sample + i];
+      const bool last = i + 1 == kExits;
+      arms[i].seen += 1.0;
+      if (last || confidence >= 0.8) {
+        arms[i].exits.push_back(confidence - 0.7 * cost(i));
+      } else if (i == d.arm) {
+        arms[i].misses.push_back(0.95 - 0.7 * (cost(i) + 0.2));
+      }
+    }
+  };
+  (void)replayed(trace, options);
+  CHECK(different < 10);  // s^2 comes into an arm's bonus when the arm is seen, not before
+}
+
 TEST_CASE("regret grows sublinearly on planted arms") {
   const Trace trace = planted_trace({0.05, 0.3, 0.85, 0.9, 0.92, 1.0}, 50'000);
   for (const std::string policy : {"splitee", "splitee-s"}) {
@@ -100,22 +156,6 @@ TEST_CASE("regret grows sublinearly on planted arms") {
     CHECK(regret_at(random, 50'000) > 45.0 * regret_at(random, 1000));
     CHECK(late < 0.2 * regret_at(random, 50'000));
   }
-}
-
-// Two kinds of samples. Easy (60 %): exits 0 and 1 are sure (0.99). Hard at 0, easy at 1 (40 %):
-// exit 0 unsure, exit 1 sure (0.99), and the last exit is no better than 0.55 there. Arm 0 must
-// offload the hard ones, for o and a poor answer; samples split at 1 all exit and never reveal it.
-Trace selection_trace(std::size_t samples) {
-  Rng rng(kTestSeed);
-  Trace trace;
-  trace.exits = 3;
-  for (std::size_t i = 0; i < samples; ++i) {
-    const bool easy = rng.uniform() < 0.6;
-    trace.label.push_back(0);
-    trace.prediction.insert(trace.prediction.end(), {0, 0, 0});
-    trace.confidence.insert(trace.confidence.end(), {easy ? 0.99 : 0.5, 0.99, easy ? 0.99 : 0.55});
-  }
-  return trace;
 }
 
 TEST_CASE("side observations do not bias splitee-s, the known ones alone do") {

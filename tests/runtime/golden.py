@@ -185,12 +185,15 @@ def softmax(values):
 
 
 class Reference:
-    def __init__(self, checkpoint, dtype):
+    def __init__(self, checkpoint, dtype, target):
         self.model = checkpoint
         self.tensors = {n: stored(n, v, dtype) for n, v in checkpoint.tensors.items()}
         kinds = {n: matrix_dtype(n, v, dtype) for n, v in checkpoint.tensors.items()}
         rounding = {"bf16": to_bf16, "i8": to_i8}
         self.rounding = {n: rounding[k] for n, k in kinds.items() if k in rounding}
+        # Attention is rounded as the weights are, where the target can multiply bfloat16.
+        rounded = self.rounding and target.endswith("bf16")
+        self.attention_rounding = to_bf16 if rounded else lambda values: values
 
     def linear(self, name, x):
         x = self.rounding.get(f"{name}.weight", lambda values: values)(x)
@@ -202,13 +205,16 @@ class Reference:
         return centred / deviation * self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
 
     def attention(self, prefix, x):
-        size = self.model.hidden // self.model.heads
-        q, k, v = (self.linear(f"{prefix}.self.{part}", x) for part in ("query", "key", "value"))
+        size, rounding = self.model.hidden // self.model.heads, self.attention_rounding
+        q, k, v = (
+            rounding(self.linear(f"{prefix}.self.{part}", x)) for part in ("query", "key", "value")
+        )
         heads = []
         for head in range(self.model.heads):
             cols = slice(head * size, (head + 1) * size)
-            weights = softmax(q[:, cols] @ k[:, cols].T / math.sqrt(size))
-            heads.append(weights @ v[:, cols])
+            scores = q[:, cols] @ k[:, cols].T / math.sqrt(size)
+            weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            heads.append(rounding(weights) @ v[:, cols] / weights.sum(axis=-1, keepdims=True))
         return self.linear(f"{prefix}.output.dense", np.concatenate(heads, axis=1))
 
     def layer(self, index, x):
@@ -269,8 +275,6 @@ def check_model(run_model, convert_hf, targets, seed, number):
     rng = np.random.default_rng([seed, number])
     checkpoint = Checkpoint(rng, *shape)
     inputs = list(samples(rng, checkpoint))
-    reference = Reference(checkpoint, dtype)
-    expected = [reference.exits(ids, types) for ids, types in inputs]
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.write(folder)
@@ -279,6 +283,8 @@ def check_model(run_model, convert_hf, targets, seed, number):
         run([sys.executable, convert_hf, folder, "--output", path, "--dtype", dtype,
              "--temperatures", temperatures])  # fmt: skip
         for target in targets:
+            reference = Reference(checkpoint, dtype, target)
+            expected = [reference.exits(ids, types) for ids, types in inputs]
             found = engine_answers(run_model, path, target, inputs)
             same_shape = [f.shape for f in found] == [e.shape for e in expected]
             errors = sorted(np.abs(f - e).max() for f, e in zip(found, expected))

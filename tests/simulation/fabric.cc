@@ -9,6 +9,11 @@ constexpr std::size_t kHighWater = 12;  // packets on the way in one direction
 constexpr std::int64_t kRetryUs = 100'000;
 constexpr std::size_t kHeard = 16;
 
+void remember(std::deque<PacketPtr>& packets, const PacketPtr& packet) {
+  packets.push_back(packet);
+  if (packets.size() > kHeard) packets.pop_front();
+}
+
 }  // namespace
 
 PacketPtr to_packet(const transport::Frames& frames) {
@@ -58,15 +63,15 @@ bool Fabric::send(const ConnectionPtr& connection, Direction direction, PacketPt
   if (!connection->established || sender == nullptr) return false;
   if (connection->pipe[direction].on_the_way >= kHighWater) return false;
   const Path& way = path(connection->client_id, connection->server_id);
-  if (direction == kUp) {
-    heard_.push_back(packet);
-    if (heard_.size() > kHeard) heard_.pop_front();
-  }
+  if (direction == kUp) remember(heard_, packet);
+  std::deque<PacketPtr>& past = connection->pipe[direction].past;
+  remember(past, packet);
   if (world_.chance(way.break_probability)) {
     close_server(connection);
     return true;  // nobody knows yet
   }
   if (world_.chance(way.repeat_probability)) forward(connection, direction, packet);
+  if (world_.chance(way.replay_probability)) forward(connection, direction, any_of(past));
   if (world_.chance(way.corrupt_probability)) packet = corrupt(*packet);
   forward(connection, direction, std::move(packet));
   return true;
@@ -84,10 +89,13 @@ PacketPtr Fabric::corrupt(const Packet& packet) {
 void Fabric::forward(const ConnectionPtr& connection, Direction direction, PacketPtr packet) {
   Connection::Pipe& pipe = connection->pipe[direction];
   ++pipe.on_the_way;
-  const std::int64_t arrival_us =
-      std::max(pipe.last_arrival_us,
-               world_.now_us() + delay(path(connection->client_id, connection->server_id)));
-  pipe.last_arrival_us = arrival_us;
+  const Path& way = path(connection->client_id, connection->server_id);
+  std::int64_t arrival_us = std::max(pipe.last_arrival_us, world_.now_us() + delay(way));
+  if (packet != nullptr && world_.chance(way.reorder_probability)) {
+    arrival_us += world_.between(0, 10 * way.delay_us);  // others overtake it
+  } else {
+    pipe.last_arrival_us = arrival_us;
+  }
   world_.after(arrival_us - world_.now_us(),
                [this, connection, direction, packet] { arrive(connection, direction, packet); });
 }
@@ -141,8 +149,11 @@ void Fabric::unblock(std::size_t client_id, std::size_t server_id) {
 }
 
 PacketPtr Fabric::overheard() {
-  if (heard_.empty()) return nullptr;
-  return heard_[world_.rng().below(static_cast<std::uint32_t>(heard_.size()))];
+  return heard_.empty() ? nullptr : any_of(heard_);
+}
+
+PacketPtr Fabric::any_of(const std::deque<PacketPtr>& packets) {
+  return packets[world_.rng().below(static_cast<std::uint32_t>(packets.size()))];
 }
 
 }  // namespace splitee::simulation

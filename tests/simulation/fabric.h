@@ -1,5 +1,5 @@
 // The simulated network: connections that keep the order of their packets, over paths that delay,
-// block, break, corrupt and repeat them.
+// block, break, corrupt and repeat them, and now and then let one overtake another.
 #pragma once
 
 #include <array>
@@ -32,6 +32,7 @@ struct Connection {
     std::deque<PacketPtr> held;  // arrived at a block; null: the end of the connection
     std::int64_t last_arrival_us = 0;
     std::size_t on_the_way = 0;
+    std::deque<PacketPtr> past;  // the last ones sent
   };
   std::uint64_t id = 0;
   std::size_t client_id = 0, server_id = 0, link = 0;
@@ -57,6 +58,7 @@ struct Path {
   std::int64_t delay_us = 1'000, jitter_us = 0;
   std::array<bool, 2> blocked{};
   double break_probability = 0, corrupt_probability = 0, repeat_probability = 0;
+  double reorder_probability = 0, replay_probability = 0;
 };
 
 class Fabric {
@@ -86,6 +88,7 @@ class Fabric {
   void arrive(const ConnectionPtr& connection, Direction direction, const PacketPtr& packet);
   void hand_over(const ConnectionPtr& connection, Direction direction, const PacketPtr& packet);
   PacketPtr corrupt(const Packet& packet);
+  PacketPtr any_of(const std::deque<PacketPtr>& packets);
   std::int64_t delay(const Path& path);
 
   World& world_;

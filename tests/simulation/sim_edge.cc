@@ -39,6 +39,8 @@ void SimEdge::start() {
 void SimEdge::new_process() {
   ++incarnation_;
   busy_ = false;
+  suspended_ = false;
+  postponed_.clear();
   inbox_.clear();
   to_finish_.clear();
   in_flight_.clear();
@@ -84,6 +86,37 @@ void SimEdge::crash(bool damage) {
   pump();
 }
 
+void SimEdge::suspend(bool clock_stops) {
+  if (suspended_) return;
+  world_.note("suspend", id_, clock_stops);
+  suspended_ = true;
+  clock_stopped_ = clock_stops;
+  suspended_at_us_ = world_.now_us();
+}
+
+void SimEdge::resume() {
+  if (!suspended_) return;
+  world_.note("resume", id_);
+  suspended_ = false;
+  if (clock_stopped_) {
+    const std::int64_t lost_us = world_.now_us() - suspended_at_us_;
+    clock_.offset_us -= lost_us;
+    for (auto& [ticket, sample] : in_flight_) sample.expires_us += lost_us;
+  }
+  next_wake_us_ = -1;
+  std::deque<std::function<void()>> actions;
+  actions.swap(postponed_);
+  for (const auto& action : actions) action();
+  wake();
+}
+
+void SimEdge::jump_clock(std::int64_t ahead_us) {
+  world_.note("jump", id_, static_cast<std::uint64_t>(ahead_us));
+  clock_.offset_us += ahead_us;
+  next_wake_us_ = -1;
+  wake();
+}
+
 void SimEdge::Net::open(std::size_t link) {
   edge.connections_[link] = edge.fabric_.connect(edge, edge.id_, *edge.servers_[link], link, link);
 }
@@ -121,7 +154,7 @@ void SimEdge::on_end(const ConnectionPtr& connection) {
 }
 
 void SimEdge::wake() {
-  if (!busy_ && !pumping_) pump();
+  if (!busy_ && !pumping_ && !suspended_) pump();
 }
 
 void SimEdge::pump() {
@@ -170,13 +203,17 @@ void SimEdge::schedule() {
 void SimEdge::compute(std::size_t layers, std::function<void()> then) {
   busy_ = true;
   const std::int64_t work_us = static_cast<std::int64_t>(layers) * options_.layer_us;
-  world_.after(work_us, [this, then = std::move(then), incarnation = incarnation_] {
-    if (incarnation != incarnation_) return;
+  const auto done = [this, then = std::move(then)] {
     busy_ = false;
     // What to do with the sample comes first; the messages that came meanwhile are looked at
     // on the way (Client::submit() does).
     inbox_.push_back(then);
-    pump();
+    wake();
+  };
+  world_.after(work_us, [this, done, incarnation = incarnation_] {
+    if (incarnation != incarnation_) return;
+    if (suspended_) return postponed_.push_back(done);
+    done();
   });
 }
 
@@ -232,31 +269,37 @@ void SimEdge::walk(Sample sample, std::size_t arm) {
   });
 }
 
-void SimEdge::offload(Sample sample, std::size_t arm) {
+void SimEdge::make_parcel(const Sample& sample, Parcel& parcel) const {
   // Values that every dtype in use carries exactly, and that no other sample has.
   const std::size_t tokens = 1 + sample.id % kMaxTokens;
-  std::vector<float> values;
-  std::vector<std::int32_t> ids, types(tokens, 0);
+  parcel.types.assign(tokens, 0);
   policy::Rng rng(sample.id * 64 + id_ + (sample.is_probe ? std::uint64_t{1} << 40 : 0));
   for (std::size_t i = 0; i < tokens * kHidden; ++i) {
-    values.push_back(static_cast<float>(rng.below(2'000)) - 1'000);
+    parcel.values.push_back(static_cast<float>(rng.below(2'000)) - 1'000);
   }
   for (std::size_t i = 0; i < tokens; ++i)
-    ids.push_back(static_cast<std::int32_t>(rng.below(30'000)));
-  transport::OffloadRequest request;
+    parcel.ids.push_back(static_cast<std::int32_t>(rng.below(30'000)));
+  transport::OffloadRequest& request = parcel.request;
   request.tokens = tokens;
-  if (arm == policy::kOffloadAtOnce) {
-    request.ids = ids;
-    request.types = types;
-    sample.content = content_of(ids);
+  if (sample.arm == policy::kOffloadAtOnce) {
+    request.ids = parcel.ids;
+    request.types = parcel.types;
+    parcel.content = content_of(parcel.ids);
   } else {
     // A split at the last layer leaves nothing to send.
-    request.layer = kArmLayers[arm];
-    request.activation = values;
-    sample.content = content_of(request.layer, values);
+    request.layer = kArmLayers[sample.arm];
+    request.activation = parcel.values;
+    parcel.content = content_of(request.layer, parcel.values);
   }
+}
+
+void SimEdge::offload(Sample sample, std::size_t arm) {
+  sample.arm = arm;
+  Parcel parcel;
+  make_parcel(sample, parcel);
+  sample.content = parcel.content;
   sample.expires_us = world_.now_us() + options_.deadline_us;
-  const auto ticket = core_->submit(request, options_.deadline_us, local_us());
+  const auto ticket = core_->submit(parcel.request, options_.deadline_us, local_us());
   world_.note("offload", id_, sample.id, ticket);
   world_.require(in_flight_.emplace(ticket, std::move(sample)).second, "tickets are new", id_);
 }
@@ -281,10 +324,23 @@ void SimEdge::collect() {
     if (!outcome.reason.empty()) world_.note(outcome.reason, id_, completion->ticket);
     if (outcome.kind == OffloadOutcome::Kind::kReply) {
       take_reply(sample, outcome.reply);
-    } else if (!sample.is_probe) {
+    } else if (!sample.is_probe && !send_again(sample, outcome)) {
       to_finish_.push_back(std::move(sample));
     }
   }
+}
+
+bool SimEdge::send_again(Sample& sample, const OffloadOutcome& failed) {
+  if (sample.retried) return false;
+  Parcel parcel;
+  make_parcel(sample, parcel);
+  const std::int64_t left_us = sample.expires_us - world_.now_us();
+  const auto ticket = core_->retry(parcel.request, failed, left_us, local_us());
+  if (!ticket) return false;
+  world_.note("again", id_, sample.id, *ticket);
+  ++tally_.retries;
+  sample.retried = true;
+  return in_flight_.emplace(*ticket, std::move(sample)).second;
 }
 
 void SimEdge::take_reply(Sample& sample, const transport::Reply& reply) {
@@ -358,7 +414,7 @@ void SimEdge::learn(const Sample& sample) {
 }
 
 void SimEdge::check() const {
-  if (busy_) return;
+  if (busy_ || suspended_) return;
   const std::int64_t slack_us = options_.deadline_us / 1'000 + 2 * clock_.step_us + 10;
   for (const auto& [ticket, sample] : in_flight_) {
     world_.require(world_.now_us() <= sample.expires_us + slack_us,

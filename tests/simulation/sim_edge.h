@@ -30,7 +30,7 @@ struct EdgeOptions {
 
 struct EdgeTally {
   std::uint64_t records = 0, exits = 0, offloads = 0, fallbacks = 0, finals = 0;
-  std::uint64_t probes = 0, probes_answered = 0, crashes = 0, lost_by_crash = 0;
+  std::uint64_t probes = 0, probes_answered = 0, crashes = 0, lost_by_crash = 0, retries = 0;
 };
 
 class SimEdge : public Host {
@@ -43,6 +43,10 @@ class SimEdge : public Host {
   // saved file first.
   void crash(bool damage);
   void save();
+  // The process stands still, its clock too where the whole machine does.
+  void suspend(bool clock_stops);
+  void resume();
+  void jump_clock(std::int64_t ahead_us);
   // Sends a request of its own, past the policy: it must be answered when nothing is wrong.
   void probe();
   // Begins no more samples.
@@ -74,6 +78,16 @@ class SimEdge : public Host {
     std::uint64_t content = 0;    // of the request that was sent
     std::int64_t expires_us = 0;  // world time
     bool is_probe = false;
+    std::size_t arm = 0;  // that the offload is made from
+    bool retried = false;
+  };
+
+  // What is sent of a sample.
+  struct Parcel {
+    std::vector<float> values;
+    std::vector<std::int32_t> ids, types;
+    transport::OffloadRequest request;
+    std::uint64_t content = 0;
   };
 
   std::int64_t local_us() const { return clock_.read(world_.now_us()); }
@@ -84,7 +98,9 @@ class SimEdge : public Host {
   void begin_sample();
   void compute(std::size_t layers, std::function<void()> then);
   void walk(Sample sample, std::size_t arm);
+  void make_parcel(const Sample& sample, Parcel& parcel) const;
   void offload(Sample sample, std::size_t arm);
+  bool send_again(Sample& sample, const transport::OffloadOutcome& failed);
   void collect();
   void take_reply(Sample& sample, const transport::Reply& reply);
   void fall_back(Sample sample);
@@ -109,6 +125,9 @@ class SimEdge : public Host {
   std::vector<ConnectionPtr> connections_;
   std::deque<std::function<void()>> inbox_;
   bool busy_ = false;
+  bool suspended_ = false, clock_stopped_ = false;
+  std::int64_t suspended_at_us_ = 0;
+  std::deque<std::function<void()>> postponed_;
   bool pumping_ = false;
   std::int64_t next_wake_us_ = -1;
   std::int64_t next_start_us_ = 0;

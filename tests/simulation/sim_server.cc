@@ -42,10 +42,21 @@ void SimServer::start(std::uint64_t model_hash) {
   counters_ = std::make_unique<transport::ServerCounters>();
   queue_ = std::make_unique<transport::JobQueue>(transport::limits_of(options_));
   workers_ = std::vector<Worker>(options_.threads);
+  core_.emplace(served(model_hash), options_, *queue_, *counters_);
+}
+
+std::shared_ptr<transport::ServedModel> SimServer::served(std::uint64_t model_hash) const {
   const auto backend = [model_hash] { return std::make_unique<StubBackend>(model_hash); };
-  core_.emplace(std::make_shared<transport::ServedModel>(shape_of_model(model_hash), backend,
-                                                         options_.threads),
-                options_, *queue_, *counters_);
+  return std::make_shared<transport::ServedModel>(shape_of_model(model_hash), backend,
+                                                  options_.threads);
+}
+
+void SimServer::reload(std::uint64_t model_hash) {
+  in_process([this, model_hash] {
+    world_.note("reload", id_, model_hash);
+    model_hash_ = model_hash;
+    core_->set_model(served(model_hash));
+  });
 }
 
 void SimServer::kill() {
@@ -112,8 +123,9 @@ void SimServer::receive(const ConnectionPtr& connection, const PacketPtr& packet
   const auto owner = std::make_shared<Kept>(packet, held_bytes_);
   const std::span<const std::byte> frames[] = {packet->header, packet->payload};
   std::vector<Answer> expired;
+  const std::string user = keyed ? "key " + std::to_string(connection->client_id) : "";
   const std::optional<Frames> back =
-      core_->receive({connection->peer, "", frames, owner}, local_us(), expired);
+      core_->receive({connection->peer, user, frames, owner}, local_us(), expired);
   if (back) send(connection->peer, *back);
   for (const Answer& late : expired) answer(late);
   work();

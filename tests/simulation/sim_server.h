@@ -1,5 +1,5 @@
 // A server process: the real ServerCore and JobQueue, with workers that take virtual time. It can
-// be killed, frozen, drained and started again with the same model or another one.
+// be killed, frozen, drained, given another model, and started again.
 #pragma once
 
 #include <deque>
@@ -24,6 +24,9 @@ class SimServer : public Host {
   void kill();
   // Refuses what is new, answers what it has, then is gone.
   void drain();
+  // Takes another model while it runs; what it has accepted stays with the old one.
+  void reload(std::uint64_t model_hash);
+  void jump_clock(std::int64_t ahead_us) { clock_.offset_us += ahead_us; }
   void freeze();
   void thaw();
   bool running() const { return core_.has_value(); }
@@ -33,6 +36,8 @@ class SimServer : public Host {
 
   // Of one request; can be changed at any time.
   std::int64_t service_us = 1'000;
+  // Whether peers have keys; without, all of them are nobody.
+  bool keyed = false;
 
   bool accepts() const override { return running(); }
   void on_packet(const ConnectionPtr& connection, PacketPtr packet) override;
@@ -49,6 +54,7 @@ class SimServer : public Host {
   };
 
   std::int64_t local_us() const { return clock_.read(world_.now_us()); }
+  std::shared_ptr<transport::ServedModel> served(std::uint64_t model_hash) const;
   // Runs when the process does: now, or after a thaw; never in a later incarnation.
   void in_process(std::function<void()> action);
   void receive(const ConnectionPtr& connection, const PacketPtr& packet);

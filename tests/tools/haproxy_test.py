@@ -5,6 +5,8 @@ killed, one added, one drained, and every sample still gets its record.
 By hand, with the name measure_throughput after the other arguments: goodput through HAProxy against
 the same servers addressed directly."""
 
+import collections
+import contextlib
 import json
 import os
 import re
@@ -14,9 +16,12 @@ import socket
 import subprocess
 import sys
 
-import binaries
-from binaries import MODEL, TIMEOUT_S, TOOL, LiveEdge, Server, answers, lines, make_texts, read, records_of, run, write  # fmt: skip
-from server_test import eventually, metrics_of, metrics_url
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../faults"))
+
+import binaries  # noqa: E402
+from binaries import MODEL, TIMEOUT_S, TOOL, LiveEdge, Server, answers, lines, make_texts, read, records_of, run, write  # noqa: E402 # fmt: skip
+from server_test import eventually, metrics_of, metrics_url  # noqa: E402
+from stream import Stream  # noqa: E402
 
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 CONFIG = os.path.join(os.path.dirname(__file__), "../../deploy/haproxy.cfg")
@@ -171,6 +176,47 @@ def test_kill_add_and_drain(folder):
             backend.__exit__()
 
 
+def test_streams_through_changes(folder):
+    """Edges that never stop sending, with CURVE, while one of two, then of four servers is killed, one added
+    and one drained: a record for every sample, each with the right answer (Stream checks both)."""
+    server_keys, edge_keys = make_keys(folder)
+    for count in (2, 4):
+        backends = [Backend(*server_keys) for _ in range(count)]
+        place = count + 1
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: [backend.__exit__() for backend in backends])
+            own = os.path.join(folder, str(count))
+            os.mkdir(own)
+            proxy = stack.enter_context(Proxy(own, list(backends)))
+            streams = [stack.enter_context(Stream(proxy.endpoint, *edge_keys)) for _ in range(count)]
+
+            def offloads():
+                for stream in streams:
+                    stream.wait_for("offload", 20)
+
+            offloads()
+            backends[0].kill()
+            offloads()
+            proxy.wait_up(count - 1)
+            backends.append(Backend(*server_keys))
+            host, port = backends[-1].address.rsplit(":", 1)
+            for command in (f"addr {host} port {port}", f"check-addr {host} port {backends[-1].check_port}",
+                            "state ready"):  # fmt: skip
+                proxy.ask(f"set server splitee/place{place} {command}")
+            proxy.ask(f"enable health splitee/place{place}")
+            proxy.wait_up(count)
+            offloads()
+            # From now on new connections go elsewhere; the edges of the one that ends come back there.
+            proxy.ask("set server splitee/place2 state drain")
+            backends[1].send(signal.SIGTERM)
+            assert backends[1].wait()[0] == 0, backends[1].messages()
+            offloads()
+            for stream in streams:
+                stream.finish()
+        routes = sum((stream.routes for stream in streams), collections.Counter())
+        print(f"  {count} servers: {sum(routes.values())} samples, {dict(routes)}")
+
+
 def goodput(servers, rate, seconds):
     flags = [flag for server in servers for flag in ("--server", server)]
     result = run(TOOL, "load", "--model", MODEL, *flags, "--connections", "16", "--rate", str(rate), "--seconds",
@@ -183,7 +229,9 @@ def measure_throughput(folder):
     rate = float(os.environ.get("RATE", "4000"))
     for count in (2, 4):
         backends = [Backend() for _ in range(count)]
-        with Proxy(folder, backends) as proxy:
+        own = os.path.join(folder, str(count))
+        os.mkdir(own)
+        with Proxy(own, backends) as proxy:
             endpoints = [backend.endpoint for backend in backends]
             pairs = [(goodput(endpoints, rate, 2), goodput([proxy.endpoint], rate, 2)) for _ in range(3)]
         for backend in backends:

@@ -117,6 +117,15 @@ def hash_of(model):
     return json.loads(run(TOOL, "inspect", "--json", model).out)["hash"]
 
 
+def check_documented(series, reasons):
+    """The sheet in deploy/README.md names every family that is served, and no other."""
+    sheet = read(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../deploy/README.md")).decode()
+    rows = "\n".join(line for line in sheet.splitlines() if line.startswith("| `splitee_"))
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in series}
+    assert set(re.findall(r"splitee_\w+", rows)) == families, families
+    assert reasons and all(f"`{reason}`" in rows for reason in reasons), reasons
+
+
 def test_metrics(folder):
     if not with_metrics():
         return
@@ -146,6 +155,7 @@ def test_metrics(folder):
         keys = [read(path + ".public").decode().strip() for path in (friend, idle)]
         assert edges == {keys[0]: offloads, keys[1]: 0, "other": 0}, edges
         assert set(before) <= set(after), "a series has gone"
+        check_documented({name for name, _ in after}, {dict(labels).get("reason") for _, labels in after} - {None})
 
 
 def test_health_while_draining(_):

@@ -1,7 +1,10 @@
 #include "transport/checksum.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <random>
+#include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -51,6 +54,55 @@ TEST_CASE("the checksum is what its header says, in one piece or in many") {
       }
       parts.add(rest);
       CHECK(parts.value() == by_the_book(bytes));
+    }
+  }
+}
+
+TEST_CASE("every variant of the pass: the sums and the copy of the plainest") {
+  const NamedPass& plain = checksum_passes().back();
+  for (const NamedPass& variant : checksum_passes()) {
+    MESSAGE("checksum pass: ", std::string(variant.name));
+    for (std::size_t groups = 0; groups <= 9; ++groups) {
+      CAPTURE(groups);
+      // One byte off, so that nothing is aligned.
+      const std::size_t size = groups * kGroupBytes;
+      const Bytes bytes = random_bytes(size + 1, 9 + static_cast<unsigned>(groups));
+      Bytes copy(size + 2, std::byte{0xa5});
+      GroupSums expected, actual;
+      // Twice: what was summed up before counts as well.
+      for (int round = 0; round < 2; ++round) {
+        plain.pass(bytes.data() + 1, nullptr, groups, expected);
+        variant.pass(bytes.data() + 1, copy.data() + 1, groups, actual);
+      }
+      CHECK(actual.pairs == expected.pairs);
+      CHECK(actual.odd == expected.odd);
+      CHECK(actual.pairs_sum == expected.pairs_sum);
+      CHECK(actual.odd_sum == expected.odd_sum);
+      CHECK(std::equal(bytes.begin() + 1, bytes.end(), copy.begin() + 1));
+      CHECK(copy.front() == std::byte{0xa5});
+      CHECK(copy.back() == std::byte{0xa5});
+    }
+  }
+}
+
+TEST_CASE("every variant of the pass finds an infinity or a NaN at any place") {
+  for (const NamedPass& variant : checksum_passes()) {
+    for (std::size_t groups = 1; groups <= 5; ++groups) {
+      std::vector<float> values(groups * kGroupBytes / 4, -3e38f);
+      const auto finite = [&] {
+        GroupSums sums;
+        variant.pass(std::as_bytes(std::span(values)).data(), nullptr, groups, sums);
+        return sums.finite;
+      };
+      CHECK(finite());
+      for (float& value : values) {
+        for (const float bad : {INFINITY, -INFINITY, NAN}) {
+          value = bad;
+          CHECK_FALSE(finite());
+        }
+        value = 1e-40f;
+      }
+      CHECK(finite());
     }
   }
 }

@@ -231,10 +231,13 @@ TEST_CASE("a busy server's refusals are outcomes, and it gets a rest") {
   CHECK(kind_of(client->offload(Sample(1).request(), kPatienceUs)) == "reply");
 }
 
-TEST_CASE("a refusal for want of a session leads to a new hello") {
+TEST_CASE("a refusal for want of a session, or of time before it is up, leads to a new hello") {
+  RefuseCode code = RefuseCode::kNoSession;
+  SUBCASE("no session") {}
+  SUBCASE("expired") { code = RefuseCode::kExpired; }
   std::atomic<int> refusals{1};
   FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
-    if (refusals-- > 0) return {refuse_to(message, RefuseCode::kNoSession)};
+    if (refusals-- > 0) return {refuse_to(message, code)};
     return answer_well(message);
   }));
   const auto client = make_client(client_options({server.endpoint()}));

@@ -328,6 +328,99 @@ TEST_CASE("a long message is no endless one, however slowly it comes (W35)") {
   CHECK(server.counters().endless_messages.load() == 0);
 }
 
+namespace {
+
+// A server whose I/O thread stands still in hold(), until the test opens the gate: a single small
+// request is run by that thread.
+class HeldServer {
+ public:
+  HeldServer()
+      : server_(server_options(), fake_backend([this] {
+                  if (hold_) gate_.pass();
+                })) {}
+  ~HeldServer() { gate_.open(); }
+
+  void hold() {
+    edge_.emplace(server_.endpoint());
+    REQUIRE(edge_->greet());
+    // Until the server knows that such requests are quick.
+    for (int i = 0; i < 50; ++i) {
+      edge_->send(infer_frames(edge_->next()));
+      REQUIRE(edge_->receive_message());
+    }
+    hold_ = true;
+    edge_->send(infer_frames(edge_->next()));
+    REQUIRE(gate_.wait_for(1));
+  }
+  void let_go() {
+    hold_ = false;
+    gate_.open();
+    CHECK(edge_->receive_message(20'000));
+  }
+  RunningServer& server() { return server_; }
+
+ private:
+  std::atomic<bool> hold_{false};
+  Gate gate_;
+  RunningServer server_;
+  std::optional<RawEdge> edge_;
+};
+
+void reset_connection(int fd) {
+  const linger at_once{1, 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  close(fd);
+}
+
+// A whole message of two parts, that says nothing.
+std::string small_message() {
+  return std::string("\1\1x\0\1y", 6);
+}
+
+}  // namespace
+
+TEST_CASE("an edge that goes while its messages wait takes no one with it") {
+  HeldServer held;
+  const auto good = ready_client(held.server());
+  held.hold();
+  std::vector<int> gone;
+  for (int i = 0; i < 4; ++i) {
+    gone.push_back(connect_to(held.server()));
+    shake_hands(gone.back());
+    std::string burst;
+    for (int n = 0; n < 2'000; ++n) burst += small_message();
+    // Heartbeats of the peer's own, which ZeroMQ answers when it comes to them.
+    for (int n = 0; n < 10; ++n) burst += std::string("\4\7\4PING\0\5", 9) + small_message();
+    REQUIRE(::send(gone.back(), burst.data(), burst.size(), MSG_NOSIGNAL) ==
+            static_cast<ssize_t>(burst.size()));
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  for (const int fd : gone) reset_connection(fd);
+  // ZeroMQ's heartbeats come every half second.
+  std::this_thread::sleep_for(std::chrono::milliseconds(1'200));
+  held.let_go();
+  CHECK(eventually([&] { return good->wait_available(kPatienceUs); }));
+  CHECK(offloads_well(*good, 2));
+}
+
+TEST_CASE("an edge that sends faster than the server reads is cut") {
+  HeldServer held;
+  held.hold();
+  const int fd = connect_to(held.server());
+  shake_hands(fd);
+  std::string block;
+  for (int n = 0; n < 10'000; ++n) block += small_message();
+  std::atomic<int> blocks{0};
+  std::thread flood([&] {
+    while (::send(fd, block.data(), block.size(), MSG_NOSIGNAL) > 0) ++blocks;
+  });
+  CHECK(eventually([&] { return blocks > 200; }));
+  held.let_go();
+  flood.join();
+  close(fd);
+  CHECK(eventually([&] { return held.server().counters().floods == 1; }));
+}
+
 TEST_CASE("connections beyond the limit are cut, and their places come back") {
   ServerOptions options = server_options();
   options.max_connections = 3;
