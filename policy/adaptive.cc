@@ -12,6 +12,8 @@ namespace {
 
 constexpr double kSharedWeight = 4.0;  // observations that the other arms' C_L count for
 constexpr double kBonus = 0.5;
+constexpr double kLooks = 300.0;
+constexpr double kLookEvery = 8.0;  // samples
 constexpr double kUnknown = std::numeric_limits<double>::infinity();
 
 // What is known of one exit. The first one's difference is to an exit that is never sure.
@@ -64,9 +66,7 @@ class Adaptive final : public PolicyBase {
     const bool at_once_best = may_send && (seen == 0 || at_once_mean() >= worth_[best].mean);
     const Choice choice = best_arm(seen == 0 || at_once_best ? 0 : best + 1, log_t);
     if (may_send && at_once_index(log_t) > choice.index) return {.arm = kOffloadAtOnce};
-    const bool free = choice.arm == 0 || costs().lambda2 == 0.0;
-    const bool settled = choice.arm == best && is_settled(choice, log_t);
-    return {.arm = choice.arm, .every_exit = free || !settled};
+    return {.arm = choice.arm, .every_exit = looks(choice.arm)};
   }
 
   Action decide(const Plan& plan, std::size_t arm, const ExitReading& reading) override {
@@ -94,14 +94,10 @@ class Adaptive final : public PolicyBase {
     return best;
   }
 
-  // Whether every other arm is worse even if nothing were learned on the way.
-  bool is_settled(const Choice& choice, double log_t) const {
-    double variance = 0.0;
-    for (std::size_t arm = 0; arm < options_.arms() && ceiling(arm) > choice.index; ++arm) {
-      variance += exits_[arm].difference_variance();
-      if (arm != choice.arm && index(arm, variance, log_t) > choice.index) return false;
-    }
-    return true;
+  // Whether to read the exits before the arm's too.
+  bool looks(std::size_t arm) const {
+    if (arm == 0 || costs().lambda2 == 0.0 || exits_[arm].seen < kLooks) return true;
+    return std::fmod(rounds_, kLookEvery) == 0.0;
   }
 
   double index(std::size_t arm, double variance, double log_t) const {

@@ -25,10 +25,11 @@
 // which with dear offloads favours arms that may send over those that hardly do: with o = 5 (50
 // layers) it takes the wrong one for thousands of samples.
 //
-// Exits before the split are evaluated while they may still teach something: unless the arm of the
-// largest estimate is chosen, and no other arm's index, with the sum begun at the first exit,
-// exceeds that arm's (and always where exits cost nothing, lambda2 = 0). Elsewhere only the split's
-// own, so that gamma_j = lambda1 * layers + lambda2; such a sample counts for a_j and b_j alone.
+// Exits before the split are evaluated (where they cost anything, lambda2 > 0) until kLooks samples
+// have passed them, and from then on in one sample of kLookEvery, without which a wrong arm could
+// be kept for good. Else the split's own exit only, so that gamma_j = lambda1 * layers + lambda2;
+// such a sample counts for a_j and b_j alone. With no end of the looking, all layers at 0.14 lambda
+// an exit cost 14 % more than they need.
 //
 // Measured: cumulative regret at t = 2000, mean of 40 orders with its 95 % interval, on streams
 // like factored.h's (network_like_trace; adaptive_test.cc prints it). kBonus was chosen on them:

@@ -16,10 +16,9 @@ using runtime::Result;
 using runtime::Status;
 
 constexpr std::size_t kRoutingIdBytes = 16;
-// Messages that ZeroMQ keeps in each direction, beyond twice the window; what would wait beyond
-// that is an attack or a bug. It frees places in batches of half, and wakes the other thread for
-// each: so not too few, where the messages are small.
-constexpr int kSendHighWater = 16, kReceiveHighWater = 64;
+// Requests that ZeroMQ keeps, beyond twice the window; what would wait beyond that is an attack or a
+// bug. It frees places in batches of half, and wakes the other thread for each: so not too few.
+constexpr int kHighWater = 16;
 
 // The libzmq peers know a connection by this; never reused, so that a message for an old
 // connection cannot reach a new one. It says nothing about who we are. Ids that begin with a zero
@@ -96,9 +95,7 @@ void Client::Impl::open(std::size_t link) {
   try {
     using namespace zmq::sockopt;
     zmq::socket_t socket(context, zmq::socket_type::dealer);
-    const int in_flight = 2 * static_cast<int>(options.window);
-    configure(socket, kMaxAnswerBytes, kSendHighWater + in_flight);
-    socket.set(rcvhwm, kReceiveHighWater + in_flight);
+    configure(socket, kMaxAnswerBytes, kHighWater + 2 * static_cast<int>(options.window));
     socket.set(routing_id, random_routing_id(random));
     // Without it messages queue up for a server that is not there.
     socket.set(immediate, 1);

@@ -14,7 +14,8 @@ from tables import select  # noqa: E402
 DRAWN = {
     "final": ("black", ":"), "offload": ("grey", ":"), "random": ("grey", "-."),
     "threshold": ("tab:brown", "--"), "splitee": ("tab:red", "-"), "splitee-s": ("tab:orange", "-"),
-    "ucb-tuned": ("tab:purple", "-"), "factored": ("tab:blue", "-"), "oracle": ("tab:green", "--"),
+    "ucb-tuned": ("tab:purple", "-"), "factored": ("tab:blue", "-"),
+    "adaptive": ("tab:cyan", "-"), "oracle": ("tab:green", "--"),
 }
 DPI = 80
 
@@ -26,7 +27,7 @@ def grid(rows, columns, width=3.6, height=2.9):
 
 
 def save(figure, folder, name):
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.08 if figure.legends else 0, 1, 1))
     figure.savefig(os.path.join(folder, name), dpi=DPI, metadata={"Software": None})
     plt.close(figure)
 
@@ -54,7 +55,8 @@ def accuracy_and_cost(folder, data_sets, results):
 def regret(folder, data_sets, results, logarithmic, name):
     figure, axes = grid(1, len(data_sets))
     for axis, entry in zip(axes[0], data_sets):
-        for policy in ("splitee", "splitee-s", "ucb-tuned", "discounted", "factored", "random-arm"):
+        for policy in ("splitee", "splitee-s", "ucb-tuned", "discounted", "factored", "adaptive",
+                       "random-arm"):
             for _, r in select(results, trace=entry["path"], alpha=entry["alpha"], offload=5,
                                policy=policy, semantics="deployable"):
                 t = [p["t"] for p in r["regret"]]
@@ -106,7 +108,8 @@ def exits(folder, data_sets, results):
 def wrong_alpha(folder, data_sets, results, policy, calibrated):
     """Accuracy and the reward that the policy sees, against alpha; calibrated: name to (alpha,
     accuracy)."""
-    figure, axes = grid(1, len(data_sets))
+    figure, axes = grid(1, len(data_sets), height=3.4)
+    names = {}
     for axis, entry in zip(axes[0], data_sets):
         found = sorted((job.alpha, r) for job, r in
                        select(results, trace=entry["path"], offload=5, policy=policy,
@@ -126,8 +129,9 @@ def wrong_alpha(folder, data_sets, results, policy, calibrated):
                   label="mean reward")
         axis.set_title(entry["title"], fontsize=10)
         axis.set_xlabel("alpha")
-        axis.legend(fontsize=6, loc="lower left")
-        twin.legend(fontsize=6, loc="upper right")
+        for part in (axis, twin):
+            names.update((name, handle) for handle, name in zip(*part.get_legend_handles_labels()))
+    figure.legend(names.values(), names.keys(), fontsize=7, loc="lower center", ncol=len(names))
     save(figure, folder, "wrong_alpha.png")
 
 

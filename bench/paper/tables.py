@@ -5,6 +5,7 @@ import csv
 import published
 from replays import LAMBDA1, LAMBDA2, OFFLOADS, regret_at
 
+
 def percent(value, digits=2):
     return f"{100 * value:.{digits}f}"
 
@@ -81,7 +82,7 @@ def main_table(entry, results, offload):
         final = r["final_accuracy"]
         at, end = regret_at(r, 2000), r["regret"][-1]
         rows.append([
-            row_name(job), accuracy_cell(r), f"{100 * (r['accuracy']['mean'] - final):+.2f}",
+            row_name(job), accuracy_cell(r), points(r["accuracy"]["mean"] - final),
             cost_cell(r), change(r["cost"]["mean"], r["final_cost"]),
             change(r["cost"]["mean"], layers(r)), percent(r["offload_rate"], 1),
             f"{at['mean']:.0f} ± {at['ci95']:.0f}" if at else "-",
@@ -131,10 +132,10 @@ def published_table(data_sets, results):
             cost = full if policy == "final" else r["cost"]["mean"]
             accuracy, _, change_published = published.TABLE[policy][key]
             lost = accuracy - published.TABLE["final"][key][0]
-            ours = 100 * (r["accuracy"]["mean"] - r["final_accuracy"])
+            ours = points(r["accuracy"]["mean"] - r["final_accuracy"])
             rows.append([
                 entry["title"], policy, f"{accuracy:.2f} ({lost:+.2f})",
-                f"{percent(r['accuracy']['mean'])} ({ours:+.2f})",
+                f"{percent(r['accuracy']['mean'])} ({ours})",
                 f"{published.cost_per_sample(policy, key):.2f}", f"{cost:.2f}",
                 f"{change_published:+.1f} %", change(cost, full)])
     header = ["data set", "policy", "accuracy published", "ours", "cost λ published", "ours",
@@ -184,38 +185,41 @@ def verdict_table(data_sets, results, policies):
             if not found:
                 continue
             r = found[0][1]
-            lost = 100 * (r["accuracy"]["mean"] - r["final_accuracy"])
+            lost = r["accuracy"]["mean"] - r["final_accuracy"]
             saved = 100 * r["cost_reduction"]
-            rows.append([entry["title"], policy, f"{saved:.1f} %", f"{lost:+.2f}",
-                         "yes" if saved > 50 else "no", "yes" if lost > -2 else "no"])
+            rows.append([entry["title"], policy, f"{saved:.1f} %", points(lost),
+                         "yes" if saved > 50 else "no", "yes" if lost > -0.02 else "no"])
     header = ["data set", "policy", "cost saved", "accuracy against final, points",
               "more than half saved", "less than 2 points lost"]
     return markdown(header, rows)
 
 
-def share_table(data_sets, results):
-    """The factored learner's regret at t = 2000, o = 5 lambda, against the paper's policies'."""
+def share_table(data_sets, results, learners):
+    """The learners' regret at t = 2000, o = 5 lambda, against that of the paper's policies."""
     rows = []
     for entry in data_sets:
-        regrets = {}
-        for policy in ("factored", "splitee-s", "splitee"):
+        def regret(policy):
             found = select(results, trace=entry["path"], alpha=entry["alpha"], offload=5,
                            policy=policy, semantics="deployable")
             point = regret_at(found[0][1], 2000) if found else None
-            if point:
-                regrets[policy] = point["mean"]
-        if len(regrets) < 3:
-            continue
-        own, side, plain = regrets.values()
-        rows.append([entry["title"], f"{own:.1f}", f"{side:.1f}", f"{plain:.1f}",
-                     f"{own / side:.3f} ({'yes' if own <= side / 4 else 'no'})",
-                     f"{own / plain:.3f} ({'yes' if own <= plain / 8 else 'no'})"])
-    header = ["data set", "factored", "splitee-s", "splitee", "of splitee-s (at most 1/4)",
-              "of splitee (at most 1/8)"]
+            return point["mean"] if point else None
+
+        side, plain = regret("splitee-s"), regret("splitee")
+        for learner in learners:
+            own = regret(learner)
+            if None not in (own, side, plain):
+                rows.append([entry["title"], learner, f"{own:.1f}", f"{side:.1f}", f"{plain:.1f}",
+                             f"{own / side:.3f} ({'yes' if own <= side / 4 else 'no'})",
+                             f"{own / plain:.3f} ({'yes' if own <= plain / 8 else 'no'})"])
+    header = ["data set", "learner", "its regret", "splitee-s", "splitee",
+              "of splitee-s (at most 1/4)", "of splitee (at most 1/8)"]
     return markdown(header, rows)
+
+
+def points(share):
+    """A difference of shares in points, without a minus before zero."""
+    return f"{100 * share:+.2f}".replace("-0.00", "+0.00")
 
 
 def costs_text():
     return f"{10 * LAMBDA1:g} λ for a layer, {10 * LAMBDA2:g} λ for an exit evaluated"
-
-

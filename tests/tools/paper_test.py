@@ -6,6 +6,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -60,14 +61,29 @@ def check_rows(rows):
         assert int(row["runs"]) == RUNS and 0 <= number(row, "accuracy") <= 1, row
 
 
+def check_calibrated(path):
+    """With the calibrated alpha nobody loses more than the point that calibration allows, as
+    with a small alpha."""
+    with open(path, encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["offload_lambda"] == "5"]
+    losses = {(row["data_set"], row["policy"], row["alpha"]):
+              number(row, "final_accuracy") - number(row, "accuracy") for row in rows}
+    calibrated = {key: loss for key, loss in losses.items() if key[0] == DATA_SET + "-calibrated"}
+    assert {policy for _, policy, _ in calibrated} == {"splitee", "adaptive"}, calibrated
+    assert all(loss < 0.01 for loss in calibrated.values()), calibrated
+    assert losses[DATA_SET, "splitee", "0.5"] > 0.02, losses
+
+
 def test_results(folder):
     run(folder)
     rows = read_rows(os.path.join(folder, "results.csv"))
     assert len(rows) >= 28, sorted(rows)
     check_rows(rows)
+    if shutil.which("zstd"):
+        check_calibrated(os.path.join(folder, "results.csv"))
     with open(os.path.join(folder, "README.md"), encoding="utf-8") as file:
         text = file.read()
-    for part in ("## The claim at o = 5 λ", "## Published and here", "## Regret at t = 2000",
+    for part in ("## The claim at o = 5 λ", "## Published and here", "## Regret at t = 2000", "| factored | ", "| adaptive | ",
                  "| offload | ", "| splitee (published form) | "):
         assert part in text, part
     broken = [line for line in text.splitlines() if line.startswith("|") and not line.endswith("|")]

@@ -105,7 +105,8 @@ def pair_encoder(pretrained, layers, dropout):
     shape = copy.copy(pretrained.shape)
     shape.num_hidden_layers = layers
     size = shape.hidden_size // shape.num_attention_heads
-    if HEADS * size > shape.hidden_size - REMOVED or layers - 1 > pretrained.shape.num_hidden_layers:
+    too_shallow = layers - 1 > pretrained.shape.num_hidden_layers
+    if too_shallow or HEADS * size > shape.hidden_size - REMOVED:
         raise DataError(f"--pair-layers {layers} needs a pretrained encoder of {layers - 1} layers "
                         f"at least, with more than {HEADS} heads")
     model = MultiExitEncoder(shape, dropout)
