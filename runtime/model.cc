@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <new>
-#include <optional>
 
 #include "runtime/model_loader.h"
 
@@ -70,12 +69,18 @@ template <class Part>
 Status Model::load_parts(std::span<Part* const> parts) const {
   const std::lock_guard lock(source_->mutex);
   try {
-    std::optional<WeightLoader> loader;
+    std::vector<Part*> missing;
+    CheckedSize size = 0;
     for (Part* part : parts) {
       if (part->there.load(std::memory_order_relaxed)) continue;
-      if (!loader) loader.emplace(source_->bytes, *kernels_);
+      missing.push_back(part);
+      size = size + packed_bytes(part->plan);
+    }
+    if (missing.empty()) return {};
+    WeightLoader loader(source_->bytes, *kernels_, size.value());
+    for (Part* part : missing) {
       std::byte* packed = source_->packed.data() + part->packed_offset;
-      if (Status s = loader->load(part->plan, packed); !s.ok()) return s;
+      if (Status s = loader.load(part->plan, packed); !s.ok()) return s;
       part->there.store(true, std::memory_order_release);
     }
   } catch (const std::bad_alloc&) {

@@ -133,10 +133,11 @@ CheckedSize packed_bytes(const PartPlan& plan) {
   return total;
 }
 
-WeightLoader::WeightLoader(const ModelBytes& bytes, const kernels::Kernels& kernels)
+WeightLoader::WeightLoader(const ModelBytes& bytes, const kernels::Kernels& kernels,
+                           std::size_t packed_bytes)
     : bytes_(bytes),
       kernels_(kernels),
-      pool_(loading_threads(bytes.size())),
+      pool_(loading_threads(packed_bytes)),
       workers_(pool_.threads(), Worker{ModelReader(bytes), {}}) {}
 
 Status WeightLoader::load(const PartPlan& plan, std::byte* packed) {

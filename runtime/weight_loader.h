@@ -61,8 +61,8 @@ CheckedSize packed_bytes(const PartPlan& plan);
 
 class WeightLoader {
  public:
-  // All borrowed.
-  WeightLoader(const ModelBytes& bytes, const kernels::Kernels& kernels);
+  // All borrowed. It takes the threads that loading `packed_bytes` is worth.
+  WeightLoader(const ModelBytes& bytes, const kernels::Kernels& kernels, std::size_t packed_bytes);
 
   // Fills what the plan names; `packed`, of packed_bytes(), holds the weights afterwards.
   Status load(const PartPlan& plan, std::byte* packed);

@@ -75,9 +75,10 @@ def main():
         axes.legend(fontsize=8, loc="lower right")
         axes.grid(alpha=0.2, which="both")
     panels[0].set_ylabel("10^9 operations per second")
-    machine, peaks = results["machine"], results["peaks"]
-    figure.suptitle(f"{machine['Model name']} (family {machine['CPU family']}), "
-                    f"{peaks['compiler']}, commit {peaks['commit']}", fontsize=9)  # fmt: skip
+    machine, compiler = results["machine"], results["peaks"]["compiler"]
+    commits = sorted({cell["commit"] for key, cell in results["cells"].items() if key.endswith("/1")})
+    figure.suptitle(f"{machine['Model name']} (family {machine['CPU family']}), {compiler}, "
+                    f"commit {', '.join(commits)}", fontsize=9)  # fmt: skip
     figure.tight_layout()
     figure.savefig(sys.argv[2], dpi=110)
 
