@@ -8,7 +8,8 @@
 int main(int argc, char** argv) {
   using namespace splitee::tools;
   signal(SIGPIPE, SIG_IGN);
-  CLI::App app("Looks into models, measures and calibrates them, and replays policies offline.", "splitee");
+  CLI::App app("Looks into models, measures and calibrates them, and replays policies offline.",
+               "splitee");
   add_version(app);
   app.require_subcommand(1);
   int exit_code = kExitOk;

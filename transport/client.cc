@@ -16,8 +16,8 @@ using runtime::Result;
 using runtime::Status;
 
 constexpr std::size_t kRoutingIdBytes = 16;
-// Requests that ZeroMQ keeps, beyond twice the window; what would wait beyond that is an attack or a
-// bug. It frees places in batches of half, and wakes the other thread for each: so not too few.
+// Requests that ZeroMQ keeps, beyond twice the window; what would wait beyond that is an attack or
+// a bug. It frees places in batches of half, and wakes the other thread for each: so not too few.
 constexpr int kHighWater = 16;
 
 // The libzmq peers know a connection by this; never reused, so that a message for an old

@@ -234,7 +234,9 @@ TEST_CASE("a busy server's refusals are outcomes, and it gets a rest") {
 TEST_CASE("a refusal for want of a session, or of time before it is up, leads to a new hello") {
   RefuseCode code = RefuseCode::kNoSession;
   SUBCASE("no session") {}
-  SUBCASE("expired") { code = RefuseCode::kExpired; }
+  SUBCASE("expired") {
+    code = RefuseCode::kExpired;
+  }
   std::atomic<int> refusals{1};
   FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
     if (refusals-- > 0) return {refuse_to(message, code)};
