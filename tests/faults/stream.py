@@ -32,7 +32,7 @@ class Reference:
 
 
 class Stream:
-    def __init__(self, endpoint, *flags, policy=OFFLOAD, deadline_ms=1000, connect_ms=60000, most=None):
+    def __init__(self, endpoint, *flags, policy=OFFLOAD, deadline_ms=1000, connect_ms=60000, most=None, pause_s=0):
         self.reference = Reference.get()
         self.log = tempfile.TemporaryFile()
         command = [EDGE, "--model", MODEL, "--server", endpoint, "--deadline-ms", str(deadline_ms),
@@ -45,7 +45,7 @@ class Stream:
         self.slowest_us = 0
         self.begin = time.monotonic()
         self.stopping = False
-        self.most = most
+        self.most, self.pause_s = most, pause_s
         self.writer = threading.Thread(target=self._write, daemon=True)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.writer.start()
@@ -58,6 +58,7 @@ class Stream:
                 self.process.stdin.write(block)
                 self.process.stdin.flush()
                 self.sent += len(TEXTS)
+                time.sleep(self.pause_s)
             self.process.stdin.close()
         except (BrokenPipeError, ValueError):
             pass

@@ -124,14 +124,17 @@ class Peer:
             size = int.from_bytes(bytes([size]) + self.take(7), "big")
         return flags, self.take(size)
 
-    def receive(self):
-        """The next message's parts; what ZeroMQ says itself (heartbeats) is answered and skipped."""
+    def receive(self, wait=True):
+        """The next message's parts; what ZeroMQ says itself (heartbeats) is answered and skipped. Without
+        `wait`: None where that was all."""
         parts = []
         while True:
             flags, data = self.read_frame()
             if flags & 4:
                 if data.startswith(b"\x04PING"):
                     self.write(frame(b"\x04PONG" + data[7:], command=True))
+                if not wait and not parts:
+                    return None
                 continue
             parts.append(data)
             if not flags & 1:
@@ -139,6 +142,12 @@ class Peer:
 
     def waiting(self):
         return bool(self.buffer) or bool(select.select([self.socket], [], [], 0)[0])
+
+    def arrived(self):
+        """The messages that are here now; waits for none, as after a heartbeat there may be nothing."""
+        while self.waiting():
+            if (message := self.receive(wait=False)) is not None:
+                yield message
 
     def ask(self, parts):
         self.send(parts)
