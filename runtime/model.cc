@@ -34,7 +34,9 @@ Result<std::shared_ptr<const Model>> Model::from_bytes(const std::string& path,
                                                        const kernels::Kernels& kernels,
                                                        const ModelOptions& options) {
   try {
-    auto model = ModelLoader::load(ModelBytes::from_memory(path, bytes), kernels, options);
+    ModelOptions all = options;
+    all.preload = kAllLayers;
+    auto model = ModelLoader::load(ModelBytes::from_memory(path, bytes), kernels, all);
     if (!model.ok()) return model;
     if (Status s = (*model)->load_all(); !s.ok()) return s;
     return model;
@@ -62,7 +64,7 @@ Status Model::load_all() const {
   for (Source::Part& part : source_->layers) all.push_back(&part);
   for (Source::Part& part : source_->exits) all.push_back(&part);
   if (Status s = load_parts(std::span<Source::Part* const>(all)); !s.ok()) return s;
-  return source_->words.read_all(source_->bytes);
+  return source_->words.read_all(*source_->bytes);
 }
 
 template <class Part>
@@ -77,7 +79,7 @@ Status Model::load_parts(std::span<Part* const> parts) const {
       size = size + packed_bytes(part->plan);
     }
     if (missing.empty()) return {};
-    WeightLoader loader(source_->bytes, *kernels_, size.value());
+    WeightLoader loader(*source_->bytes, *kernels_, size.value());
     for (Part* part : missing) {
       std::byte* packed = source_->packed.data() + part->packed_offset;
       if (Status s = loader.load(part->plan, packed); !s.ok()) return s;
@@ -100,7 +102,7 @@ const ExitHead& Model::exit(std::size_t index) const {
 }
 
 Status Model::gather_words(std::span<const std::int32_t> ids, std::span<float> rows) const {
-  return source_->words.gather(source_->bytes, ids, rows);
+  return source_->words.gather(*source_->bytes, ids, rows);
 }
 
 }  // namespace splitee::runtime

@@ -1,11 +1,12 @@
 // A multi-exit encoder: packed weights, tokenizer tables, labels (file: runtime/model_format.h).
 //
-// open() reads and checks the whole file once, and keeps of it what every sample needs. A layer's
-// weights are read again, packed for the kernels, when a sample first comes to it, and word
-// embeddings when a word first occurs: a device whose samples leave at layer 3 never pays memory or
-// time for the layers behind. The file stays open, and what is read later is held against what was
-// checked: a file that was cut off or changed in place meanwhile is an error, never a wrong answer
-// and never a signal. (Replacing it by rename is harmless: this model stays the old one.)
+// open() reads and checks the whole file once, and keeps of it what every sample needs. Other
+// layers' weights are read again, packed for the kernels, when a sample first comes to them, and
+// word embeddings when a word first occurs: a device whose samples leave at layer 3 never pays
+// memory or time for the layers behind. The file stays open, and what is read later is held against
+// what was checked: a file that was cut off or changed in place meanwhile is an error, never a
+// wrong answer and never a signal. (Replacing it by rename is harmless: this model stays the old
+// one.)
 //
 // Arithmetic: f32 and f16 matrices are multiplied in fp32 (f16 takes four bytes a weight in memory
 // then), bf16 ones as bfloat16 and i8 ones as int8 with activations quantised per token
@@ -73,10 +74,15 @@ struct ExitHead {
   float temperature = 1.0f;  // logits are divided by it (Guo et al. 2017)
 };
 
+inline constexpr std::size_t kAllLayers = SIZE_MAX;
+
 struct ModelOptions {
   // Everything in fp32, whatever the type in the file: what the file's values give without the
   // rounding of bf16 and int8 arithmetic. Four bytes a weight in memory.
   bool exact = false;
+  // Layers that every sample needs, with the exit behind them: read while the file is checked, so
+  // once instead of twice. kAllLayers, or more than there are: all.
+  std::size_t preload = 0;
 };
 
 class Model {

@@ -55,8 +55,43 @@ Status ModelBytes::read(std::size_t offset, std::span<std::byte> out) const {
   return {};
 }
 
-Result<std::uint64_t> ModelBytes::check(std::size_t zeroed, const Visit& visit) {
-  sums_.resize(blocks());
+void ModelBytes::watch(Visit visit) {
+  visit_ = std::move(visit);
+  sums_ = std::vector<std::atomic<std::uint64_t>>(blocks());
+}
+
+Status ModelBytes::read_blocks(std::size_t first, std::size_t count, std::byte* out) const {
+  SPLITEE_CHECK(count > 0 && first + count <= sums_.size());
+  const std::size_t begin = first * kBlock;
+  if (Status s = read(begin, {out, block_end(first + count - 1) - begin}); !s.ok()) return s;
+  for (std::size_t block = first; block < first + count; ++block) {
+    const std::size_t offset = block * kBlock;
+    const std::span bytes(out + (offset - begin), block_end(block) - offset);
+    if (Status s = see_block(block, bytes); !s.ok()) return s;
+  }
+  return {};
+}
+
+Status ModelBytes::see_block(std::size_t block, std::span<const std::byte> bytes) const {
+  const std::uint64_t sum = sum_of_block(block, bytes);
+  std::uint64_t before = 0;
+  if (sums_[block].compare_exchange_strong(before, sum)) {
+    if (visit_) visit_(block * kBlock, bytes);
+    return {};
+  }
+  if (before == sum) return {};
+  return {Code::kCorrupt, name_ + ": the block at byte " + std::to_string(block * kBlock) +
+                              " changed after the file was opened"};
+}
+
+Status ModelBytes::see_blocks(std::size_t first, std::size_t last,
+                              std::span<std::byte> buffer) const {
+  while (first < last && sums_[first] != 0) ++first;
+  while (first < last && sums_[last - 1] != 0) --last;
+  return first == last ? Status() : read_blocks(first, last - first, buffer.data());
+}
+
+Result<std::uint64_t> ModelBytes::check(std::size_t zeroed) {
   ThreadPool pool(loading_threads(size_));
   std::vector<std::byte> buffers(pool.threads() * kStep);
   std::vector<Status> problems(pool.threads());
@@ -66,14 +101,15 @@ Result<std::uint64_t> ModelBytes::check(std::size_t zeroed, const Visit& visit) 
                const auto buffer = std::span(buffers).subspan(worker * kStep, kStep);
                for (std::size_t i = begin; i < end && problems[worker].ok(); ++i) {
                  problems[worker] =
-                     sum_blocks(i * kBlocks, std::min((i + 1) * kBlocks, blocks()), buffer, visit);
+                     see_blocks(i * kBlocks, std::min((i + 1) * kBlocks, blocks()), buffer);
                }
              });
+  visit_ = nullptr;
   for (const Status& problem : problems) {
     if (!problem.ok()) return problem;
   }
   std::uint64_t sum = 0;
-  for (const std::uint64_t part : sums_) sum += part;
+  for (const std::atomic<std::uint64_t>& part : sums_) sum += part;
   // The zeroed bytes lie in at most two words, whose terms are exchanged.
   const std::size_t begin = zeroed / kWord * kWord;
   std::array<std::byte, 2 * kWord> words{};
@@ -85,44 +121,13 @@ Result<std::uint64_t> ModelBytes::check(std::size_t zeroed, const Visit& visit) 
   return content_hash_finish(sum, size_);
 }
 
-Status ModelBytes::sum_blocks(std::size_t first, std::size_t last, std::span<std::byte> buffer,
-                              const Visit& visit) {
-  const std::size_t begin = first * kBlock;
-  if (Status s = read(begin, buffer.first(block_end(last - 1) - begin)); !s.ok()) return s;
-  for (std::size_t block = first; block < last; ++block) {
-    const std::size_t offset = block * kBlock;
-    const auto bytes = buffer.subspan(offset - begin, block_end(block) - offset);
-    sums_[block] = sum_of_block(block, bytes);
-    visit(offset, bytes);
-  }
-  return {};
-}
-
-Status ModelBytes::read_blocks(std::size_t first, std::size_t count, std::byte* out) const {
-  SPLITEE_CHECK(count > 0 && first + count <= sums_.size());
-  const std::size_t begin = first * kBlock;
-  if (Status s = read(begin, {out, block_end(first + count - 1) - begin}); !s.ok()) return s;
-  for (std::size_t block = first; block < first + count; ++block) {
-    const std::size_t offset = block * kBlock;
-    const std::span bytes(out + (offset - begin), block_end(block) - offset);
-    if (Status s = check_block(block, bytes); !s.ok()) return s;
-  }
-  return {};
-}
-
 Status ModelBytes::check_same(std::span<const std::byte> first_bytes) const {
   for (std::size_t block = 0; block < blocks() && block_end(block) <= first_bytes.size(); ++block) {
     const std::size_t offset = block * kBlock;
     const auto bytes = first_bytes.subspan(offset, block_end(block) - offset);
-    if (Status s = check_block(block, bytes); !s.ok()) return s;
+    if (Status s = see_block(block, bytes); !s.ok()) return s;
   }
   return {};
-}
-
-Status ModelBytes::check_block(std::size_t block, std::span<const std::byte> bytes) const {
-  if (sum_of_block(block, bytes) == sums_[block]) return {};
-  return {Code::kCorrupt, name_ + ": the block at byte " + std::to_string(block * kBlock) +
-                              " changed after the file was opened"};
 }
 
 Result<Gguf> read_header(const ModelBytes& bytes, std::vector<std::byte>& header) {

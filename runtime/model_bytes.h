@@ -1,14 +1,17 @@
 // The bytes of a model file, read piece by piece. Internal to the loader.
 //
 // The file is read with pread() into private memory, never mapped: a file that is cut off or
-// overwritten while it is in use gives an error, not a signal. check() reads it as a whole once and
-// remembers a sum per block; what is read later is held against them, so that the content hash that
-// was checked at the start holds for every byte that is ever used.
-// Thread rule: read() and read_blocks() may be called from many threads; check() from one, before.
+// overwritten while it is in use gives an error, not a signal. A sum is remembered of every block
+// that is read, and every later reading of it held against that; check() reads the blocks that have
+// not been, so that the content hash that it gives is that of every byte ever used, before and
+// after.
+// Thread rule: read() and read_blocks() may be called from many threads; check() from one, with no
+// other call at the time.
 // Errors: kIo and kCorrupt, naming the file.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -37,38 +40,43 @@ class ModelBytes {
   // Bytes [offset, offset + out.size()) as they are now. Precondition: within size().
   Status read(std::size_t offset, std::span<std::byte> out) const;
 
-  // The content hash of all bytes with the 8 from `zeroed` on taken as zero (runtime/hash.h).
-  // `visit` gets every block with its offset, from several threads at once.
+  // Before the calls below: `visit` gets every block with its offset as it is first read, from
+  // several threads at once, until the end of check().
   using Visit = std::function<void(std::size_t offset, std::span<const std::byte> block)>;
-  Result<std::uint64_t> check(std::size_t zeroed, const Visit& visit);
+  void watch(Visit visit);
 
-  // Whether the file's first bytes, read before check(), are those that it saw.
-  Status check_same(std::span<const std::byte> first_bytes) const;
-
-  // Whole blocks [first, first + count) to `out`, the last of the file maybe shorter, held against
-  // what check() saw.
+  // Whole blocks [first, first + count) to `out`, the last of the file maybe shorter. Before
+  // check() they are what the file holds now, for better or worse.
   Status read_blocks(std::size_t first, std::size_t count, std::byte* out) const;
+
+  // The content hash of all bytes with the 8 from `zeroed` on taken as zero (runtime/hash.h).
+  Result<std::uint64_t> check(std::size_t zeroed);
+
+  // After check(): whether the file's first bytes, got by read(), are those that it saw.
+  Status check_same(std::span<const std::byte> first_bytes) const;
 
  private:
   ModelBytes() = default;
   std::size_t blocks() const { return (size_ + kBlock - 1) / kBlock; }
   std::size_t block_end(std::size_t block) const { return std::min((block + 1) * kBlock, size_); }
-  Status check_block(std::size_t block, std::span<const std::byte> bytes) const;
-  Status sum_blocks(std::size_t first, std::size_t last, std::span<std::byte> buffer,
-                    const Visit& visit);
+  // Of all blocks not seen so far among [first, last), which fit `buffer`.
+  Status see_blocks(std::size_t first, std::size_t last, std::span<std::byte> buffer) const;
+  Status see_block(std::size_t block, std::span<const std::byte> bytes) const;
 
   std::string name_;
   std::size_t size_ = 0;
   std::unique_ptr<InputFile> file_;  // null: memory_
   std::span<const std::byte> memory_;
-  std::vector<std::uint64_t> sums_;  // per block
+  Visit visit_;
+  // Per block; 0: not seen. A block whose sum is 0 is looked at whenever it is read.
+  mutable std::vector<std::atomic<std::uint64_t>> sums_;
 };
 
 // The container, from as much of the file's start as it takes: `header`, which the Gguf has views
 // into.
 Result<Gguf> read_header(const ModelBytes& bytes, std::vector<std::byte>& header);
 
-// Reads forward through checked bytes, by views into a buffer.
+// Reads forward through the blocks, by views into a buffer.
 // Thread rule: one thread. Ownership: borrows the ModelBytes.
 class ModelReader {
  public:

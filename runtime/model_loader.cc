@@ -55,26 +55,25 @@ Result<std::shared_ptr<const Model>> ModelLoader::load(ModelBytes bytes,
   model->path_ = bytes.name();
   model->kernels_ = &kernels;
   ModelLoader loader(std::move(bytes), std::move(*file), *model);
-  if (Status s = loader.check_and_tokenize(); !s.ok()) return s;
-  if (Status s = loader.bytes_.check_same(header); !s.ok()) return s;
-  if (Status s = loader.load_rest(options); !s.ok()) return s;
+  if (Status s = loader.load_all(options); !s.ok()) return s;
+  if (Status s = loader.bytes_->check_same(header); !s.ok()) return s;
   return std::shared_ptr<const Model>(model);
 }
 
 ModelLoader::ModelLoader(ModelBytes bytes, Gguf file, Model& model)
-    : bytes_(std::move(bytes)),
+    : bytes_(std::make_shared<ModelBytes>(std::move(bytes))),
       file_(std::move(file)),
       model_(model),
       used_(file_.tensors().size(), false) {}
 
-Status ModelLoader::check_and_tokenize() {
-  const std::size_t threads = std::min<std::size_t>(2, loading_threads(bytes_.size()));
+Status ModelLoader::load_all(const ModelOptions& options) {
+  const std::size_t threads = std::min<std::size_t>(2, loading_threads(bytes_->size()));
   Status content, tokenizer;
   ThreadPool(threads).share(2, 1, [&](std::size_t, std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
       Status& status = i == 0 ? content : tokenizer;
       try {
-        status = i == 0 ? check_content() : load_tokenizer();
+        status = i == 0 ? load_and_check(options) : load_tokenizer();
       } catch (const std::bad_alloc&) {
         status = file_.error(Code::kIo, "not enough memory to load it");
       }
@@ -83,14 +82,16 @@ Status ModelLoader::check_and_tokenize() {
   return content.ok() ? tokenizer : content;
 }
 
-// Looks at every byte of the file: the hash, and that all values are finite.
-Status ModelLoader::check_content() {
+// Every byte of the file counts for its hash, and all values have to be finite: who finds something
+// else wrong with a damaged file hears of the damage.
+Status ModelLoader::load_and_check(const ModelOptions& options) {
   const Result<HashPlace> expected = find_content_hash(file_);
   if (!expected.ok()) return expected.status();
   FiniteCheck finite(file_.tensors());
-  const Result<std::uint64_t> found = bytes_.check(
-      expected->offset,
+  bytes_->watch(
       [&](std::size_t offset, std::span<const std::byte> block) { finite.look(offset, block); });
+  const Status weights = load_weights(options);
+  const Result<std::uint64_t> found = bytes_->check(expected->offset);
   if (!found.ok()) return found.status();
   if (*found != expected->hash) {
     return file_.error(Code::kCorrupt, "the content's hash is " + hash_to_string(*found) +
@@ -99,13 +100,13 @@ Status ModelLoader::check_content() {
                                            " says: the file was damaged or changed");
   }
   model_.hash_ = *found;
-  if (finite.first_bad() == file_.tensors().size()) return {};
+  if (finite.first_bad() == file_.tensors().size()) return weights;
   return file_.error(Code::kCorrupt, "tensor " +
                                          std::string(file_.tensors()[finite.first_bad()].name) +
                                          " holds a value that is not finite");
 }
 
-Status ModelLoader::load_rest(const ModelOptions& options) {
+Status ModelLoader::load_weights(const ModelOptions& options) {
   Result<ModelConfig> config = read_config(file_);
   if (!config.ok()) return config.status();
   model_.config_ = std::move(*config);
@@ -125,9 +126,10 @@ Status ModelLoader::load_rest(const ModelOptions& options) {
     if (Status s = plan_exit(i, exit_parts[i].plan); !s.ok()) return s;
   }
   if (Status s = check_all_used(); !s.ok()) return s;
-  model_.source_ = std::make_unique<Model::Source>(std::move(bytes_), std::move(*words),
+  model_.source_ = std::make_unique<Model::Source>(bytes_, std::move(*words),
                                                    std::move(layer_parts), std::move(exit_parts));
-  return place_weights(options);
+  if (Status s = place_weights(options); !s.ok()) return s;
+  return model_.load(0, std::min(options.preload, layers));
 }
 
 // Arithmetic and places of the weights. Layers lie together: those that samples run through leave
@@ -177,7 +179,7 @@ Result<WordTable> ModelLoader::load_embeddings() {
   }
   PartPlan norm;
   if (Status s = plan_norm("token_embd_norm", model_.embedding_norm_, norm); !s.ok()) return s;
-  ModelReader reader(bytes_);
+  ModelReader reader(*bytes_);
   for (const VectorPlan& vector : norm.vectors) {
     if (Status s = read_floats(reader, vector.tensor, *vector.to); !s.ok()) return s;
   }
@@ -198,7 +200,7 @@ Status ModelLoader::load_table(const std::string& name, std::size_t rows,
     return file_.error(Code::kUnsupported, "tensor " + name + " is too large for this machine");
   }
   table.resize(size.value());
-  ModelReader reader(bytes_);
+  ModelReader reader(*bytes_);
   if (Status s = read_floats(reader, *tensor, table); !s.ok()) return s;
   scale_rows(table, scales);
   return {};
@@ -210,7 +212,7 @@ Status ModelLoader::load_scales(const TensorPlace& matrix, std::vector<float>& s
       take_vector(matrix.name + std::string(kScaleSuffix), matrix.rows);
   if (!place.ok()) return place.status();
   scales.resize(matrix.rows);
-  ModelReader reader(bytes_);
+  ModelReader reader(*bytes_);
   return read_scales(reader, matrix, *place, scales);
 }
 

@@ -1,5 +1,5 @@
-// Fills a Model from a checked file: everything at once but the weights of layers and exits and
-// the word embeddings, for which it makes plans. Internal to Model.
+// Fills a Model from a file: everything at once but the word embeddings and the weights of layers
+// and exits, for which it makes plans; and checks the whole file. Internal to Model.
 // Thread rule: one thread. Errors: as Model::open().
 #pragma once
 
@@ -26,14 +26,14 @@ struct Model::Source {
     std::atomic<bool> there{false};
   };
 
-  Source(ModelBytes file, WordTable table, std::vector<Part> layer_parts,
+  Source(std::shared_ptr<const ModelBytes> file, WordTable table, std::vector<Part> layer_parts,
          std::vector<Part> exit_parts)
       : bytes(std::move(file)),
         words(std::move(table)),
         layers(std::move(layer_parts)),
         exits(std::move(exit_parts)) {}
 
-  ModelBytes bytes;
+  std::shared_ptr<const ModelBytes> bytes;
   WordTable words;
   PageMemory packed;  // the weights of all parts, each part's touched when it is read
   std::vector<Part> layers, exits;
@@ -48,11 +48,12 @@ class ModelLoader {
 
  private:
   ModelLoader(ModelBytes bytes, Gguf file, Model& model);
-  // check_content() and load_tokenizer(), at the same time where the machine has the threads.
-  Status check_and_tokenize();
-  Status check_content();
-  Status load_rest(const ModelOptions& options);
+  // What follows, at the same time where the machine has the threads.
+  Status load_all(const ModelOptions& options);
   Status load_tokenizer();
+  // Loads all but the tokenizer, and then looks at what of the file has not been read.
+  Status load_and_check(const ModelOptions& options);
+  Status load_weights(const ModelOptions& options);
   Result<WordTable> load_embeddings();
   Status place_weights(const ModelOptions& options);
   Status plan_layer(std::size_t index, PartPlan& plan);
@@ -73,7 +74,7 @@ class ModelLoader {
   Status load_scales(const TensorPlace& matrix, std::vector<float>& scales);
   Status load_table(const std::string& name, std::size_t rows, std::vector<float>& table);
 
-  ModelBytes bytes_;
+  std::shared_ptr<ModelBytes> bytes_;
   Gguf file_;
   Model& model_;
   std::vector<bool> used_;  // per tensor of the file

@@ -78,7 +78,8 @@ Status prepare_link(Run& run) {
 }
 
 Status prepare(Run& run) {
-  Result<std::shared_ptr<const runtime::Model>> model = open_model(run.options.model);
+  Result<std::shared_ptr<const runtime::Model>> model =
+      open_model(run.options.model, {.preload = layers_always_run(run.options)});
   if (!model.ok()) return model.status();
   run.model = std::move(*model);
   Result<EdgeSettings> settings = edge_settings(run.options);

@@ -227,6 +227,11 @@ bool live_costs(const EdgeOptions& options) {
   return options.costs.costs_path == kLive;
 }
 
+std::size_t layers_always_run(const EdgeOptions& options) {
+  if (options.exits || options.policy == "final") return runtime::kAllLayers;
+  return options.policy == "fixed" ? options.split.value_or(1) : 1;
+}
+
 Result<EdgeSettings> edge_settings(const EdgeOptions& options) {
   EdgeSettings settings;
   settings.threads = options.model.threads;

@@ -50,6 +50,9 @@ std::optional<int> parse_edge_options(int argc, char** argv, EdgeOptions& option
 runtime::Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
                                                       const runtime::ModelConfig& config);
 
+// Layers that every sample runs here, whatever comes; 1 for policies that choose.
+std::size_t layers_always_run(const EdgeOptions& options);
+
 // Whether the costs are those measured while running: --costs live.
 bool live_costs(const EdgeOptions& options);
 // Fails where energy is to be the cost and cannot be measured.

@@ -96,7 +96,8 @@ void add_input_format_flag(CLI::App& app, InputFormat& format) {
                           {{"text", InputFormat::kLines}, {"tsv", InputFormat::kTsv}});
 }
 
-Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags) {
+Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags,
+                                                         const runtime::ModelOptions& options) {
   const std::string name =
       flags.target.empty() ? std::string(kernels::target_from_environment()) : flags.target;
   const kernels::Kernels* kernels = kernels::find_target(name);
@@ -105,7 +106,8 @@ Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags
                   fmt::format("{}: kernel target '{}' is unknown, or this CPU lacks it",
                               flags.target.empty() ? "SPLITEE_TARGET" : "--target", name));
   }
-  Result<std::shared_ptr<const runtime::Model>> model = runtime::Model::open(flags.path, *kernels);
+  Result<std::shared_ptr<const runtime::Model>> model =
+      runtime::Model::open(flags.path, *kernels, options);
   if (!model.ok()) return not_usage(model.status());
   return model;
 }

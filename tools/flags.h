@@ -62,7 +62,8 @@ void add_input_format_flag(CLI::App& app, InputFormat& format);
 
 // Picks the kernel target (flag, then SPLITEE_TARGET, then the best) and opens the model.
 // kInvalidArgument for a target that is unknown or that this CPU lacks.
-runtime::Result<std::shared_ptr<const runtime::Model>> open_model(const ModelFlags& flags);
+runtime::Result<std::shared_ptr<const runtime::Model>> open_model(
+    const ModelFlags& flags, const runtime::ModelOptions& options = {});
 
 // --lambda, --lambda1, --lambda2, --offload-cost, --mu and --costs.
 struct CostFlags {

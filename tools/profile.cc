@@ -153,7 +153,8 @@ std::string to_text(const CostFile& costs, const std::vector<std::size_t>& exit_
 }
 
 int profile(Flags flags, bool seq_given) {
-  Result<std::shared_ptr<const runtime::Model>> model = open_model(flags.model);
+  Result<std::shared_ptr<const runtime::Model>> model =
+      open_model(flags.model, {.preload = runtime::kAllLayers});
   if (!model.ok()) return fail("splitee profile", model.status());
   const std::size_t max_tokens = (*model)->config().max_tokens;
   if (!seq_given) flags.seq = std::min(flags.seq, max_tokens);

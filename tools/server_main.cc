@@ -145,7 +145,8 @@ std::string plain_address(const std::string& endpoint) {
 }
 
 void reload(const ModelFlags& flags, transport::Server& server) {
-  Result<std::shared_ptr<const runtime::Model>> model = open_model(flags);
+  Result<std::shared_ptr<const runtime::Model>> model =
+      open_model(flags, {.preload = runtime::kAllLayers});
   const Status status = model.ok() ? server.replace_model(*model) : model.status();
   if (status.ok()) {
     print_message(fmt::format("splitee-server: reloaded {}, model {} from now on\n", flags.path,
@@ -178,7 +179,8 @@ void serve(const Options& options, transport::Server& server, MetricsServer* met
 
 Status run(Options& options, const sigset_t& signals) {
   if (Status status = prepare_keys(options); !status.ok()) return status;
-  Result<std::shared_ptr<const runtime::Model>> model = open_model(options.model);
+  Result<std::shared_ptr<const runtime::Model>> model =
+      open_model(options.model, {.preload = runtime::kAllLayers});
   if (!model.ok()) return model.status();
   options.server.threads = options.model.threads;
   fit_descriptors(options);

@@ -80,7 +80,8 @@ std::string trace_row(const Sample& sample, std::span<const float> probabilities
 Status trace(const Flags& flags) {
   Result<Shard> shard = parse_shard(flags.shard);
   if (!shard.ok()) return shard.status();
-  Result<std::shared_ptr<const runtime::Model>> model = open_model(flags.model);
+  Result<std::shared_ptr<const runtime::Model>> model =
+      open_model(flags.model, {.preload = runtime::kAllLayers});
   if (!model.ok()) return model.status();
   const runtime::ModelConfig& config = (*model)->config();
   if (config.classes > std::numeric_limits<ClassNumber>::max()) {

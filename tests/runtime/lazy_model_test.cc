@@ -1,5 +1,6 @@
 // What a model reads after open(): only what is used, and never what was not checked.
 #include <atomic>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -212,6 +213,54 @@ TEST_CASE("Model: an exit that nobody wants is not read") {
   overwrite(opened.path, at, before);
   REQUIRE(engine.run_to(1).ok());
   CHECK(engine.evaluate_exit(0)[0] == opened.expected[0]);
+}
+
+TEST_CASE("Model: layers read by open() answer as those read late, and are not read again") {
+  const Opened opened;
+  for (const std::size_t preload : {std::size_t{1}, std::size_t{2}, kAllLayers}) {
+    CAPTURE(preload);
+    const auto model = Model::open(opened.path, best(), {.preload = preload});
+    REQUIRE(model.ok());
+    // The exits before the last one that was preloaded, and the words.
+    for (std::size_t exit = 1; exit < std::min(preload, std::size_t{3}); ++exit) {
+      REQUIRE((*model)->load(exit, exit).ok());
+    }
+    REQUIRE(Engine(*model).begin(kIds, kTypes).ok());
+    for (const char* tensor : {"blk.0.attn_q.weight", "blk.1.ffn_down.weight"}) {
+      overwrite(opened.path, opened.place(tensor) + kBlock, raw(0.5f));
+    }
+    Engine engine(*model);
+    REQUIRE(engine.begin(kIds, kTypes).ok());
+    CHECK(engine.run_to(1).ok());
+    CHECK(engine.run_to(2).ok() == (preload > 1));
+    REQUIRE(write_file_atomically(opened.path, as_bytes(opened.bytes)).ok());
+    if (preload == kAllLayers) CHECK(Opened::answers(*model, 3) == opened.expected);
+  }
+}
+
+TEST_CASE("Model: damage is found by open(), whatever it reads") {
+  const Opened opened;
+  for (const char* tensor : {"token_embd.weight", "blk.0.attn_q.weight", "blk.2.ffn_up.weight"}) {
+    for (const std::size_t preload : {std::size_t{0}, std::size_t{1}, kAllLayers}) {
+      CAPTURE(tensor);
+      CAPTURE(preload);
+      const auto open = [&](const std::string& bytes) {
+        REQUIRE(write_file_atomically(opened.path, as_bytes(bytes)).ok());
+        return Model::open(opened.path, best(), {.preload = preload}).status();
+      };
+      std::string changed = opened.bytes;
+      changed[opened.place(tensor)] ^= 1;
+      const Status damage = open(changed);
+      CHECK(damage.code() == Code::kCorrupt);
+      CHECK(damage.message().find("the content's hash is") != std::string::npos);
+      changed.replace(opened.place(tensor), 4, raw(std::nanf("")));
+      fix_content_hash(changed);
+      const Status not_finite = open(changed);
+      CHECK(not_finite.code() == Code::kCorrupt);
+      CHECK(not_finite.message().find("tensor " + std::string(tensor) + " holds a value") !=
+            std::string::npos);
+    }
+  }
 }
 
 TEST_CASE("Model: load_all() reads everything, so that the file may go") {
