@@ -441,8 +441,20 @@ def read_temperatures(path, exits):
     return values
 
 
+def check_output(output, inputs):
+    """Refuses to replace what is no file, a device for instance, and what is read."""
+    if os.path.lexists(output) and (os.path.islink(output) or not os.path.isfile(output)):
+        raise CheckpointError(f"{output}: not a regular file")
+    for path in inputs:
+        if path and os.path.exists(path) and os.path.exists(output) and os.path.samefile(path, output):
+            raise CheckpointError(f"{output}: is an input too; it would be overwritten")
+
+
 def convert(arguments):
     folder = arguments.checkpoint
+    names = ("config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors", "pytorch_model.bin")
+    inputs = [os.path.join(folder, name) for name in names]
+    check_output(arguments.output, [*inputs, arguments.temperatures])
     config = Config(folder)
     tensors, path = read_checkpoint(folder)
     vocab = read_vocab(folder, config.vocab)

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -419,6 +420,27 @@ def test_atomic(root):
     folder.write("model.safetensors", safetensors_bytes(bad)).refused("classifier.weight")
     with open(folder.output, "rb") as file:
         assert file.read() == before
+
+
+def test_output_that_is_no_output(root):
+    """Nothing but a regular file is replaced, and no file that is read."""
+    folder = Folder(root, random_tensors("bert"))
+    kept = os.path.join(folder.path, "kept")
+    folder.write("kept", "kept")
+    pipe = os.path.join(folder.path, "pipe")
+    os.mkfifo(pipe)
+    link = os.path.join(folder.path, "link")
+    os.symlink(kept, link)
+    for folder.output in (pipe, link, folder.path):
+        folder.refused(folder.output, "not a regular file")
+    assert stat.S_ISFIFO(os.lstat(pipe).st_mode) and os.path.islink(link)
+    for name in ("config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"):
+        folder.output = os.path.join(folder.path, name)
+        with open(folder.output, "rb") as file:
+            before = file.read()
+        folder.refused(name, "overwritten")
+        with open(folder.output, "rb") as file:
+            assert file.read() == before
 
 
 def test_bad_safetensors(root):
