@@ -33,6 +33,7 @@ def parse_arguments():
     parser.add_argument("--seed", type=int, default=1, help="of the order and of the policies")
     parser.add_argument("--offload-cost", type=float, default=0.5, help="cost of an offload; a layer costs 0.1")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="build folder")
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # the arguments only
     arguments = parser.parse_args()
     if arguments.samples < 1:
         parser.error("--samples must be at least 1")
@@ -42,14 +43,40 @@ def parse_arguments():
     return arguments
 
 
-def make_stream(path, samples, seed, folder):
-    """Shuffles and repeats `path` into folder/stream; returns (path, is_tsv, texts, count)."""
-    lines = path.read_bytes().decode("utf-8", "replace").split("\n")
-    if lines and not lines[-1]:
+def check_row(columns, fields, labels):
+    """What is wrong with a row of a TSV, or None."""
+    if len(fields) != len(columns):
+        return f"{len(fields)} fields, but the header names {len(columns)} columns"
+    label = fields[columns.index("label")] if "label" in columns else ""
+    known = {"", *labels, *map(str, range(len(labels)))}
+    return None if label in known else f"label {label[:40]!r} is neither a class number nor one of {', '.join(labels)}"
+
+
+def read_stream(path, labels):
+    """(columns, rows without line ends); columns is empty where a line is a text."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "replace")
+    except OSError as error:
+        sys.exit(f"error: {path}: {error.strerror}")
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    if not lines[-1]:
         lines.pop()
-    columns = lines[0].rstrip("\r").split("\t") if lines else []
-    is_tsv = "text" in columns
-    rows = lines[1:] if is_tsv else lines
+    columns = lines[0].split("\t") if lines else []
+    if "text" not in columns:
+        return [], lines
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        if not line and len(columns) > 1:
+            continue
+        if problem := check_row(columns, line.split("\t"), labels):
+            sys.exit(f"error: {path}: line {number}: {problem}")
+        rows.append(line)
+    return columns, rows
+
+
+def make_stream(path, labels, samples, seed, folder):
+    """Shuffles and repeats `path` into folder/stream; returns (path, is_tsv, texts)."""
+    columns, rows = read_stream(path, labels)
     if not rows:
         sys.exit(f"error: {path}: no samples")
     generator = random.Random(seed)
@@ -60,10 +87,10 @@ def make_stream(path, samples, seed, folder):
         order += part
     order = order[: max(samples, len(rows))]
     stream = folder / "stream"
-    stream.write_text("\n".join(([lines[0]] if is_tsv else []) + order) + "\n", encoding="utf-8")
-    text_column = columns.index("text") if is_tsv else 0
-    texts = [row.split("\t")[text_column] if is_tsv else row for row in order]
-    return stream, is_tsv, texts
+    header = ["\t".join(columns)] if columns else []
+    stream.write_text("\n".join(header + order) + "\n", encoding="utf-8")
+    texts = [row.split("\t")[columns.index("text")] if columns else row for row in order]
+    return stream, bool(columns), texts
 
 
 class Progress:
@@ -83,6 +110,7 @@ class Progress:
         width = shutil.get_terminal_size().columns - 1
         filled = 24 * done // self.total
         bar = f"{self.title:<22} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}"
+        text = "".join(c if c.isprintable() else " " for c in text[:width])
         answer = f"  layer {record['exit_layer']:>2} {record['route']:<8} {record['label']}: {text}"
         # The answer goes below the bar; then the cursor goes back up, so that both are redrawn.
         below = "\n\x1b[K" if last else f"\n\x1b[K{answer[:width]}\r\x1b[A"
@@ -107,13 +135,17 @@ def run_edge(arguments, policy, title, endpoint, stream, is_tsv, texts):
         "--input", stream, "--input-format", "tsv" if is_tsv else "text", "--policy", policy,
         "--seed", str(arguments.seed), "--lambda", "0.1", "--offload-cost", str(arguments.offload_cost), "--quiet",
     ]
-    edge = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     progress = Progress(title, len(texts))
     records = []
-    for line in edge.stdout:
-        records.append(json.loads(line))
-        progress.show(len(records), texts[len(records) - 1], records[-1], len(records) == len(texts))
-    if edge.wait() != 0:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as edge:
+        try:
+            for line in edge.stdout:
+                records.append(json.loads(line))
+                progress.show(len(records), texts[len(records) - 1], records[-1], len(records) == len(texts))
+        except BaseException:
+            edge.kill()
+            raise
+    if edge.returncode != 0:
         sys.exit(f"error: splitee-edge ended with exit status {edge.returncode}")
     if len(records) != len(texts):
         sys.exit(f"error: {len(texts)} samples, but {len(records)} records")
@@ -159,11 +191,20 @@ def print_table(rows):
 
 def main():
     arguments = parse_arguments()
-    description = json.loads(subprocess.check_output(
-        [arguments.build / "tools/splitee", "inspect", arguments.model, "--json"], text=True))
+    if arguments.check:
+        return
+    # Whatever ends the demo ends its server.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    inspected = subprocess.run([arguments.build / "tools/splitee", "inspect", arguments.model, "--json"],
+                               stdout=subprocess.PIPE, text=True)
+    if inspected.returncode != 0:
+        sys.exit(1)
+    description = json.loads(inspected.stdout)
     layers = description["layers"]
     with tempfile.TemporaryDirectory(prefix="splitee-demo-") as folder:
-        stream, is_tsv, texts = make_stream(arguments.data, arguments.samples, arguments.seed, pathlib.Path(folder))
+        stream, is_tsv, texts = make_stream(
+            arguments.data, description["labels"], arguments.samples, arguments.seed, pathlib.Path(folder))
         server, endpoint = start_server(arguments)
         print(f"server on {endpoint}; {layers} layers, {len(texts)} samples, seed {arguments.seed}; "
               f"a layer costs 1 lambda, an offload {arguments.offload_cost / 0.1:g} lambda\n", file=sys.stderr)
