@@ -18,6 +18,7 @@
 #include "tools/console.h"
 #include "tools/flags.h"
 #include "tools/gguf_rewrite.h"
+#include "tools/output_file.h"
 
 namespace splitee::tools {
 
@@ -238,6 +239,8 @@ void warn(const Report& report, const runtime::ModelConfig& config) {
 }
 
 Status calibrate(const Flags& flags) {
+  Status apart = refuse_overwrite(flags.output, {flags.input});
+  if (!apart.ok()) return apart;
   Result<std::shared_ptr<const runtime::Model>> model = open_model(flags.model);
   if (!model.ok()) return model.status();
   const Result<Labelled> labelled = run_model(flags, *model);
@@ -276,6 +279,7 @@ void add_calibrate(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_option("--seed", flags->seed, "seed of the division into halves")
       ->type_name("N")
+      ->check(unsigned_number())
       ->capture_default_str();
   command->add_flag("--json", flags->json, "print JSON");
   command->add_flag("--progress", flags->progress, "show progress on standard error");

@@ -3,6 +3,7 @@
 // Thread rule: free functions, re-entrant.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -14,6 +15,15 @@ namespace splitee::tools {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitError = 1;  // input, model, link or start-up
 inline constexpr int kExitUsage = 2;  // wrong flags
+
+// Called first by every program. A pipe without a reader and a file at its size limit become errors
+// of writing, not ends by a signal; standard streams that the caller has closed are opened such
+// that using them fails, so that no file or socket takes their numbers.
+void prepare_process();
+
+// `text` with control characters, and bytes where it is not UTF-8, spelled \xNN: what comes from
+// files must not steer a terminal.
+std::string printable(std::string_view text);
 
 // Standard error, at once; errors of writing are dropped.
 void print_message(std::string_view text);

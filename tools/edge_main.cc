@@ -1,7 +1,6 @@
 // splitee-edge: classifies a stream of samples, offloading what its policy will not answer here.
+#include <algorithm>
 #include <span>
-
-#include <signal.h>
 
 #include "runtime/file.h"
 #include "tools/clock.h"
@@ -20,6 +19,9 @@ namespace {
 
 using runtime::Result;
 using runtime::Status;
+
+constexpr std::int64_t kConnectPartUs = 100'000;
+constexpr std::uint64_t kMostBadRowsShown = 10;
 
 // Everything that a run needs; built by prepare(), in the order of the members.
 struct Run {
@@ -60,9 +62,28 @@ Status prepare_files(Run& run) {
       SampleReader::open(std::move(*lines), run.options.input_format, run.model->config().labels);
   if (!samples.ok()) return samples.status();
   run.samples = std::make_unique<SampleReader>(std::move(*samples));
-  Result<OutputFile> output = OutputFile::open(run.options.output, run.options.input);
+  Result<OutputFile> output = OutputFile::open(run.options.output, &run.stop);
   if (!output.ok()) return output.status();
   run.output = std::make_unique<OutputFile>(std::move(*output));
+  return {};
+}
+
+// No file that is written is another one of the run.
+Status check_paths(const EdgeOptions& options) {
+  const std::string* const outputs[] = {&options.output, &options.summary_path,
+                                        &options.state_path};
+  for (const std::string* output : outputs) {
+    Status status =
+        refuse_overwrite(*output, {options.input, options.model.path, options.costs.costs_path,
+                                   options.secret_key_path, options.server_key});
+    if (!status.ok()) return status;
+    for (const std::string* other : outputs) {
+      if (other == output || output->empty()) continue;
+      status = *other == *output ? Status(runtime::Code::kIo, *output + ": is to be written twice")
+                                 : refuse_overwrite(*output, {*other});
+      if (!status.ok()) return status;
+    }
+  }
   return {};
 }
 
@@ -71,13 +92,19 @@ Status prepare_link(Run& run) {
   Result<std::unique_ptr<transport::Client>> client = make_client(run.options, *run.model);
   if (!client.ok()) return client.status();
   run.client = std::move(*client);
-  if (run.client != nullptr) {
-    run.client->wait_available(static_cast<std::int64_t>(run.options.connect_ms) * 1000);
+  if (run.client == nullptr) return {};
+  const Stopwatch watch;
+  const std::int64_t most_us = static_cast<std::int64_t>(run.options.connect_ms) * 1000;
+  // In parts, because a signal does not end the wait.
+  for (std::int64_t left_us = most_us; left_us > 0 && !run.stop.received();
+       left_us = most_us - watch.elapsed_us()) {
+    if (run.client->wait_available(std::min(left_us, kConnectPartUs))) break;
   }
   return {};
 }
 
 Status prepare(Run& run) {
+  if (Status status = check_paths(run.options); !status.ok()) return status;
   Result<std::shared_ptr<const runtime::Model>> model =
       open_model(run.options.model, {.preload = layers_always_run(run.options)});
   if (!model.ok()) return model.status();
@@ -107,6 +134,19 @@ Status write_finished(Run& run, EdgeLoop& loop, RecordWriter& writer) {
   return {};
 }
 
+// Of a line that is no sample; the first ones only.
+void tell_bad_row(const SampleReader& samples) {
+  if (samples.bad_row().empty() || samples.bad_rows() > kMostBadRowsShown) return;
+  print_message(fmt::format("splitee-edge: {}; no record\n", printable(samples.bad_row())));
+}
+
+// Known at the end only: what follows a row that cannot be read has its record first.
+Status bad_rows_error(const SampleReader& samples) {
+  if (samples.bad_rows() == 0) return {};
+  return Status(runtime::Code::kCorrupt, fmt::format("{}: {} row(s) could not be read",
+                                                     samples.lines().name(), samples.bad_rows()));
+}
+
 enum class Turn { kAgain, kEnd };
 
 // Starts the next sample, or waits: for room, or for the next line while others wait for their
@@ -127,9 +167,13 @@ Result<Turn> take_turn(Run& run, EdgeLoop& loop, Sample& sample) {
       return status.ok() ? Result<Turn>(Turn::kAgain) : status;
     }
   }
-  Result<bool> more = run.samples->next(sample);
-  if (!more.ok()) return more.status();
-  if (!*more) return Turn::kEnd;
+  Result<SampleReader::Row> row = run.samples->next_row(sample);
+  if (!row.ok()) return row.status();
+  if (*row == SampleReader::Row::kEnd) return Turn::kEnd;
+  if (*row == SampleReader::Row::kNoSample) {
+    tell_bad_row(*run.samples);
+    return Turn::kAgain;
+  }
   status = loop.start(sample);
   return status.ok() ? Result<Turn>(Turn::kAgain) : status;
 }
@@ -203,6 +247,7 @@ int edge_main(int argc, char** argv) {
     if (status.ok()) status = std::move(next);
   };
   keep(run_loop(run));
+  keep(bad_rows_error(*run.samples));
   keep(run.output->close());
   keep(run.state->save());
   run.summary->seconds = watch.elapsed_seconds();
@@ -220,6 +265,6 @@ int edge_main(int argc, char** argv) {
 }  // namespace splitee::tools
 
 int main(int argc, char** argv) {
-  signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error to report
+  splitee::tools::prepare_process();
   return splitee::tools::edge_main(argc, argv);
 }

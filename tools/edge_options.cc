@@ -31,7 +31,9 @@ std::string footer() {
   }
   text += R"(
 Input: UTF-8, a sample a line; or TSV whose header names the columns text, text2 (second sentence
-of a pair) and label (class number or name). Other columns are ignored; there is no quoting.
+of a pair) and label (class number or name). Other columns are ignored; there is no quoting. A row
+with another number of fields or an unknown label is named and has no record, the rows after it have
+theirs, and the exit status is 1. Empty lines count only where text is the only column.
 Output: a JSON object per sample, in input order, with id, class, label, confidence, split (layer,
 1-based; 0: the input itself is sent), exit_layer, route (exit, offload, fallback, final), cost (in
 lambda), reward, edge_us, link_us, server_us (microseconds), bytes_sent, payload (what was sent:
@@ -134,6 +136,7 @@ void add_policy_flags(CLI::App& app, EdgeOptions& options) {
       ->type_name("DIR");
   app.add_option("--seed", options.seed, "seed of everything random in the policy")
       ->type_name("N")
+      ->check(unsigned_number())
       ->capture_default_str();
   app.add_option("--state", options.state_path,
                  "file of the policy's state: loaded if it exists, saved every 1000 samples or 5 "
@@ -276,7 +279,10 @@ Result<std::unique_ptr<transport::Client>> make_client(const EdgeOptions& option
     if (!server_key.ok()) return server_key.status();
     client.curve = {keys->public_key, keys->secret_key, *server_key};
   }
-  return transport::Client::create(client);
+  Result<std::unique_ptr<transport::Client>> made = transport::Client::create(client);
+  if (made.ok() || made.status().code() != Code::kInvalidArgument) return made;
+  return Status(made.status().code(),
+                "--server (tcp://HOST:PORT) or its key: " + made.status().message());
 }
 
 }  // namespace splitee::tools

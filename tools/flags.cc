@@ -1,6 +1,8 @@
 #include "tools/flags.h"
 
+#include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 #include <fmt/format.h>
@@ -52,6 +54,19 @@ CLI::Validator number_within(double low, double high) {
         return fmt::format("{} is not a number from {} to {}", text, low, high);
       },
       fmt::format("[{} .. {}]", low, high));
+}
+
+CLI::Validator unsigned_number() {
+  return CLI::Validator(
+      [](std::string& text) {
+        std::uint64_t value = 0;
+        const char* end = text.data() + text.size();
+        const auto [stop, problem] = std::from_chars(text.data(), end, value);
+        if (problem == std::errc() && stop == end) return std::string();
+        return fmt::format("{} is not a whole number from 0 to {}", text,
+                           std::numeric_limits<std::uint64_t>::max());
+      },
+      "");
 }
 
 CLI::Validator positive_number() {

@@ -27,6 +27,8 @@ void add_version(CLI::App& app);
 
 // A number from low to high; a finite one above 0; a finite one of 0 or more.
 CLI::Validator number_within(double low, double high);
+// A whole number of 64 bits, without a sign.
+CLI::Validator unsigned_number();
 CLI::Validator positive_number();
 CLI::Validator non_negative_number();
 

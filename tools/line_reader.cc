@@ -84,7 +84,7 @@ std::string_view LineReader::take_line(std::size_t length, std::size_t end_lengt
   std::string_view line(buffer_.data() + begin_, length);
   begin_ += length + end_length;
   searched_ = 0;
-  if (end_length > 0 && line.ends_with('\r')) line.remove_suffix(1);
+  if (line.ends_with('\r')) line.remove_suffix(1);
   if (line_number_++ == 0 && line.starts_with(kByteOrderMark)) {
     line.remove_prefix(kByteOrderMark.size());
   }

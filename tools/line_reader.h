@@ -1,5 +1,5 @@
 // Lines of a file or of standard input, of any bytes, without their ends ("\n" or "\r\n"), a
-// UTF-8 byte order mark at the start dropped. A last line without an end counts.
+// UTF-8 byte order mark at the start dropped. A last line without an end ("\n") counts.
 // Thread rule: one thread at a time.
 #pragma once
 
@@ -31,6 +31,8 @@ class LineReader {
 
   // Readable when ready() may say something else.
   int fd() const { return fd_; }
+  // Whether `stop_fd` has ended the lines.
+  bool stopped() const { return stopped_; }
   // 1-based, of the line last returned.
   std::size_t line_number() const { return line_number_; }
   // For messages.

@@ -267,6 +267,7 @@ void add_plan_flags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--seed", flags.plan.seed, "of arrivals, choice of connections and random inputs")
       ->type_name("N")
+      ->check(unsigned_number())
       ->capture_default_str();
 }
 

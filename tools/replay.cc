@@ -156,6 +156,8 @@ Status resolve(Flags& flags, const policy::Trace& trace) {
 }
 
 Result<ReplayResult> run(Flags& flags) {
+  Status apart = refuse_overwrite(flags.decisions, {flags.trace, flags.model});
+  if (!apart.ok()) return apart;
   Result<std::string> text = read_text_file(flags.trace, kMaxTraceBytes);
   if (!text.ok()) return text.status();
   Result<policy::Trace> trace = policy::parse_trace(without_repeated_headers(*text), flags.trace);
@@ -165,7 +167,7 @@ Result<ReplayResult> run(Flags& flags) {
   if (Status status = resolve(flags, *trace); !status.ok()) return status;
   if (flags.decisions.empty()) return policy::replay(*trace, flags.replay);
 
-  Result<OutputFile> decisions = OutputFile::open(flags.decisions, flags.trace);
+  Result<OutputFile> decisions = OutputFile::open(flags.decisions);
   if (!decisions.ok()) return decisions.status();
   Status written = decisions->write("run,t,arm,route,reward,cost\n");
   flags.replay.on_decision = [&](const policy::Decision& decision) {
@@ -257,6 +259,7 @@ void add_flags(CLI::App& command, Flags& flags) {
       ->capture_default_str();
   command.add_option("--seed", flags.replay.seed, "seed of the orders and the policies")
       ->type_name("N")
+      ->check(unsigned_number())
       ->capture_default_str();
 }
 

@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "tools/utf8.h"
+
 namespace splitee::tools {
 
 using runtime::Code;
@@ -23,31 +25,21 @@ void split_fields(std::string_view line, std::vector<std::string_view>& fields) 
   }
 }
 
-// Bytes of the well-formed sequence at the start of `text` (not empty); 0 if there is none.
-std::size_t sequence_bytes(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned lead = byte(0);
-  if (lead < 0x80) return 1;
-  const std::size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || text.size() < size) return 0;
-  const unsigned low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-  const unsigned high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-  if (byte(1) < low || byte(1) > high) return 0;
-  for (std::size_t i = 2; i < size; ++i) {
-    if (byte(i) < 0x80 || byte(i) > 0xbf) return 0;
-  }
-  return size;
+std::optional<std::uint64_t> whole_number(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [stop, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (problem != std::errc() || stop != text.data() + text.size()) return std::nullopt;
+  return number;
 }
 
 }  // namespace
 
-bool valid_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const std::size_t bytes = sequence_bytes(text);
-    if (bytes == 0) return false;
-    text.remove_prefix(bytes);
+SampleReader::SampleReader(LineReader lines, std::vector<std::string> labels)
+    : lines_(std::move(lines)), labels_(std::move(labels)) {
+  for (std::size_t i = 0; i < labels_.size(); ++i) {
+    const std::optional<std::uint64_t> number = whole_number(labels_[i]);
+    if (number && *number != i) names_only_ = true;
   }
-  return true;
 }
 
 Result<SampleReader> SampleReader::open(LineReader lines, InputFormat format,
@@ -69,8 +61,13 @@ Status SampleReader::error(const std::string& what) const {
 Status SampleReader::read_header() {
   Result<std::optional<std::string_view>> line = lines_.next();
   if (!line.ok()) return line.status();
-  if (!*line)
+  if (!*line) {
+    if (lines_.stopped()) return {};
     return Status(Code::kNotFound, lines_.name() + ": no header line with a column 'text'");
+  }
+  if ((*line)->find('\r') != std::string_view::npos) {
+    return error("a carriage return within the header: lines end with LF or CRLF");
+  }
   split_fields(**line, fields_);
   columns_ = fields_.size();
   const auto column = [&](std::string_view name) -> std::optional<std::size_t> {
@@ -93,20 +90,21 @@ Status SampleReader::read_header() {
 
 Result<std::optional<std::uint32_t>> SampleReader::read_label(std::string_view field) const {
   if (field.empty()) return std::optional<std::uint32_t>();
-  std::uint32_t number = 0;
-  const char* end = field.data() + field.size();
-  const auto [stop, problem] = std::from_chars(field.data(), end, number);
-  if (problem == std::errc() && stop == end && number < labels_.size())
-    return std::optional(number);
+  const std::optional<std::uint64_t> number = whole_number(field);
+  if (!names_only_ && number && *number < labels_.size()) {
+    return std::optional(static_cast<std::uint32_t>(*number));
+  }
   const auto found = std::find(labels_.begin(), labels_.end(), field);
   if (found != labels_.end()) {
     return std::optional(static_cast<std::uint32_t>(found - labels_.begin()));
   }
   std::string names;
   for (const std::string& label : labels_) names += (names.empty() ? "" : ", ") + label;
+  const std::string numbers =
+      names_only_ ? "not"
+                  : fmt::format("neither a class number from 0 to {} nor", labels_.size() - 1);
   return error(
-      fmt::format("column 'label': '{}' is neither a class number from 0 to {} nor one of {}",
-                  field.substr(0, 40), labels_.size() - 1, names));
+      fmt::format("column 'label': '{}' is {} one of {}", field.substr(0, 40), numbers, names));
 }
 
 Status SampleReader::read_row(std::string_view line, Sample& sample) {
@@ -127,20 +125,35 @@ Status SampleReader::read_row(std::string_view line, Sample& sample) {
 }
 
 Result<bool> SampleReader::next(Sample& sample) {
+  for (;;) {
+    Result<Row> row = next_row(sample);
+    if (!row.ok()) return row.status();
+    if (!bad_row_.empty()) return Status(Code::kCorrupt, bad_row_);
+    if (*row != Row::kNoSample) return *row == Row::kSample;
+  }
+}
+
+Result<SampleReader::Row> SampleReader::next_row(Sample& sample) {
+  bad_row_.clear();
   Result<std::optional<std::string_view>> line = lines_.next();
   if (!line.ok()) return line.status();
-  if (!*line) return false;
+  if (!*line) return Row::kEnd;
   sample.truth.reset();
   sample.text2.reset();
   if (tsv_) {
+    if ((*line)->empty() && columns_ > 1) return Row::kNoSample;
     const Status status = read_row(**line, sample);
-    if (!status.ok()) return status;
+    if (!status.ok()) {
+      bad_row_ = status.message();
+      ++bad_rows_;
+      return Row::kNoSample;
+    }
   } else {
     sample.text.assign(**line);
   }
   sample.id = next_id_++;
   if (!valid_utf8(sample.text) || (sample.text2 && !valid_utf8(*sample.text2))) ++invalid_utf8_;
-  return true;
+  return Row::kSample;
 }
 
 }  // namespace splitee::tools

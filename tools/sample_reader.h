@@ -1,8 +1,9 @@
 // Samples from lines of text, or from TSV: a header line names the columns `text` (required),
 // `text2` (second sentence of a pair) and `label` (class number or name; may be empty); other
-// columns are ignored, there is no quoting, and each row has as many fields as the header.
-// Every line is a sample, an empty one too. Bytes that are not UTF-8 are passed on (the tokenizer
-// replaces them) and counted.
+// columns are ignored, there is no quoting, and each row has as many fields as the header. Where
+// class names are numbers other than the classes' own, labels are taken for names only.
+// Every line is a sample, an empty one too, but for empty lines where there are several columns.
+// Bytes that are not UTF-8 are passed on (the tokenizer replaces them) and counted.
 // Thread rule: one thread at a time.
 #pragma once
 
@@ -32,6 +33,14 @@ class SampleReader {
   static runtime::Result<SampleReader> open(LineReader lines, InputFormat format,
                                             std::vector<std::string> labels);
 
+  // A line that is no sample is empty, or cannot be read: bad_row() then says which and why.
+  enum class Row { kSample, kNoSample, kEnd };
+  // Takes one line. An input that cannot be read on is an error.
+  runtime::Result<Row> next_row(Sample& sample);
+  // Of the line last taken; empty if nothing is wrong with it.
+  const std::string& bad_row() const { return bad_row_; }
+  std::uint64_t bad_rows() const { return bad_rows_; }
+
   // Fills `sample`; false at the end. A row that cannot be read is an error naming the line.
   runtime::Result<bool> next(Sample& sample);
 
@@ -42,8 +51,7 @@ class SampleReader {
   const LineReader& lines() const { return lines_; }
 
  private:
-  SampleReader(LineReader lines, std::vector<std::string> labels)
-      : lines_(std::move(lines)), labels_(std::move(labels)) {}
+  SampleReader(LineReader lines, std::vector<std::string> labels);
   runtime::Status read_header();
   runtime::Status read_row(std::string_view line, Sample& sample);
   runtime::Result<std::optional<std::uint32_t>> read_label(std::string_view field) const;
@@ -51,16 +59,15 @@ class SampleReader {
 
   LineReader lines_;
   std::vector<std::string> labels_;
+  bool names_only_ = false;  // labels are not read as class numbers
   bool tsv_ = false;
   std::size_t columns_ = 0;
   std::size_t text_column_ = 0;
   std::optional<std::size_t> text2_column_, label_column_;
   std::vector<std::string_view> fields_;
   std::size_t next_id_ = 0;
-  std::uint64_t invalid_utf8_ = 0;
+  std::uint64_t invalid_utf8_ = 0, bad_rows_ = 0;
+  std::string bad_row_;
 };
-
-// Well-formed UTF-8 (Unicode 15, table 3-7).
-bool valid_utf8(std::string_view text);
 
 }  // namespace splitee::tools

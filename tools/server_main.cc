@@ -226,6 +226,6 @@ int server_main(int argc, char** argv) {
 }  // namespace splitee::tools
 
 int main(int argc, char** argv) {
-  signal(SIGPIPE, SIG_IGN);  // whoever reads our standard output may go away
+  splitee::tools::prepare_process();
   return splitee::tools::server_main(argc, argv);
 }

@@ -1,13 +1,11 @@
 // splitee: the offline tool.
-#include <signal.h>
-
 #include "tools/commands.h"
 #include "tools/console.h"
 #include "tools/flags.h"
 
 int main(int argc, char** argv) {
   using namespace splitee::tools;
-  signal(SIGPIPE, SIG_IGN);
+  prepare_process();
   CLI::App app("Looks into models, measures and calibrates them, and replays policies offline.",
                "splitee");
   add_version(app);

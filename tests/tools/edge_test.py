@@ -1,15 +1,54 @@
 #!/usr/bin/env python3
 """splitee-edge without a server: input, records, policies, state, bad input."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import sys
+import termios
+import time
 
 from binaries import (EDGE, FIELDS, LABELS, LAYERS, MODEL, OTHER_MODEL, TIMEOUT_S, LiveEdge, answers,
-                      edge, lines, main, make_texts, read, records_of, without_times, write)  # fmt: skip
+                      edge, lines, main, make_texts, read, records_of, run, without_times,
+                      write)  # fmt: skip
 
 TEXTS = make_texts(60)
+RANDOM_MODEL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "random_model.py")
+CONVERTER = os.path.join(os.path.dirname(RANDOM_MODEL), "../../tools/convert_hf.py")
+
+
+def patiently(condition):
+    for _ in range(TIMEOUT_S * 50):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+def wait_until_blocked(pid):
+    """Until the program has blocked the signals that it takes in its own time."""
+    wanted = 1 << (signal.SIGTERM - 1)
+
+    def blocked():
+        with open(f"/proc/{pid}/status") as file:
+            masks = [line.split()[1] for line in file if line.startswith("SigBlk:")]
+        return int(masks[0], 16) & wanted
+
+    patiently(blocked)
+
+
+def wait_until_full(pipe):
+    """Until nothing more comes into a pipe that nobody reads."""
+    seen = [-1]
+
+    def full():
+        held = int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+        before, seen[0] = seen[0], held
+        return held > 60_000 and held == before
+
+    patiently(full)
 
 
 def test_records(_):
@@ -91,8 +130,39 @@ def test_bad_tsv(folder):
                        ("ba\t-1", ("line 4", "'label'"))):  # fmt: skip
         good = "text\tlabel\nba\t0\nde\t1\n"
         result = edge(*flags, stdin=good + row + "\nfi\t0\n", status=None).expect(1, *words)
-        assert len(result.records) == 2, result
+        # The good rows on both sides have their records.
+        truths = [(record["id"], record["truth"]) for record in result.records]
+        assert truths == [(0, 0), (1, 1), (2, 0)], result
+    many = edge(*flags, "--quiet", stdin="text\tlabel\nba\t0\n" + "de\n" * 30, status=None)
+    many.expect(1, "line 12", "30 row(s)")
+    assert "line 13" not in many.err and len(many.records) == 1, many
+    # What comes from a file does not steer the terminal.
+    shown = edge(*flags, stdin=b"text\tlabel\nba\t\x1b[2J\xff\xc2\x9b\xc3\xa9\n", status=None)
+    shown.expect(1, r"\x1b[2J\xff\xc2\x9b\u00e9".replace(r"\u00e9", "\u00e9"))
+    edge(*flags, stdin="text\tlabel\rba\t0\r", status=None).expect(1, "carriage return")
     edge(*flags, "--input", folder, status=None).expect(1, folder, "folder")
+
+
+def test_empty_tsv_lines(_):
+    flags = ("--input-format", "tsv", "--policy", "final")
+    for end in ("\n", "\r\n"):
+        several = "text\tlabel\nba\t0\n\nde\t1\n".replace("\n", end)
+        assert [record["truth"] for record in records_of(*flags, stdin=several)] == [0, 1]
+        cut = several.rstrip("\n")
+        assert [record["truth"] for record in records_of(*flags, stdin=cut)] == [0, 1]
+        # With one column an empty line is an empty text.
+        assert len(records_of(*flags, stdin="text\nba\n\nde\n".replace("\n", end))) == 3
+
+
+def test_number_names(folder):
+    """Where class names are other numbers, a label is a name, and nothing is guessed."""
+    model = os.path.join(folder, "stars.gguf")
+    run(sys.executable, RANDOM_MODEL, CONVERTER, "1", model, "--labels", "2,1")
+    flags = ("--input-format", "tsv", "--policy", "final")
+    records = records_of(*flags, stdin="text\tlabel\nba\t1\nba\t2\n", model=model)
+    assert [record["truth"] for record in records] == [1, 0]
+    result = edge(*flags, stdin="text\tlabel\nba\t0\n", model=model, status=None)
+    result.expect(1, "'0' is not one of 2, 1")
 
 
 def test_bad_files(folder):
@@ -108,8 +178,18 @@ def test_bad_files(folder):
         assert result.out == "" and result.err.count("\n") == 1, result
     edge("--output", os.path.join(folder, "no", "out"), status=None).expect(1, "out")
     both = write(folder, "both.txt", "ba\n")
-    edge("--input", both, "--output", both, status=None).expect(1, "both.txt")
-    assert read(both) == b"ba\n"
+    model = write(folder, "model.gguf", whole)
+    state = os.path.join(folder, "state")
+    for flags in (("--input", both, "--output", both), ("--input", both, "--summary-json", both),
+                  ("--output", model), ("--summary-json", model), ("--state", model),
+                  ("--output", state, "--state", state), ("--summary-json", both, "--output", both),
+                  ("--costs", both, "--output", both)):  # fmt: skip
+        result = edge(*flags, model=model, stdin="ba\n", status=None).expect(1, flags[-1])
+        assert result.out == "" and read(both) == b"ba\n" and read(model) == whole, result
+    with open(both, "rb") as stdin:
+        command = [EDGE, "--model", MODEL, "--output", both]
+        status = subprocess.run(command, stdin=stdin, capture_output=True, timeout=TIMEOUT_S).returncode
+    assert status == 1 and read(both) == b"ba\n"
     edge("--output", "/dev/full", stdin="ba\n", status=None).expect(1, "/dev/full", "No space")
     edge("--summary-json", "/no/such/folder/s", stdin="ba\n", status=None).expect(1, "/no/such")
 
@@ -123,11 +203,12 @@ def test_usage(_):
         (("--lambda", "0"), "0"), (("--lambda", "inf"), "inf"), (("--offload-cost", "-1"), "-1"),
         (("--mu", "nan"), "nan"), (("--lambda1", "0.2"), "--lambda"), (("--threads", "0"), "0"),
         (("--deadline-ms", "0"), "0"), (("--input-format", "csv"), "csv"), (("--seed", "x"), "x"),
+        (("--seed", "-1"), "-1"), (("--seed", "18446744073709551616"), "18446744073709551616"),
         (("--window", "0"), "0"), (("--payload", "tokens"), "tokens"), (("--activation", "f64"), "f64"),
         (("--objective", "energy"), "--costs live"), (("--slowdown", "0.5"), "0.5"),
         (("--costs", "live", "--policy", "splitee", "--state", "f"), "--state"),
         (("--secret-key", "f"), "--server"), (("--target", "abacus"), "abacus"),
-        (("--server", "nonsense"), "nonsense"), (("extra",), "extra"),
+        (("--server", "nonsense"), "nonsense"), (("--server", ""), "--server"), (("extra",), "extra"),
     ):  # fmt: skip
         result = edge(*flags, status=None).expect(2, word)
         assert result.out == "", result
@@ -224,6 +305,52 @@ def test_signals(folder):
         saved = read(state)
         records_of("--state", state, stdin=lines(TEXTS[:1]))
         assert read(state) != saved
+
+
+def test_signal_while_waiting(_):
+    """For a server that is not there, and for the header of a TSV."""
+    for flags in (("--server", "tcp://127.0.0.1:1", "--connect-ms", "3000000"),
+                  ("--input-format", "tsv")):  # fmt: skip
+        with LiveEdge(*flags) as live:
+            wait_until_blocked(live.process.pid)
+            live.process.send_signal(signal.SIGTERM)
+            assert live.process.wait(TIMEOUT_S) == 0, live.messages()
+            assert "stopped by a signal" in live.messages()
+
+
+def test_signal_while_the_reader_stalls(folder):
+    """A full pipe holds the program up, but not for ever once it is to end."""
+    state = os.path.join(folder, "state")
+    path = write(folder, "in.txt", "ba\n" * 20_000)
+    command = [EDGE, "--model", MODEL, "--input", path, "--state", state]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        wait_until_full(process.stdout)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 1
+        assert b"does not read" in process.stderr.read()
+        whole = process.stdout.read().decode().rpartition("\n")[0].split("\n")
+    assert [json.loads(line)["id"] for line in whole] == list(range(len(whole)))
+    records_of("--state", state, stdin="ba\n")
+
+
+def test_closed_streams(folder):
+    """A closed standard stream is an error, and its number goes to no other file."""
+    path = write(folder, "in.txt", "ba\n")
+    for redirect, word in (("<&-", "standard input"), (f"< {path} >&-", "standard output")):
+        done = subprocess.run(["sh", "-c", f'"$0" --model "$1" {redirect}', EDGE, MODEL],
+                              capture_output=True, timeout=TIMEOUT_S, check=False)  # fmt: skip
+        message = done.stderr.decode()
+        assert done.returncode == 1 and word in message and "Bad file descriptor" in message, message
+
+
+def test_file_size_limit(folder):
+    """ulimit -f, in KiB: an error like a full disk, not an end by SIGXFSZ."""
+    path = write(folder, "in.txt", "ba\n" * 2000)
+    output = os.path.join(folder, "out")
+    command = 'ulimit -f 64; exec "$0" --model "$1" --input "$2" --output "$3"'
+    done = subprocess.run(["bash", "-c", command, EDGE, MODEL, path, output],
+                          capture_output=True, timeout=TIMEOUT_S, check=False)  # fmt: skip
+    assert done.returncode == 1 and b"out: cannot write: File too large" in done.stderr, done
 
 
 def test_reader_gone(_):

@@ -100,7 +100,7 @@ def main():
     converter, seed, output = sys.argv[1:4]
     with tempfile.TemporaryDirectory(prefix="random_model_") as folder:
         write_checkpoint(folder, int(seed))
-        subprocess.run([sys.executable, converter, folder, "--output", output], check=True)
+        subprocess.run([sys.executable, converter, folder, "--output", output, *sys.argv[4:]], check=True)
 
 
 if __name__ == "__main__":

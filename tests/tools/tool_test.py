@@ -58,6 +58,22 @@ def test_usage(_):
     assert tool("--version").out.startswith("splitee ")
 
 
+def test_inputs_are_not_overwritten(folder):
+    labelled(folder)
+    model = write(folder, "model.gguf", read(MODEL))
+    path, sentences = trace(folder, "t.csv"), os.path.join(folder, "in.tsv")
+    kept = {name: read(name) for name in (model, path, sentences)}
+    for output, flags in (
+        (model, ("trace", "--model", model, "--input", sentences, "--output", model)),
+        (sentences, ("trace", "--model", model, "--input", sentences, "--output", sentences)),
+        (model, ("profile", "--model", model, "--repeats", "1", "--output", model)),
+        (sentences, ("calibrate", "--model", model, "--input", sentences, "--output", sentences)),
+        (path, ("replay", "--trace", path, "--policy", "final", "--decisions", path)),
+    ):
+        tool(*flags, status=None).expect(1, output, "overwritten")
+        assert all(read(name) == content for name, content in kept.items()), flags
+
+
 def test_profile_and_costs(folder):
     path = os.path.join(folder, "costs.json")
     flags = ("profile", "--model", MODEL, "--repeats", "3")
