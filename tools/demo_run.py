@@ -27,7 +27,7 @@ def parse_arguments():
     )
     parser.add_argument("--data", type=pathlib.Path, default=ROOT / "models/demo_reviews.tsv",
                         help="stream: a TSV with a header naming text, text2, label; or one text a line")
-    parser.add_argument("--model", type=pathlib.Path, default=ROOT / "models/default.gguf")
+    parser.add_argument("--model", type=pathlib.Path, default=ROOT / "models/default.gguf", help="model file (GGUF)")
     parser.add_argument("--samples", type=int, default=4000,
                         help="a shorter stream is shuffled and repeated up to this many samples")
     parser.add_argument("--seed", type=int, default=1, help="of the order and of the policies")
@@ -224,3 +224,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        sys.exit(f"error: {error}")

@@ -52,6 +52,7 @@ void add_link_flags(CLI::App& app, EdgeOptions& options) {
                  "splitee-server to offload to, e.g. tcp://10.0.0.2:5555; may be repeated, the "
                  "first that works is used (default: none, nothing is offloaded)")
       ->type_name("ENDPOINT")
+      ->check(endpoint_text())
       ->take_all()
       ->expected(1)
       ->allow_extra_args(false);
@@ -279,10 +280,7 @@ Result<std::unique_ptr<transport::Client>> make_client(const EdgeOptions& option
     if (!server_key.ok()) return server_key.status();
     client.curve = {keys->public_key, keys->secret_key, *server_key};
   }
-  Result<std::unique_ptr<transport::Client>> made = transport::Client::create(client);
-  if (made.ok() || made.status().code() != Code::kInvalidArgument) return made;
-  return Status(made.status().code(),
-                "--server (tcp://HOST:PORT) or its key: " + made.status().message());
+  return transport::Client::create(client);
 }
 
 }  // namespace splitee::tools

@@ -69,6 +69,19 @@ CLI::Validator unsigned_number() {
       "");
 }
 
+CLI::Validator endpoint_text() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const std::size_t address = text.find("://");
+        const std::size_t port = text.rfind(':');
+        const bool whole =
+            address != std::string::npos && address + 3 < text.size() &&
+            (!text.starts_with("tcp:") || (port > address && port + 1 < text.size()));
+        return whole ? std::string() : "'" + text + "' is not an endpoint such as tcp://HOST:PORT";
+      },
+      "");
+}
+
 CLI::Validator positive_number() {
   return CLI::Validator(
       [](std::string& text) {

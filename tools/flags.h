@@ -29,6 +29,8 @@ void add_version(CLI::App& app);
 CLI::Validator number_within(double low, double high);
 // A whole number of 64 bits, without a sign.
 CLI::Validator unsigned_number();
+// SCHEME://ADDRESS, with a port where the scheme is tcp.
+CLI::Validator endpoint_text();
 CLI::Validator positive_number();
 CLI::Validator non_negative_number();
 

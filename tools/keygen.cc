@@ -2,6 +2,7 @@
 
 #include "tools/commands.h"
 #include "tools/console.h"
+#include "tools/flags.h"
 #include "tools/keys.h"
 
 namespace splitee::tools {
@@ -28,6 +29,12 @@ void add_keygen(CLI::App& app, int& exit_code) {
       ->add_option("--output", *prefix,
                    "writes PREFIX.secret (mode 0600) and PREFIX.public; existing ones are kept")
       ->type_name("PREFIX")
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            const bool named = !text.empty() && text.back() != '/';
+            return named ? std::string() : "'" + text + "' ends without a name for the files";
+          },
+          ""))
       ->required();
   command->footer(
       "\nServer: splitee-server --secret-key server.secret --authorized-keys edges.txt, where\n"

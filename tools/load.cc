@@ -301,6 +301,7 @@ void add_load(CLI::App& app, int& exit_code) {
   add_model_flags(*command, flags->model, "not used: activations are computed by one thread");
   command->add_option("--server", flags->servers, "a server, e.g. tcp://10.0.0.2:5555; repeatable")
       ->type_name("ENDPOINT")
+      ->check(endpoint_text())
       ->required();
   add_plan_flags(*command, *flags);
   add_sample_flags(*command, *flags);

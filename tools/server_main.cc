@@ -60,6 +60,7 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
                  "address to listen on, e.g. tcp://0.0.0.0:5555; port * takes a free one; beyond "
                  "loopback it needs keys or --insecure")
       ->type_name("ENDPOINT")
+      ->check(endpoint_text())
       ->capture_default_str();
   app.add_option("--max-batch", options.server.max_batch,
                  "most waiting requests of one layer and similar length that a thread runs "

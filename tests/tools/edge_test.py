@@ -208,7 +208,8 @@ def test_usage(_):
         (("--objective", "energy"), "--costs live"), (("--slowdown", "0.5"), "0.5"),
         (("--costs", "live", "--policy", "splitee", "--state", "f"), "--state"),
         (("--secret-key", "f"), "--server"), (("--target", "abacus"), "abacus"),
-        (("--server", "nonsense"), "nonsense"), (("--server", ""), "--server"), (("extra",), "extra"),
+        (("--server", "nonsense"), "nonsense"), (("--server", ""), "tcp://HOST:PORT"),
+        (("--server", "tcp://127.0.0.1"), "tcp://HOST:PORT"), (("--server", "tcp://a:"), "HOST:PORT"), (("extra",), "extra"),
     ):  # fmt: skip
         result = edge(*flags, status=None).expect(2, word)
         assert result.out == "", result

@@ -243,6 +243,8 @@ def test_server_start_errors(folder):
         assert server(*flags).expect(1, *words).out == ""
     server("--bind", ANY_PORT, model=os.path.join(folder, "no")).expect(1, "no")
     server("--bind", ANY_PORT, model=write(folder, "bad.gguf", read(MODEL)[:999])).expect(1, "bad.gguf")
+    for bind in ("", "nonsense", "tcp://127.0.0.1", "tcp://", "tcp://127.0.0.1:"):
+        server("--bind", bind).expect(2, f"'{bind}'", "tcp://HOST:PORT")
     server("--what").expect(2, "--what")
     server("--threads", "0").expect(2, "0")
     server("--secret-key", "x").expect(2, "--authorized-keys")

@@ -53,6 +53,8 @@ def test_usage(_):
                         (("profile",), "--model"), (("inspect", "m", "--what"), "--what"),
                         (("replay", "--trace", "t"), "--policy"), (("keygen",), "--output")):  # fmt: skip
         tool(*flags, status=None).expect(2, word)
+    for prefix in ("", "/tmp/"):
+        tool("keygen", "--output", prefix, status=None).expect(2, "name")
     for command in ("inspect", "profile", "trace", "replay", "keygen"):
         assert "Usage" in tool(command, "--help").out
     assert tool("--version").out.startswith("splitee ")
