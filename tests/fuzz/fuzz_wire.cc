@@ -14,6 +14,7 @@ using splitee::transport::Dtype;
 using splitee::transport::Frames;
 using splitee::transport::Infer;
 using splitee::transport::Message;
+using splitee::transport::Refusal;
 using View = std::span<const std::byte>;
 
 void require_same(const Frames& frames, View header, View payload) {
@@ -26,6 +27,7 @@ void require_same(const Frames& frames, View header, View payload) {
 void send_on(const Message& message, std::span<const float> values, View header, View payload) {
   Infer infer = std::get<Infer>(message.body);
   const Dtype received_as = infer.dtype;
+  require(splitee::transport::activation_dtype(to_string(received_as)) == received_as);
   for (const Dtype dtype : {Dtype::kF32, Dtype::kF16, Dtype::kI8}) {
     infer.dtype = dtype;
     auto frames = encode_activation(message.envelope, infer, values);
@@ -71,9 +73,38 @@ void check_again(const Message& message, View header, View payload) {
           check_infer(message, header, payload);
         } else {
           require_same(encode(message.envelope, body), header, payload);
+          if constexpr (std::is_same_v<std::decay_t<decltype(body)>, Refusal>) {
+            require(to_string(body.code) != "unknown");
+          }
         }
       },
       message.body);
+}
+
+// A message that was good, damaged on its way.
+void check_damage(View header, View payload, std::size_t place) {
+  const auto refused = [](std::initializer_list<View> frames) {
+    require(!splitee::transport::decode({frames.begin(), frames.size()}).ok());
+  };
+  refused({header});
+  refused({header, payload, payload});
+  if (payload.empty()) return refused({header, header});
+  refused({header, payload.first(payload.size() - 1)});
+  std::vector<std::byte> changed(payload.begin(), payload.end());
+  changed[place % changed.size()] ^= std::byte{1};
+  refused({header, changed});
+  const View frames[] = {header, changed};
+  const auto deferred = splitee::transport::decode_deferred(frames);
+  if (!deferred.ok()) return;
+  const auto& infer = std::get<Infer>(deferred->body);
+  if (infer.dtype == Dtype::kTokens) {
+    std::vector<std::int32_t> ids(infer.tokens), types(infer.tokens);
+    require(!read_tokens(infer, ids, types).ok());
+    return;
+  }
+  std::vector<float> values(std::size_t{infer.tokens} * infer.hidden);
+  require(!read_activation(infer, values).ok());
+  if (const auto view = view_activation(infer)) require(!check_view(infer, *view).ok());
 }
 
 constexpr std::uint8_t kSealed = 0x80;
@@ -101,9 +132,11 @@ std::vector<std::string> splitee::fuzz::seeds() {
       as_input(encode(from, Hello{})),
       as_input(encode(from, Welcome{kAllCapabilities, 128, 12, 768, 2, 4})),
       as_input(encode(from, reply)),
-      as_input(encode(from, Refusal{RefuseCode::kBusy, "queue full"})),
       as_input(encode({7, 0, 99}, Ping{})),
       as_input(encode({7, 0, 99}, Pong{}))};
+  for (std::uint32_t code = 1; to_string(RefuseCode{code}) != "unknown"; ++code) {
+    inputs.push_back(as_input(encode(from, Refusal{RefuseCode{code}, "queue full"})));
+  }
   const std::vector<float> values = {0, 1, -2.5f, 1e-42f, 65504, 3};
   for (const Dtype dtype : {Dtype::kF32, Dtype::kF16, Dtype::kI8}) {
     Infer infer{3, 2, 3, dtype, 1'000'000, {}};
@@ -127,6 +160,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto message = splitee::transport::decode(frames);
   const auto deferred = splitee::transport::decode_deferred(frames);
   require(deferred.ok() || !message.ok());
-  if (message.ok()) check_again(*message, frames[0], frames[1]);
+  if (!message.ok()) return 0;
+  check_again(*message, frames[0], frames[1]);
+  check_damage(frames[0], frames[1], data[size - 1]);
   return 0;
 }
