@@ -1,4 +1,4 @@
-// Built where cpp-httplib is missing.
+// Built where libmicrohttpd is missing.
 #include "tools/metrics.h"
 
 namespace splitee::tools {
@@ -14,7 +14,7 @@ MetricsServer::~MetricsServer() = default;
 runtime::Result<std::unique_ptr<MetricsServer>> MetricsServer::start(
     const std::string&, const transport::ServerCounters&) {
   return runtime::Status(runtime::Code::kUnsupported,
-                         "--metrics: this program was built without cpp-httplib");
+                         "--metrics: this program was built without libmicrohttpd");
 }
 
 const std::string& MetricsServer::url() const {

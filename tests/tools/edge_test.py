@@ -369,6 +369,20 @@ def test_records_at_once(_):
         live.finish()
 
 
+def test_records_in_a_file_while_the_input_pauses(folder):
+    path = os.path.join(folder, "records")
+    with subprocess.Popen([EDGE, "--model", MODEL, "--quiet", "--output", path], stdin=subprocess.PIPE) as edge:
+        for count in range(1, 5):
+            edge.stdin.write(lines(TEXTS[:1]).encode())
+            edge.stdin.flush()
+            end = time.monotonic() + TIMEOUT_S
+            while not os.path.exists(path) or read(path).count(b"\n") < count:
+                assert time.monotonic() < end, "a record waits for the next line"
+                time.sleep(0.01)
+        edge.stdin.close()
+        assert edge.wait(TIMEOUT_S) == 0
+
+
 def test_summary(folder):
     path = os.path.join(folder, "summary.json")
     flags = ("--policy", "threshold", "--alpha", "0.8", "--summary-json", path)

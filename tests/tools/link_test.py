@@ -326,8 +326,8 @@ def test_metrics(_):
                            capture_output=True, check=False, timeout=TIMEOUT_S)  # fmt: skip
     assert probe.returncode == 1
     result = server("--bind", ANY_PORT, "--metrics", "nonsense", status=None)
-    if "cpp-httplib" in result.err:
-        print("  built without cpp-httplib")
+    if "libmicrohttpd" in result.err:
+        print("  built without libmicrohttpd")
         return
     result.expect(2, "nonsense")
     with Server(*remote_flags) as remote:

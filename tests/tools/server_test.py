@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """splitee-server beyond the link itself: metrics, health, change of model, load, shards."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -107,8 +109,8 @@ def metrics_of(url):
 
 def with_metrics():
     probe = run(SERVER, "--model", MODEL, "--bind", ANY_PORT, "--metrics", "nonsense", status=None)
-    if "cpp-httplib" in probe.err:
-        print("  built without cpp-httplib")
+    if "libmicrohttpd" in probe.err:
+        print("  built without libmicrohttpd")
         return False
     return True
 
@@ -156,6 +158,60 @@ def test_metrics(folder):
         assert edges == {keys[0]: offloads, keys[1]: 0, "other": 0}, edges
         assert set(before) <= set(after), "a series has gone"
         check_documented({name for name, _ in after}, {dict(labels).get("reason") for _, labels in after} - {None})
+
+
+def exchange(port, request):
+    """Status, fields and body of all that comes back for these bytes, until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
+        answer = b""
+        try:
+            connection.sendall(request)
+            while part := connection.recv(65536):
+                answer += part
+        except ConnectionError:
+            pass  # it does not read what is too long
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *fields = head.decode().split("\r\n")
+    return int(status.split()[1]), dict(field.lower().split(": ") for field in fields), body
+
+
+def drip(connections, stop):
+    """A byte now and then on each, for ever."""
+    while not stop.wait(0.1):
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.send(b"a")
+
+
+def test_http(_):
+    if not with_metrics():
+        return
+    with Server("--metrics", "127.0.0.1:0") as remote:
+        url = metrics_url(remote)
+        port = int(url.rsplit(":", 1)[1])
+        host = b" HTTP/1.1\r\nHost: x\r\n"
+        for request in (b"GET /livez HTTP/1.0\r\n\r\n", b"GET /livez" + host + b"\r\n",
+                        b"GET /livez?verbose=1" + host + b"Connection: close\r\n\r\n",
+                        b"GET /livez" + host + b"Content-Length: 1000\r\n\r\n" + b"x" * 1000):  # fmt: skip
+            status, fields, body = exchange(port, request)
+            assert (status, body, fields["content-length"], fields["connection"]) == (200, b"ok\n", "3", "close"), request
+        status, fields, body = exchange(port, b"HEAD /livez" + host + b"\r\n")
+        assert (status, body, fields["content-length"]) == (200, b"", "3")
+        for request, code in ((b"GET /other" + host + b"\r\n", 404), (b"POST /livez" + host + b"\r\n", 405),
+                              (b"GET /livez HTTP/2\r\n\r\n", 400)):  # fmt: skip
+            assert exchange(port, request)[0] == code, request
+        # Clients that never come to an end keep nobody waiting: neither a scrape nor the server's end.
+        with contextlib.ExitStack() as stack:
+            slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(40)]
+            stop = threading.Event()
+            dripping = threading.Thread(target=drip, args=(slow, stop))
+            dripping.start()
+            stack.callback(dripping.join)
+            stack.callback(stop.set)
+            for _ in range(5):
+                assert get(url + "/healthz") == (200, "ok\n")
+            remote.send(signal.SIGTERM)
+            assert remote.wait() == (0, ""), remote.messages()
 
 
 def test_health_while_draining(_):

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""tools/demo_run.py (the first argument) with the programs of the build folder (the second)."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+
+DEMO, BUILD = map(os.path.abspath, sys.argv[1:3])
+TIMEOUT_S = 120
+
+
+def command(data, *flags):
+    return [sys.executable, DEMO, "--build", BUILD, "--data", data, *flags]
+
+
+def demo(folder, content, *flags):
+    path = os.path.join(folder, "data")
+    with open(path, "wb") as file:
+        file.write(content)
+    return subprocess.run(command(path, "--samples", "20", *flags), capture_output=True, text=True,
+                          timeout=TIMEOUT_S, check=False)  # fmt: skip
+
+
+def test_forms_of_data(folder):
+    named = "text\tlabel\r\nA good film.\tpositive\r\n\r\nA bad film.\t0\r\n"
+    for content in (named.encode(), b"\xef\xbb\xbf" + named.encode(), named.encode()[:-1]):
+        result = demo(folder, content)
+        assert result.returncode == 0 and " - " not in result.stdout, result
+    unlabelled = demo(folder, b"A good film.\n\n\xff\xfe\n")
+    assert unlabelled.returncode == 0 and " - " in unlabelled.stdout, unlabelled
+
+
+def test_bad_data(folder):
+    """Named by the line of the file that was given, in one line."""
+    for content, words in ((b"text\tlabel\na\t1\na\n", ("line 3", "1 fields")),
+                           (b"text\tlabel\na\tx\n", ("line 2", "'x'", "negative, positive")),
+                           (b"text\n", ("no samples",)), (b"", ("no samples",))):  # fmt: skip
+        result = demo(folder, content)
+        assert result.returncode == 1 and result.stderr.count("\n") == 1, result
+        assert all(word in result.stderr for word in words), result
+    missing = subprocess.run(command("/no/such"), capture_output=True, text=True, check=False)
+    assert missing.returncode == 2 and "/no/such" in missing.stderr, missing
+
+
+def test_the_server_ends_with_the_demo(folder):
+    path = os.path.join(folder, "data")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("A good film.\n")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with subprocess.Popen(command(path, "--samples", "3000000"), stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+            line = ""
+            while not line.startswith("server on "):
+                line = process.stderr.readline()
+                assert line, "it ended without a server"
+            port = int(line.split(";")[0].rpartition(":")[2])
+            process.send_signal(number)
+            process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 128 + number, process.returncode
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server is still there"
+
+
+def main():
+    for name, test in list(globals().items()):
+        if name.startswith("test_"):
+            print(name, flush=True)
+            folder = tempfile.mkdtemp(prefix="splitee_test_")
+            try:
+                test(folder)
+            finally:
+                shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
