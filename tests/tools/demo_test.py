@@ -51,7 +51,7 @@ def test_the_server_ends_with_the_demo(folder):
     with open(path, "w", encoding="utf-8") as file:
         file.write("A good film.\n")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        with subprocess.Popen(command(path, "--samples", "3000000"), stdout=subprocess.DEVNULL,
+        with subprocess.Popen(command(path, "--samples", "300000"), stdout=subprocess.DEVNULL,
                               stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
             line = ""
             while not line.startswith("server on "):
