@@ -118,15 +118,38 @@ class Progress:
         sys.stderr.flush()
 
 
+class Ending:
+    """SIGTERM and SIGHUP end the demo by an exception, so that its server ends too. While `held` (a
+    process is being started, and not yet known here) they wait for release()."""
+
+    def __init__(self):
+        self.held, self.pending = False, None
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.receive)
+
+    def receive(self, number, _):
+        self.pending = number
+        if not self.held:
+            sys.exit(128 + number)
+
+    def release(self):
+        self.held = False
+        if self.pending is not None:
+            sys.exit(128 + self.pending)
+
+
 def start_server(arguments):
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [arguments.build / "tools/splitee-server", "--model", arguments.model, "--bind", "tcp://127.0.0.1:*"],
         stdout=subprocess.PIPE, text=True,
     )
-    line = process.stdout.readline().strip()
+
+
+def endpoint_of(server):
+    line = server.stdout.readline().strip()
     if not line.startswith("listening on "):
-        sys.exit(f"error: splitee-server did not start (exit status {process.wait()})")
-    return process, line.removeprefix("listening on ")
+        sys.exit(f"error: splitee-server did not start (exit status {server.wait()})")
+    return line.removeprefix("listening on ")
 
 
 def run_edge(arguments, policy, title, endpoint, stream, is_tsv, texts):
@@ -193,9 +216,7 @@ def main():
     arguments = parse_arguments()
     if arguments.check:
         return
-    # Whatever ends the demo ends its server.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    ending = Ending()
     inspected = subprocess.run([arguments.build / "tools/splitee", "inspect", arguments.model, "--json"],
                                stdout=subprocess.PIPE, text=True)
     if inspected.returncode != 0:
@@ -205,15 +226,20 @@ def main():
     with tempfile.TemporaryDirectory(prefix="splitee-demo-") as folder:
         stream, is_tsv, texts = make_stream(
             arguments.data, description["labels"], arguments.samples, arguments.seed, pathlib.Path(folder))
-        server, endpoint = start_server(arguments)
-        print(f"server on {endpoint}; {layers} layers, {len(texts)} samples, seed {arguments.seed}; "
-              f"a layer costs 1 lambda, an offload {arguments.offload_cost / 0.1:g} lambda\n", file=sys.stderr)
+        server = None
         try:
+            ending.held = True
+            server = start_server(arguments)
+            ending.release()
+            endpoint = endpoint_of(server)
+            print(f"server on {endpoint}; {layers} layers, {len(texts)} samples, seed {arguments.seed}; "
+                  f"a layer costs 1 lambda, an offload {arguments.offload_cost / 0.1:g} lambda\n", file=sys.stderr)
             rows = [row_of(title, run_edge(arguments, policy, title, endpoint, stream, is_tsv, texts), layers)
                     for policy, title in POLICIES]
         finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait()
+            if server is not None:
+                server.send_signal(signal.SIGTERM)
+                server.wait()
     print()
     print_table(rows)
     print(f"\nlayers: mean run on the edge. cost saved: against running all {layers} layers there for every sample.")
