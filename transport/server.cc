@@ -155,6 +155,8 @@ void Server::Impl::bind() {
   channel = Channel(zmq::socket_t(context, zmq::socket_type::router));
   zmq::socket_t& socket = channel.socket();
   configure(socket, frame_limit, kHighWater + 2 * static_cast<int>(options.max_window));
+  // A half-open handshake gives its place back soon (default 30 s).
+  socket.set(handshake_ivl, static_cast<int>(options.handshake_ms));
   // Without it an answer to a peer that is gone or does not read vanishes silently.
   socket.set(router_mandatory, 1);
   // A second connection with a routing id in use is turned away, not given the first one's answers.
