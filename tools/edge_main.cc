@@ -60,7 +60,10 @@ Status prepare_files(Run& run) {
       SampleReader::open(std::move(*lines), run.options.input_format, run.model->config().labels);
   if (!samples.ok()) return samples.status();
   run.samples = std::make_unique<SampleReader>(std::move(*samples));
-  Result<OutputFile> output = OutputFile::open(run.options.output, run.options.input);
+  const EdgeOptions& options = run.options;
+  const Status summary = check_not_input(options.summary_path, {options.input, options.model.path});
+  if (!summary.ok()) return summary;
+  Result<OutputFile> output = OutputFile::open(options.output, {options.input, options.model.path});
   if (!output.ok()) return output.status();
   run.output = std::make_unique<OutputFile>(std::move(*output));
   return {};

@@ -24,10 +24,13 @@ void add_keygen(CLI::App& app, int& exit_code) {
   CLI::App* command =
       app.add_subcommand("keygen", "Makes a CURVE key pair for a server or an edge.");
   const auto prefix = std::make_shared<std::string>();
+  const CLI::Validator not_empty(
+      [](std::string& text) { return text.empty() ? std::string("no name") : std::string(); }, "");
   command
       ->add_option("--output", *prefix,
                    "writes PREFIX.secret (mode 0600) and PREFIX.public; existing ones are kept")
       ->type_name("PREFIX")
+      ->check(not_empty)
       ->required();
   command->footer(
       "\nServer: splitee-server --secret-key server.secret --authorized-keys edges.txt, where\n"

@@ -31,7 +31,16 @@ bool same_file(const std::string& a, const std::string& b) {
 
 }  // namespace
 
-Result<OutputFile> OutputFile::open(const std::string& path, const std::string& input_path) {
+Status check_not_input(const std::string& path, std::initializer_list<std::string> inputs) {
+  for (const std::string& input : inputs) {
+    if (!same_file(path, input)) continue;
+    return Status(Code::kIo, path + ": is an input too; it would be overwritten");
+  }
+  return {};
+}
+
+Result<OutputFile> OutputFile::open(const std::string& path,
+                                    std::initializer_list<std::string> inputs) {
   OutputFile file;
   if (path == "-") {
     file.name_ = "standard output";
@@ -39,9 +48,7 @@ Result<OutputFile> OutputFile::open(const std::string& path, const std::string& 
     if (file.fd_ < 0) return io_error(file.name_, "cannot write");
   } else {
     file.name_ = path;
-    if (same_file(path, input_path)) {
-      return Status(Code::kIo, path + ": is the input too; it would be overwritten");
-    }
+    if (Status status = check_not_input(path, inputs); !status.ok()) return status;
     file.fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (file.fd_ < 0) return io_error(path, "cannot open for writing");
   }

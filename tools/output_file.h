@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -11,10 +12,15 @@
 
 namespace splitee::tools {
 
+// Fails where `path` is one of the files that the program reads, by whatever name: they would be
+// overwritten.
+runtime::Status check_not_input(const std::string& path, std::initializer_list<std::string> inputs);
+
 class OutputFile {
  public:
-  // `path` is "-" for standard output. An existing file is replaced; refuses `input_path` itself.
-  static runtime::Result<OutputFile> open(const std::string& path, const std::string& input_path);
+  // `path` is "-" for standard output. An existing file is replaced, unless it is an input.
+  static runtime::Result<OutputFile> open(const std::string& path,
+                                          std::initializer_list<std::string> inputs);
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&& other) = delete;
   ~OutputFile();

@@ -11,6 +11,7 @@
 #include "tools/console.h"
 #include "tools/costs.h"
 #include "tools/flags.h"
+#include "tools/output_file.h"
 
 namespace splitee::tools {
 
@@ -153,6 +154,8 @@ std::string to_text(const CostFile& costs, const std::vector<std::size_t>& exit_
 }
 
 int profile(Flags flags, bool seq_given) {
+  const Status writable = check_not_input(flags.output, {flags.model.path});
+  if (!writable.ok()) return fail("splitee profile", writable);
   Result<std::shared_ptr<const runtime::Model>> model =
       open_model(flags.model, {.preload = runtime::kAllLayers});
   if (!model.ok()) return fail("splitee profile", model.status());

@@ -130,6 +130,10 @@ Status take_from_model(const std::string& path, bool take_alphas, policy::Policy
 
 Status resolve(Flags& flags, const policy::Trace& trace) {
   policy::PolicyOptions& options = flags.replay.policy_options;
+  if (flags.replay.policy == "threshold-published" &&
+      flags.replay.semantics != policy::Semantics::kPaper) {
+    return Status(Code::kInvalidArgument, "--policy threshold-published needs --semantics paper");
+  }
   if (!flags.model.empty()) {
     const Status status = take_from_model(flags.model, !flags.alpha, options);
     if (!status.ok()) return status;
@@ -165,7 +169,7 @@ Result<ReplayResult> run(Flags& flags) {
   if (Status status = resolve(flags, *trace); !status.ok()) return status;
   if (flags.decisions.empty()) return policy::replay(*trace, flags.replay);
 
-  Result<OutputFile> decisions = OutputFile::open(flags.decisions, flags.trace);
+  Result<OutputFile> decisions = OutputFile::open(flags.decisions, {flags.trace, flags.model});
   if (!decisions.ok()) return decisions.status();
   Status written = decisions->write("run,t,arm,route,reward,cost\n");
   flags.replay.on_decision = [&](const policy::Decision& decision) {
@@ -250,14 +254,13 @@ void add_flags(CLI::App& command, Flags& flags) {
   command
       .add_option("--change", flags.changes,
                   "repeatable: from sample T of each run on, 0-based, an offload costs O")
-      ->type_name("T O");
+      ->type_name("T O")
+      ->check(non_negative_number());
   command.add_option("--runs", flags.replay.runs, "runs, each over the whole trace")
       ->type_name("N")
       ->check(number_within(1, 1e6))
       ->capture_default_str();
-  command.add_option("--seed", flags.replay.seed, "seed of the orders and the policies")
-      ->type_name("N")
-      ->capture_default_str();
+  add_seed_flag(command, flags.replay.seed, "seed of the orders and the policies");
 }
 
 void add_mode_flags(CLI::App& command, Flags& flags) {

@@ -184,6 +184,8 @@ void serve(const Options& options, transport::Server& server, MetricsServer* met
 }
 
 Status run(Options& options, const sigset_t& signals) {
+  const Status endpoint = transport::check_endpoint(options.server.endpoint);
+  if (!endpoint.ok()) return {endpoint.code(), "--bind " + endpoint.message()};
   if (Status status = prepare_keys(options); !status.ok()) return status;
   Result<std::shared_ptr<const runtime::Model>> model =
       open_model(options.model, {.preload = runtime::kAllLayers});

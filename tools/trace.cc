@@ -12,6 +12,7 @@
 #include "tools/compressed_file.h"
 #include "tools/console.h"
 #include "tools/flags.h"
+#include "tools/output_file.h"
 
 namespace splitee::tools {
 
@@ -80,6 +81,8 @@ std::string trace_row(const Sample& sample, std::span<const float> probabilities
 Status trace(const Flags& flags) {
   Result<Shard> shard = parse_shard(flags.shard);
   if (!shard.ok()) return shard.status();
+  Status writable = check_not_input(flags.output, {flags.input, flags.model.path});
+  if (!writable.ok()) return writable;
   Result<std::shared_ptr<const runtime::Model>> model =
       open_model(flags.model, {.preload = runtime::kAllLayers});
   if (!model.ok()) return model.status();

@@ -35,7 +35,7 @@ Status check_options(const ClientOptions& options) {
   const auto bad = [](const std::string& what) { return Status{Code::kInvalidArgument, what}; };
   if (options.endpoints.empty()) return bad("no server endpoint");
   for (const std::string& endpoint : options.endpoints) {
-    if (Status status = check_port(endpoint); !status.ok()) return status;
+    if (Status status = check_endpoint(endpoint); !status.ok()) return status;
   }
   const Dtype dtype = options.activation_dtype;
   if (dtype != Dtype::kF32 && dtype != Dtype::kF16 && dtype != Dtype::kI8) {

@@ -110,6 +110,14 @@ def test_bad_files(folder):
     both = write(folder, "both.txt", "ba\n")
     edge("--input", both, "--output", both, status=None).expect(1, "both.txt")
     assert read(both) == b"ba\n"
+    # Neither is the model, by whatever name.
+    model = write(folder, "own.gguf", whole)
+    link = os.path.join(folder, "link")
+    os.symlink(model, link)
+    for flag in ("--output", "--summary-json"):
+        for name in (model, link):
+            edge(flag, name, model=model, stdin="ba\n", status=None).expect(1, name, "is an input")
+    assert read(model) == whole
     edge("--output", "/dev/full", stdin="ba\n", status=None).expect(1, "/dev/full", "No space")
     edge("--summary-json", "/no/such/folder/s", stdin="ba\n", status=None).expect(1, "/no/such")
 
@@ -121,6 +129,10 @@ def test_usage(_):
         (("--policy", "fixed"), "--split"), (("--policy", "fixed", "--split", "5"), "1, 2, 3, 4"),
         (("--policy", "fixed", "--split", "0"), "0"), (("--lambda", "-1"), "-1"),
         (("--lambda", "0"), "0"), (("--lambda", "inf"), "inf"), (("--offload-cost", "-1"), "-1"),
+        (("--lambda", "1e308"), "1e308"), (("--offload-cost", "1e13"), "1e13"), (("--mu", "1e13"), "1e13"),
+        (("--lambda1", "0", "--lambda2", "1e-300"), "1e-12"), (("--seed", "-1"), "-1"),
+        (("--seed", "99999999999999999999"), "99999999999999999999"), (("--seed", "1.5"), "whole number"),
+        (("--server", "tcp://127.0.0.1"), "not an endpoint"), (("--server", "127.0.0.1:5"), "not an endpoint"),
         (("--mu", "nan"), "nan"), (("--lambda1", "0.2"), "--lambda"), (("--threads", "0"), "0"),
         (("--deadline-ms", "0"), "0"), (("--input-format", "csv"), "csv"), (("--seed", "x"), "x"),
         (("--window", "0"), "0"), (("--payload", "tokens"), "tokens"), (("--activation", "f64"), "f64"),

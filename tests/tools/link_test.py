@@ -245,6 +245,9 @@ def test_server_start_errors(folder):
     server("--bind", ANY_PORT, model=write(folder, "bad.gguf", read(MODEL)[:999])).expect(1, "bad.gguf")
     server("--what").expect(2, "--what")
     server("--threads", "0").expect(2, "0")
+    for nonsense in ("5555", "127.0.0.1:5555", "tcp://127.0.0.1", "udp://127.0.0.1:5555"):
+        server("--bind", nonsense).expect(2, "--bind", "not an endpoint")
+    server("--bind", "tcp://localhost:5555").expect(1, "tcp://localhost:5555", "names are not looked up")
     server("--secret-key", "x").expect(2, "--authorized-keys")
     help_text = run(SERVER, "--help").out
     for word in ("tcp://127.0.0.1:5555", "--max-batch", "SIGTERM", "--metrics"):
