@@ -121,10 +121,12 @@ Result<Turn> take_turn(Run& run, EdgeLoop& loop, Sample& sample) {
     status = loop.wait({});
     return status.ok() ? Result<Turn>(Turn::kAgain) : status;
   }
-  if (loop.waiting() > 0) {
-    Result<bool> ready = run.samples->ready();
-    if (!ready.ok()) return ready.status();
-    if (!*ready) {
+  Result<bool> ready = run.samples->ready();
+  if (!ready.ok()) return ready.status();
+  if (!*ready) {
+    // Input that pauses holds no record back.
+    if (status = run.output->flush(); !status.ok()) return status;
+    if (loop.waiting() > 0) {
       const int fds[] = {run.samples->lines().fd(), run.stop.fd()};
       status = loop.wait(std::span(fds, run.stop.fd() < 0 ? 1 : 2));
       return status.ok() ? Result<Turn>(Turn::kAgain) : status;

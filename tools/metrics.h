@@ -1,7 +1,7 @@
 // The server's numbers over HTTP: Prometheus text (version 0.0.4) at /metrics, "ok" at /healthz for
 // as long as the server takes work (503 while it drains), and at /livez until its end.
-// Thread rule: start() and the destructor in one thread; the pages are served by a thread of
-// its own (http_pages.h). Ownership: borrows the counters, which must outlive it.
+// Thread rule: start() and the destructor in one thread; the pages are served by a thread of its
+// own. Ownership: borrows the counters, which must outlive it.
 #pragma once
 
 #include <atomic>
@@ -19,7 +19,7 @@ std::string metrics_text(const transport::ServerCounters& counters, bool drainin
 class MetricsServer {
  public:
   // `endpoint` is HOST:PORT, an IPv6 host in brackets; port 0 takes a free one. Fails if it is
-  // malformed or cannot be bound.
+  // malformed or cannot be bound, or if this program was built without libmicrohttpd.
   static runtime::Result<std::unique_ptr<MetricsServer>> start(
       const std::string& endpoint, const transport::ServerCounters& counters);
   ~MetricsServer();
@@ -30,7 +30,7 @@ class MetricsServer {
   void set_draining() noexcept;
 
  private:
-  explicit MetricsServer(const transport::ServerCounters& counters);
+  MetricsServer();
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

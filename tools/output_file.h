@@ -1,6 +1,7 @@
 // Standard output or a file, written by whole records, with errors that name it.
-// A pipe or a terminal gets each record at once; a regular file within a second and at close().
-// Thread rule: one thread at a time. SIGPIPE must be ignored by the program.
+// A pipe or a terminal gets each record at once; a regular file at flush() and close(), and with
+// the first record after a second. Thread rule: one thread at a time. SIGPIPE must be ignored by
+// the program.
 #pragma once
 
 #include <chrono>

@@ -8,7 +8,7 @@ build_dir=$project_root/build
 build_packages=(
   g++ meson ninja-build pkg-config
   libxsimd-dev libutf8proc-dev cppzmq-dev libcli11-dev nlohmann-json3-dev libfmt-dev libzstd-dev
-  doctest-dev libbenchmark-dev
+  libmicrohttpd-dev doctest-dev libbenchmark-dev
   binutils python3 python3-numpy
 )
 

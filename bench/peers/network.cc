@@ -54,7 +54,7 @@ std::shared_ptr<const runtime::Model> open_our_model(const std::string& path,
                                                      const std::string& target) {
   const kernels::Kernels* kernels = kernels::find_target(target);
   if (kernels == nullptr) fail("this CPU has no target " + target);
-  auto model = runtime::Model::open(path, *kernels);
+  auto model = runtime::Model::open(path, *kernels, {.preload = runtime::kAllLayers});
   if (!model.ok()) fail(model.status().message());
   return *model;
 }

@@ -119,6 +119,9 @@ class Bench:
                 "onnxruntime": [self.program, "once", *self.peer_flags(name, dtype)],
                 "ours": [self.program, "once", "--gguf", gguf],
                 "splitee-edge": [self.edge, "--model", gguf, "--policy", "final", "--quiet"],
+                # An answer from the first exit, as an edge gives to easy samples.
+                "first exit": [self.edge, "--model", gguf, "--policy", "fixed", "--split", "1",
+                               "--alpha", "0.01", "--quiet"],
             }
         )
         result["weight_bytes"] = table.weight_bytes(name, dtype)

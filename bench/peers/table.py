@@ -109,17 +109,17 @@ def scaling_table(cells):
 
 def cold_table(cold):
     lines = [
-        "| model, weights | ONNX Runtime ms | splitee ms | ratio | splitee-edge ms | ratio "
+        "| model, weights | ONNX Runtime ms | splitee ms | ratio | splitee-edge ms | ratio | first exit ms | ratio "
         "| ONNX Runtime MB | splitee MB | splitee-edge MB | weights MB |",
-        "|---" * 10 + "|",
+        "|---" * 12 + "|",
     ]
     for key, result in sorted(cold.items()):
-        sides = [result[side] for side in ("onnxruntime", "ours", "splitee-edge")]
+        sides = [result[side] for side in ("onnxruntime", "ours", "splitee-edge", "first exit")]
         times = [side["milliseconds"]["median"] for side in sides]
         memory = [side["peak_memory_kb"] / 1e3 * 1.024 for side in sides]
         lines.append(
             f"| {key.replace('/', ', ')} | {times[0]:.0f} | {times[1]:.0f} "
-            f"| {times[0] / times[1]:.1f} | {times[2]:.0f} | {times[0] / times[2]:.1f} "
+            f"| {times[0] / times[1]:.1f} | {times[2]:.0f} | {times[0] / times[2]:.1f} | {times[3]:.0f} | {times[0] / times[3]:.1f} "
             f"| {memory[0]:.0f} | {memory[1]:.0f} | {memory[2]:.0f} "
             f"| {result['weight_bytes'] / 1e6:.0f} |"
         )

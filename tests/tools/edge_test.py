@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 from binaries import (EDGE, FIELDS, LABELS, LAYERS, MODEL, OTHER_MODEL, TIMEOUT_S, LiveEdge, answers,
                       edge, lines, main, make_texts, read, records_of, without_times, write)  # fmt: skip
@@ -251,6 +252,20 @@ def test_records_at_once(_):
         for text in TEXTS[:10]:
             live.classify(text)  # each record comes before the next line is sent
         live.finish()
+
+
+def test_records_in_a_file_while_the_input_pauses(folder):
+    path = os.path.join(folder, "records")
+    with subprocess.Popen([EDGE, "--model", MODEL, "--quiet", "--output", path], stdin=subprocess.PIPE) as edge:
+        for count in range(1, 5):
+            edge.stdin.write(lines(TEXTS[:1]).encode())
+            edge.stdin.flush()
+            end = time.monotonic() + TIMEOUT_S
+            while not os.path.exists(path) or read(path).count(b"\n") < count:
+                assert time.monotonic() < end, "a record waits for the next line"
+                time.sleep(0.01)
+        edge.stdin.close()
+        assert edge.wait(TIMEOUT_S) == 0
 
 
 def test_summary(folder):

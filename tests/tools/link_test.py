@@ -326,7 +326,11 @@ def test_metrics(_):
     probe = subprocess.run([SERVER, "--model", MODEL, "--bind", "ipc:///no/such/folder/s", *remote_flags],
                            capture_output=True, check=False, timeout=TIMEOUT_S)  # fmt: skip
     assert probe.returncode == 1
-    server("--bind", ANY_PORT, "--metrics", "nonsense").expect(2, "nonsense")
+    result = server("--bind", ANY_PORT, "--metrics", "nonsense", status=None)
+    if "libmicrohttpd" in result.err:
+        print("  built without libmicrohttpd")
+        return
+    result.expect(2, "nonsense")
     with Server(*remote_flags) as remote:
         url = next(w for w in remote.messages().split() if w.startswith("http://")).removesuffix("/metrics")
         with LiveEdge("--server", remote.endpoint, *OFFLOAD) as live:
