@@ -75,10 +75,9 @@ Result<Labelled> run_model(const Flags& flags, const std::shared_ptr<const runti
   std::erase_if(*samples, [](const Sample& sample) { return !sample.truth; });
   if (samples->size() < kFewestSamples) {
     const std::string name = flags.input == "-" ? "standard input" : flags.input;
-    return Status(
-        Code::kNotFound,
-        fmt::format("{}: {} samples with a class in column 'label'; at least {} are needed", name,
-                    samples->size(), kFewestSamples));
+    return Status(Code::kNotFound,
+                  fmt::format("{}: {} labelled samples (column 'label'); at least {} are needed",
+                              name, samples->size(), kFewestSamples));
   }
   policy::Rng rng(policy::mix_seed(flags.seed));
   policy::shuffle(std::span(*samples), rng);
@@ -242,7 +241,7 @@ void warn(const Report& report, const runtime::ModelConfig& config) {
 }
 
 Status calibrate(const Flags& flags) {
-  Status writable = check_not_input(flags.output, {flags.input, flags.model.path});
+  Status writable = check_not_input(flags.output, {flags.input});  // the model may be
   if (!writable.ok()) return writable;
   Result<std::shared_ptr<const runtime::Model>> model = open_model(flags.model);
   if (!model.ok()) return model.status();

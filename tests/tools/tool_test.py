@@ -138,7 +138,7 @@ def test_no_input_is_overwritten(folder):
     source = labelled(folder)
     model = write(folder, "own.gguf", read(MODEL))
     texts = read(source)
-    for command, files in (("trace", (source, model)), ("calibrate", (source, model)), ("profile", (model,))):
+    for command, files in (("trace", (source, model)), ("calibrate", (source,)), ("profile", (model,))):
         flags = ("--model", model) if command == "profile" else ("--model", model, "--input", source)
         for path in files:
             tool(command, *flags, "--output", path, status=None).expect(1, path, "is an input")
