@@ -74,8 +74,10 @@ Result<Labelled> run_model(const Flags& flags, const std::shared_ptr<const runti
   if (!samples.ok()) return samples.status();
   std::erase_if(*samples, [](const Sample& sample) { return !sample.truth; });
   if (samples->size() < kFewestSamples) {
-    return Status(Code::kNotFound, fmt::format("{}: {} labelled samples; at least {} are needed",
-                                               flags.input, samples->size(), kFewestSamples));
+    const std::string name = flags.input == "-" ? "standard input" : flags.input;
+    return Status(Code::kNotFound,
+                  fmt::format("{}: {} labelled samples (column 'label'); at least {} are needed",
+                              name, samples->size(), kFewestSamples));
   }
   policy::Rng rng(policy::mix_seed(flags.seed));
   policy::shuffle(std::span(*samples), rng);
@@ -164,7 +166,7 @@ Status write_model(const Flags& flags, Report& report) {
   const Result<runtime::Gguf> gguf = runtime::Gguf::parse(flags.model.path, old);
   if (!gguf.ok()) return gguf.status();
   const std::string bytes = with_keys(*gguf, old, std::array{temperatures, alphas, alpha});
-  return runtime::write_file_atomically(flags.output, std::as_bytes(std::span(bytes)));
+  return not_usage(runtime::write_file_atomically(flags.output, std::as_bytes(std::span(bytes))));
 }
 
 ordered_json loss_json(const AlphaChoice& choice) {
@@ -277,10 +279,7 @@ void add_calibrate(CLI::App& app, int& exit_code) {
       ->type_name("X")
       ->check(number_within(0, 1))
       ->capture_default_str();
-  command->add_option("--seed", flags->seed, "seed of the division into halves")
-      ->type_name("N")
-      ->check(unsigned_number())
-      ->capture_default_str();
+  add_seed_flag(*command, flags->seed, "seed of the division into halves");
   command->add_flag("--json", flags->json, "print JSON");
   command->add_flag("--progress", flags->progress, "show progress on standard error");
   command->footer(

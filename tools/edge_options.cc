@@ -135,10 +135,7 @@ void add_policy_flags(CLI::App& app, EdgeOptions& options) {
                  "folder under which the energy counters are looked for, as sys/class/powercap and "
                  "sys/class/hwmon (default: /)")
       ->type_name("DIR");
-  app.add_option("--seed", options.seed, "seed of everything random in the policy")
-      ->type_name("N")
-      ->check(unsigned_number())
-      ->capture_default_str();
+  add_seed_flag(app, options.seed, "seed of everything random in the policy");
   app.add_option("--state", options.state_path,
                  "file of the policy's state: loaded if it exists, saved every 1000 samples or 5 "
                  "seconds and at the end")

@@ -1,7 +1,6 @@
 #include "tools/flags.h"
 
 #include <charconv>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -10,6 +9,7 @@
 #include "kernels/kernels.h"
 #include "tools/console.h"
 #include "tools/costs.h"
+#include "transport/endpoint.h"
 
 namespace splitee::tools {
 
@@ -37,6 +37,9 @@ void add_version(CLI::App& app) {
 
 namespace {
 
+// Far beyond any use, near enough to 1 that products and sums of squares of them stay finite.
+constexpr double kLeastAmount = 1e-12, kMostAmount = 1e12;
+
 // The number, or NaN where the text is not one as a whole.
 double parse_number(const std::string& text) {
   double value = std::numeric_limits<double>::quiet_NaN();
@@ -56,8 +59,33 @@ CLI::Validator number_within(double low, double high) {
       fmt::format("[{} .. {}]", low, high));
 }
 
-CLI::Validator unsigned_number() {
+CLI::Validator endpoint_text() {
+  return CLI::Validator([](std::string& text) { return transport::check_endpoint(text).message(); },
+                        "");
+}
+
+CLI::Validator positive_number() {
   return CLI::Validator(
+      [](std::string& text) {
+        const double value = parse_number(text);
+        if (value >= kLeastAmount && value <= kMostAmount) return std::string();
+        return fmt::format("{} is not a number from {} to {}", text, kLeastAmount, kMostAmount);
+      },
+      "[> 0]");
+}
+
+CLI::Validator non_negative_number() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const double value = parse_number(text);
+        if (value >= 0 && value <= kMostAmount) return std::string();
+        return fmt::format("{} is not a number from 0 to {}", text, kMostAmount);
+      },
+      "[>= 0]");
+}
+
+void add_seed_flag(CLI::App& app, std::uint64_t& seed, const std::string& help) {
+  const CLI::Validator whole_number(
       [](std::string& text) {
         std::uint64_t value = 0;
         const char* end = text.data() + text.size();
@@ -67,39 +95,7 @@ CLI::Validator unsigned_number() {
                            std::numeric_limits<std::uint64_t>::max());
       },
       "");
-}
-
-CLI::Validator endpoint_text() {
-  return CLI::Validator(
-      [](std::string& text) {
-        const std::size_t address = text.find("://");
-        const std::size_t port = text.rfind(':');
-        const bool whole =
-            address != std::string::npos && address + 3 < text.size() &&
-            (!text.starts_with("tcp:") || (port > address && port + 1 < text.size()));
-        return whole ? std::string() : "'" + text + "' is not an endpoint such as tcp://HOST:PORT";
-      },
-      "");
-}
-
-CLI::Validator positive_number() {
-  return CLI::Validator(
-      [](std::string& text) {
-        const double value = parse_number(text);
-        if (value > 0 && std::isfinite(value)) return std::string();
-        return text + " is not a finite number above 0";
-      },
-      "[> 0]");
-}
-
-CLI::Validator non_negative_number() {
-  return CLI::Validator(
-      [](std::string& text) {
-        const double value = parse_number(text);
-        if (value >= 0 && std::isfinite(value)) return std::string();
-        return text + " is not a finite number of 0 or more";
-      },
-      "[>= 0]");
+  app.add_option("--seed", seed, help)->type_name("N")->check(whole_number)->capture_default_str();
 }
 
 void add_model_flags(CLI::App& app, ModelFlags& flags, const std::string& threads_help) {
@@ -190,8 +186,10 @@ Result<policy::CostModel> cost_model(const CostFlags& flags) {
       return Status(Code::kInvalidArgument, "--lambda1 and --lambda2 are parts of --lambda");
     }
   }
-  if (!(model.lambda() > 0)) {
-    return Status(Code::kInvalidArgument, "--lambda1 and --lambda2: their sum must be above 0");
+  if (!(model.lambda() >= kLeastAmount)) {
+    return Status(
+        Code::kInvalidArgument,
+        fmt::format("--lambda1 and --lambda2: their sum must be at least {}", kLeastAmount));
   }
   return model;
 }

@@ -25,14 +25,15 @@ std::optional<int> parse(CLI::App& app, int argc, char** argv);
 // Adds --version.
 void add_version(CLI::App& app);
 
-// A number from low to high; a finite one above 0; a finite one of 0 or more.
+// A number from low to high; one above 0 (1e-12 .. 1e12); the same, or 0. Bounded so that what is
+// computed from several stays finite.
 CLI::Validator number_within(double low, double high);
-// A whole number of 64 bits, without a sign.
-CLI::Validator unsigned_number();
-// SCHEME://ADDRESS, with a port where the scheme is tcp.
+// An endpoint of ZeroMQ that transport/endpoint.h takes.
 CLI::Validator endpoint_text();
 CLI::Validator positive_number();
 CLI::Validator non_negative_number();
+// --seed: a whole number that fits.
+void add_seed_flag(CLI::App& app, std::uint64_t& seed, const std::string& help);
 
 // --model, --target and --threads.
 struct ModelFlags {

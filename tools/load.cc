@@ -265,10 +265,7 @@ void add_plan_flags(CLI::App& app, Flags& flags) {
       ->type_name("MS")
       ->check(number_within(0.001, 3'600'000))
       ->capture_default_str();
-  app.add_option("--seed", flags.plan.seed, "of arrivals, choice of connections and random inputs")
-      ->type_name("N")
-      ->check(unsigned_number())
-      ->capture_default_str();
+  add_seed_flag(app, flags.plan.seed, "of arrivals, choice of connections and random inputs");
 }
 
 void add_sample_flags(CLI::App& app, Flags& flags) {

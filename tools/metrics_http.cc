@@ -1,8 +1,10 @@
 #include <atomic>
 #include <charconv>
+#include <vector>
 
 #include <microhttpd.h>
 #include <netdb.h>
+#include <sys/socket.h>
 
 #include "tools/metrics.h"
 
@@ -14,9 +16,10 @@ using runtime::Status;
 
 namespace {
 
-// One thread serves all connections and waits for none of them: who is slow holds a connection,
-// whose size and number are limited, and nobody else's answer.
-constexpr unsigned kMaxConnections = 256;
+// One thread serves all connections and waits for none of them: who is slow holds up nobody else's
+// answer. One connection more than kMaxConnections takes the place of the oldest, so that the slow
+// cannot hold all places either.
+constexpr std::size_t kMaxConnections = 64;
 constexpr unsigned kIdleSeconds = 5;
 constexpr std::size_t kConnectionBytes = 16384;
 
@@ -87,6 +90,22 @@ struct MetricsServer::Impl {
     return answer(connection, static_cast<const Impl*>(self)->page(method, path));
   }
 
+  // In the daemon's one thread.
+  static void count(void* self, MHD_Connection* connection, void** /*context*/,
+                    MHD_ConnectionNotificationCode code) {
+    auto& open = static_cast<Impl*>(self)->open;
+    const MHD_socket socket =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+      std::erase(open, socket);
+      return;
+    }
+    open.push_back(socket);
+    // It is then closed as if its peer had.
+    if (open.size() > kMaxConnections) ::shutdown(open.front(), SHUT_RDWR);
+  }
+
+  std::vector<MHD_socket> open;  // the oldest first
   const transport::ServerCounters* counters = nullptr;
   MHD_Daemon* daemon = nullptr;
   std::string url;
@@ -119,7 +138,8 @@ Result<std::unique_ptr<MetricsServer>> MetricsServer::start(
   impl->daemon = MHD_start_daemon(
       MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | (ipv6 ? MHD_USE_IPv6 : MHD_NO_FLAG), 0,
       nullptr, nullptr, Impl::handle, impl, MHD_OPTION_SOCK_ADDR, found->ai_addr,
-      MHD_OPTION_CONNECTION_LIMIT, kMaxConnections, MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds,
+      MHD_OPTION_CONNECTION_LIMIT, static_cast<unsigned>(2 * kMaxConnections),
+      MHD_OPTION_NOTIFY_CONNECTION, Impl::count, impl, MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds,
       MHD_OPTION_CONNECTION_MEMORY_LIMIT, kConnectionBytes, MHD_OPTION_END);
   if (impl->daemon == nullptr) {
     return Status(Code::kIo, "--metrics " + endpoint + ": cannot bind (in use?)");

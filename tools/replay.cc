@@ -1,5 +1,6 @@
 #include "policy/replay.h"
 
+#include <algorithm>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -38,19 +39,22 @@ struct Flags {
 };
 
 // Traces of shards put together with cat repeat the header.
-std::string without_repeated_headers(const std::string& text) {
-  const std::size_t end = text.find('\n');
-  if (end == std::string::npos) return text;
-  const std::string_view header = std::string_view(text).substr(0, end + 1);
-  std::string kept(header);
-  for (std::size_t at = header.size(); at < text.size();) {
+void drop_repeated_headers(std::string& text) {
+  const std::string header = text.substr(0, text.find('\n') + 1);
+  std::size_t kept = header.size();
+  if (header.empty()) return;
+  for (std::size_t at = kept; at < text.size();) {
     const std::size_t line_end = text.find('\n', at);
     const std::size_t next = line_end == std::string::npos ? text.size() : line_end + 1;
-    const std::string_view line = std::string_view(text).substr(at, next - at);
-    if (line != header) kept += line;
+    if (text.compare(at, next - at, header) != 0) {
+      std::copy(text.begin() + static_cast<std::ptrdiff_t>(at),
+                text.begin() + static_cast<std::ptrdiff_t>(next),
+                text.begin() + static_cast<std::ptrdiff_t>(kept));
+      kept += next - at;
+    }
     at = next;
   }
-  return kept;
+  text.resize(kept);
 }
 
 ordered_json to_json(const policy::Estimate& estimate) {
@@ -130,6 +134,10 @@ Status take_from_model(const std::string& path, bool take_alphas, policy::Policy
 
 Status resolve(Flags& flags, const policy::Trace& trace) {
   policy::PolicyOptions& options = flags.replay.policy_options;
+  if (flags.replay.policy == "threshold-published" &&
+      flags.replay.semantics != policy::Semantics::kPaper) {
+    return Status(Code::kInvalidArgument, "--policy threshold-published needs --semantics paper");
+  }
   if (!flags.model.empty()) {
     const Status status = take_from_model(flags.model, !flags.alpha, options);
     if (!status.ok()) return status;
@@ -160,7 +168,8 @@ Result<ReplayResult> run(Flags& flags) {
   if (!apart.ok()) return apart;
   Result<std::string> text = read_text_file(flags.trace, kMaxTraceBytes);
   if (!text.ok()) return text.status();
-  Result<policy::Trace> trace = policy::parse_trace(without_repeated_headers(*text), flags.trace);
+  drop_repeated_headers(*text);
+  Result<policy::Trace> trace = policy::parse_trace(*text, flags.trace);
   if (!trace.ok()) return trace.status();
   text->clear();
   text->shrink_to_fit();
@@ -252,15 +261,13 @@ void add_flags(CLI::App& command, Flags& flags) {
   command
       .add_option("--change", flags.changes,
                   "repeatable: from sample T of each run on, 0-based, an offload costs O")
-      ->type_name("T O");
+      ->type_name("T O")
+      ->check(non_negative_number());
   command.add_option("--runs", flags.replay.runs, "runs, each over the whole trace")
       ->type_name("N")
       ->check(number_within(1, 1e6))
       ->capture_default_str();
-  command.add_option("--seed", flags.replay.seed, "seed of the orders and the policies")
-      ->type_name("N")
-      ->check(unsigned_number())
-      ->capture_default_str();
+  add_seed_flag(command, flags.replay.seed, "seed of the orders and the policies");
 }
 
 void add_mode_flags(CLI::App& command, Flags& flags) {

@@ -85,6 +85,12 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
       ->type_name("N")
       ->check(number_within(1, 1e6))
       ->capture_default_str();
+  app.add_option("--handshake-ms", options.server.handshake_ms,
+                 "milliseconds that a connection may take to greet; with CURVE that is three round "
+                 "trips of the link, so a link slower than 750 ms there and back needs more")
+      ->type_name("N")
+      ->check(number_within(100, 60'000))
+      ->capture_default_str();
   CLI::Option* secret =
       app.add_option("--secret-key", options.secret_key_path,
                      "this server's PREFIX.secret file; encrypts the link (CURVE)")

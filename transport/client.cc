@@ -19,6 +19,8 @@ constexpr std::size_t kRoutingIdBytes = 16;
 // Requests that ZeroMQ keeps, beyond twice the window; what would wait beyond that is an attack or
 // a bug. It frees places in batches of half, and wakes the other thread for each: so not too few.
 constexpr int kHighWater = 16;
+// Between attempts of one socket to connect.
+constexpr std::uint32_t kReconnectMostMs = 1'000;
 
 // The libzmq peers know a connection by this; never reused, so that a message for an old
 // connection cannot reach a new one. It says nothing about who we are. Ids that begin with a zero
@@ -33,7 +35,7 @@ Status check_options(const ClientOptions& options) {
   const auto bad = [](const std::string& what) { return Status{Code::kInvalidArgument, what}; };
   if (options.endpoints.empty()) return bad("no server endpoint");
   for (const std::string& endpoint : options.endpoints) {
-    if (Status status = check_port(endpoint); !status.ok()) return status;
+    if (Status status = check_endpoint(endpoint); !status.ok()) return status;
   }
   const Dtype dtype = options.activation_dtype;
   if (dtype != Dtype::kF32 && dtype != Dtype::kF16 && dtype != Dtype::kI8) {
@@ -100,10 +102,12 @@ void Client::Impl::open(std::size_t link) {
     // Without it messages queue up for a server that is not there.
     socket.set(immediate, 1);
     socket.set(connect_timeout, static_cast<int>(options.hello_timeout_ms));
+    socket.set(handshake_ivl, static_cast<int>(options.connect_timeout_ms));
     // Within one attempt ZeroMQ reconnects, with its own back-off (off by default) and jitter;
     // between attempts the core does.
     socket.set(reconnect_ivl, static_cast<int>(options.reconnect_min_ms));
-    socket.set(reconnect_ivl_max, static_cast<int>(options.reconnect_max_ms));
+    socket.set(reconnect_ivl_max,
+               static_cast<int>(std::min(kReconnectMostMs, options.reconnect_max_ms)));
     socket.set(ipv6, 1);
     if (options.curve) {
       socket.set(curve_serverkey, options.curve->server_key);

@@ -41,8 +41,10 @@ struct ClientOptions {
   double retry_share = 0.1;              // retries per request, at the most
   std::uint32_t ping_ms = 0;             // without an answer for so long, ask; 0: never
   std::optional<CurveClientKeys> curve;
-  std::uint32_t hello_timeout_ms = 2'000;  // to connect, and again to be welcomed
-  std::uint32_t reconnect_min_ms = 100;    // first back-off, doubled up to the next
+  std::uint32_t hello_timeout_ms = 2'000;  // to be welcomed
+  // To connect. ZeroMQ's handshake takes two round trips, with CURVE three and a half.
+  std::uint32_t connect_timeout_ms = 4'000;
+  std::uint32_t reconnect_min_ms = 100;  // first back-off, doubled up to the next
   std::uint32_t reconnect_max_ms = 4'000;
   std::uint64_t seed = 0;  // of the back-off's jitter; 0 takes one from the system
 };

@@ -123,7 +123,7 @@ void ClientCore::advance(std::size_t index, std::int64_t now_us) {
       ++counters_.probes;
       network_.open(index);
       link.state = Link::State::kConnecting;
-      link.next_us = now_us + ms(options_.hello_timeout_ms);
+      link.next_us = now_us + ms(options_.connect_timeout_ms);
       [[fallthrough]];
     case Link::State::kConnecting:
       try_hello(index, now_us);

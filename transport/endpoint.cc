@@ -9,12 +9,12 @@
 namespace splitee::transport {
 namespace {
 
-constexpr std::string_view kTcp = "tcp://";
+constexpr std::string_view kTcp = "tcp://", kIpc = "ipc://", kInproc = "inproc://";
 
 }  // namespace
 
 bool is_loopback_endpoint(std::string_view endpoint) {
-  if (endpoint.starts_with("ipc://") || endpoint.starts_with("inproc://")) return true;
+  if (endpoint.starts_with(kIpc) || endpoint.starts_with(kInproc)) return true;
   if (!endpoint.starts_with(kTcp)) return false;
   endpoint.remove_prefix(kTcp.size());
   const std::size_t colon = endpoint.rfind(':');
@@ -26,9 +26,18 @@ bool is_loopback_endpoint(std::string_view endpoint) {
   return (ntohl(address.s_addr) >> 24) == 127;
 }
 
-runtime::Status check_port(std::string_view endpoint) {
+runtime::Status check_endpoint(std::string_view endpoint) {
+  for (const std::string_view scheme : {kIpc, kInproc}) {
+    if (endpoint.starts_with(scheme) && endpoint.size() > scheme.size()) return {};
+  }
   const std::size_t colon = endpoint.rfind(':');
-  if (!endpoint.starts_with(kTcp) || colon < kTcp.size()) return {};
+  if (!endpoint.starts_with(kTcp) || colon == std::string_view::npos || colon <= kTcp.size() ||
+      colon + 1 == endpoint.size()) {
+    std::string message = "'";
+    message += endpoint;
+    message += "' is not an endpoint such as tcp://127.0.0.1:5555 or ipc:///run/splitee";
+    return {runtime::Code::kInvalidArgument, message};
+  }
   const std::string_view port = endpoint.substr(colon + 1);
   std::uint16_t number;
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);

@@ -13,8 +13,9 @@ namespace splitee::transport {
 // interface names, other addresses and host names, other schemes, and text that is no endpoint.
 bool is_loopback_endpoint(std::string_view endpoint);
 
-// Finds what ZeroMQ would misread without a word: a tcp port beyond 65535 (it takes the low 16
-// bits). Everything else it checks itself.
-runtime::Status check_port(std::string_view endpoint);
+// Fails, with an example, on what is not tcp://HOST:PORT, ipc://PATH or inproc://NAME, and on a
+// port beyond 65535, which ZeroMQ would misread without a word (it takes the low 16 bits). What
+// HOST is ZeroMQ finds out.
+runtime::Status check_endpoint(std::string_view endpoint);
 
 }  // namespace splitee::transport

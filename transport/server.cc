@@ -1,6 +1,7 @@
 #include "transport/server.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -63,7 +64,7 @@ Status check_shape(const ModelShape& shape) {
 Status check_options(const ModelShape& shape, const ServerOptions& options) {
   const auto bad = [](const std::string& what) { return Status{Code::kInvalidArgument, what}; };
   if (Status status = check_shape(shape); !status.ok()) return status;
-  if (Status status = check_port(options.endpoint); !status.ok()) return status;
+  if (Status status = check_endpoint(options.endpoint); !status.ok()) return status;
   if (options.threads == 0) return bad("no worker threads");
   if (options.max_batch == 0) return bad("batch of no requests");
   const std::uint64_t longest = longest_payload(shape);
@@ -155,6 +156,8 @@ void Server::Impl::bind() {
   channel = Channel(zmq::socket_t(context, zmq::socket_type::router));
   zmq::socket_t& socket = channel.socket();
   configure(socket, frame_limit, kHighWater + 2 * static_cast<int>(options.max_window));
+  // A half-open handshake gives its place back soon (default 30 s).
+  socket.set(handshake_ivl, static_cast<int>(options.handshake_ms));
   // Without it an answer to a peer that is gone or does not read vanishes silently.
   socket.set(router_mandatory, 1);
   // A second connection with a routing id in use is turned away, not given the first one's answers.
@@ -301,6 +304,16 @@ Result<std::unique_ptr<Server>> Server::create(std::shared_ptr<const runtime::Mo
       shape_of(*model), [&] { return make_engine_backend(model, options.max_batch); }, options);
 }
 
+namespace {
+
+std::string listen_problem(const zmq::error_t& error) {
+  // ZeroMQ looks for an interface of that name.
+  if (error.num() == ENODEV) return "not an address of this machine (names are not looked up here)";
+  return error.what();
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Server>> Server::create(const ModelShape& shape,
                                                const BackendFactory& factory,
                                                const ServerOptions& options) {
@@ -311,7 +324,7 @@ Result<std::unique_ptr<Server>> Server::create(const ModelShape& shape,
     server->impl_->bind();
     server->impl_->start_workers();
   } catch (const zmq::error_t& error) {
-    return Status{Code::kIo, "cannot listen on " + options.endpoint + ": " + error.what()};
+    return Status{Code::kIo, "cannot listen on " + options.endpoint + ": " + listen_problem(error)};
   } catch (const std::exception& error) {
     return Status{Code::kIo, std::string("cannot start the server: ") + error.what()};
   }

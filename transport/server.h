@@ -45,6 +45,8 @@ struct ServerOptions {
   std::size_t max_sessions = 4'096;     // beyond it the one idle longest must say hello again
   std::size_t max_connections = 8'192;  // beyond it new ones are cut at once
   std::uint32_t max_window = 16;        // requests of one edge in flight
+  // A connection whose handshake takes longer is cut. With CURVE it takes three round trips.
+  std::uint32_t handshake_ms = 2'400;
   std::optional<CurveServerKeys> curve;
 };
 

@@ -54,8 +54,6 @@ void configure(zmq::socket_t& socket, std::int64_t max_frame_bytes, int high_wat
   socket.set(rcvtimeo, 0);
   // A peer that announces more is cut before the memory is taken (the default is no limit).
   socket.set(maxmsgsize, max_frame_bytes);
-  // A half-open handshake gives its place back soon (default 30 s).
-  socket.set(handshake_ivl, 2'000);
   // A peer that is stopped or cut off without a FIN is noticed (off by default).
   socket.set(heartbeat_ivl, 500);
   socket.set(heartbeat_timeout, 1'500);

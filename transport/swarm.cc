@@ -117,7 +117,7 @@ Result<std::unique_ptr<Swarm>> Swarm::create(const SwarmOptions& options) {
   if (options.endpoints.empty()) return bad("no server endpoint");
   if (options.connections == 0) return bad("no connections");
   for (const std::string& endpoint : options.endpoints) {
-    if (Status status = check_port(endpoint); !status.ok()) return status;
+    if (Status status = check_endpoint(endpoint); !status.ok()) return status;
   }
   // Times are waited for to the microsecond.
   prctl(PR_SET_TIMERSLACK, 1'000ul, 0ul, 0ul, 0ul);

@@ -7,6 +7,8 @@
 // another protocol version, kCorrupt for the rest). Sizes are checked before anything is
 // allocated, and a decoder never allocates more than a small multiple of the bytes received.
 //
+// Sockets: ZeroMQ, ROUTER at the server, DEALER at the edge, which connects; where the server has
+// keys, both with CURVE, and the edge's public key on the server's list. A routing id says nothing.
 // Every message is one ZeroMQ message of exactly two frames: header, payload. A payload frame is
 // always there, empty where a type has none. All numbers are little-endian; f32 is IEEE binary32,
 // f16 IEEE binary16. Nothing promises alignment.
@@ -16,7 +18,7 @@
 //        0    4 magic        'S' 'P' 'L' 'E'
 //        4    2 version      1
 //        6    1 type         MessageType
-//        7    1 dtype        Dtype of the payload's tensor, 0 where there is none
+//        7    1 dtype        Dtype of the payload's tensor: infer's, and kF32 in a reply; else 0
 //        8    8 request id   chosen by the edge, never 0, growing from message to message of a
 //                            session; an answer repeats it. 0 only in a refuse whose request could
 //                            not be read
@@ -44,11 +46,12 @@
 //            other bits 0) | u32 window (requests the edge keeps in flight) | u32 0
 //   welcome  u32 capabilities | u32 max tokens | u32 layers | u32 hidden | u32 classes |
 //            u32 window (requests in flight the server takes from this edge) | u64 0
-//   infer    kF32    tokens * hidden f32, row major; rows are tokens, padding is never sent
+//   infer    kF32    tokens * hidden f32, row major; rows are tokens, [CLS] first and [SEP] last,
+//                    as they leave the layer (its last norm done); padding is never sent
 //            kF16    tokens * hidden f16
 //            kI8     tokens f32 scales, then tokens * hidden i8 in -127 .. 127; row r's values are
 //                    scale[r] * q; scales are finite and >= 0
-//            kTokens tokens u32 ids, then tokens u8 token types
+//            kTokens tokens u32 ids, [CLS] and [SEP] included, then tokens u8 token types
 //   reply    u32 class | f32 confidence | classes f32 probabilities. Probabilities are in [0, 1],
 //            their sum is 1 within 0.001, class is an index of the largest, confidence its value
 //   refuse   u32 RefuseCode | 0 .. kMaxTextBytes of printable ASCII

@@ -190,6 +190,10 @@ def test_bad_files(folder):
         command = [EDGE, "--model", MODEL, "--output", both]
         status = subprocess.run(command, stdin=stdin, capture_output=True, timeout=TIMEOUT_S).returncode
     assert status == 1 and read(both) == b"ba\n"
+    link = os.path.join(folder, "link")
+    os.symlink(model, link)
+    edge("--output", link, model=model, stdin="ba\n", status=None).expect(1, link, "is an input")
+    assert read(model) == whole
     edge("--output", "/dev/full", stdin="ba\n", status=None).expect(1, "/dev/full", "No space")
     edge("--summary-json", "/no/such/folder/s", stdin="ba\n", status=None).expect(1, "/no/such")
 
@@ -201,15 +205,18 @@ def test_usage(_):
         (("--policy", "fixed"), "--split"), (("--policy", "fixed", "--split", "5"), "1, 2, 3, 4"),
         (("--policy", "fixed", "--split", "0"), "0"), (("--lambda", "-1"), "-1"),
         (("--lambda", "0"), "0"), (("--lambda", "inf"), "inf"), (("--offload-cost", "-1"), "-1"),
+        (("--lambda", "1e308"), "1e308"), (("--offload-cost", "1e13"), "1e13"), (("--mu", "1e13"), "1e13"),
+        (("--lambda1", "0", "--lambda2", "1e-300"), "1e-12"), (("--seed", "-1"), "-1"),
+        (("--seed", "99999999999999999999"), "99999999999999999999"), (("--seed", "1.5"), "whole number"),
+        (("--server", "tcp://127.0.0.1"), "not an endpoint"), (("--server", "127.0.0.1:5"), "not an endpoint"),
         (("--mu", "nan"), "nan"), (("--lambda1", "0.2"), "--lambda"), (("--threads", "0"), "0"),
         (("--deadline-ms", "0"), "0"), (("--input-format", "csv"), "csv"), (("--seed", "x"), "x"),
-        (("--seed", "-1"), "-1"), (("--seed", "18446744073709551616"), "18446744073709551616"),
         (("--window", "0"), "0"), (("--payload", "tokens"), "tokens"), (("--activation", "f64"), "f64"),
         (("--objective", "energy"), "--costs live"), (("--slowdown", "0.5"), "0.5"),
         (("--costs", "live", "--policy", "splitee", "--state", "f"), "--state"),
         (("--secret-key", "f"), "--server"), (("--target", "abacus"), "abacus"),
-        (("--server", "nonsense"), "nonsense"), (("--server", ""), "tcp://HOST:PORT"),
-        (("--server", "tcp://127.0.0.1"), "tcp://HOST:PORT"), (("--server", "tcp://a:"), "HOST:PORT"), (("extra",), "extra"),
+        (("--server", "nonsense"), "nonsense"), (("--server", ""), "is not an endpoint"),
+        (("--server", "tcp://127.0.0.1"), "is not an endpoint"), (("--server", "tcp://a:"), "is not an endpoint"), (("extra",), "extra"),
     ):  # fmt: skip
         result = edge(*flags, status=None).expect(2, word)
         assert result.out == "", result

@@ -243,10 +243,12 @@ def test_server_start_errors(folder):
         assert server(*flags).expect(1, *words).out == ""
     server("--bind", ANY_PORT, model=os.path.join(folder, "no")).expect(1, "no")
     server("--bind", ANY_PORT, model=write(folder, "bad.gguf", read(MODEL)[:999])).expect(1, "bad.gguf")
-    for bind in ("", "nonsense", "tcp://127.0.0.1", "tcp://", "tcp://127.0.0.1:"):
-        server("--bind", bind).expect(2, f"'{bind}'", "tcp://HOST:PORT")
+    for bind in ("", "nonsense", "tcp://127.0.0.1", "tcp://", "tcp://127.0.0.1:", "5555", "127.0.0.1:5555",
+                 "udp://127.0.0.1:5555"):  # fmt: skip
+        server("--bind", bind).expect(2, f"'{bind}'", "is not an endpoint")
     server("--what").expect(2, "--what")
     server("--threads", "0").expect(2, "0")
+    server("--bind", "tcp://localhost:5555").expect(1, "tcp://localhost:5555", "names are not looked up")
     server("--secret-key", "x").expect(2, "--authorized-keys")
     help_text = run(SERVER, "--help").out
     for word in ("tcp://127.0.0.1:5555", "--max-batch", "SIGTERM", "--metrics"):

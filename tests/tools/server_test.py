@@ -202,7 +202,7 @@ def test_http(_):
             assert exchange(port, request)[0] == code, request
         # Clients that never come to an end keep nobody waiting: neither a scrape nor the server's end.
         with contextlib.ExitStack() as stack:
-            slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(40)]
+            slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(300)]
             stop = threading.Event()
             dripping = threading.Thread(target=drip, args=(slow, stop))
             dripping.start()

@@ -51,7 +51,8 @@ def test_inspect(folder):
 def test_usage(_):
     for flags, word in (((), "subcommand"), (("what",), "subcommand"), (("inspect",), "model"),
                         (("profile",), "--model"), (("inspect", "m", "--what"), "--what"),
-                        (("replay", "--trace", "t"), "--policy"), (("keygen",), "--output")):  # fmt: skip
+                        (("replay", "--trace", "t"), "--policy"), (("keygen",), "--output"),
+                        (("keygen", "--output", ""), "--output")):  # fmt: skip
         tool(*flags, status=None).expect(2, word)
     for prefix in ("", "/tmp/"):
         tool("keygen", "--output", prefix, status=None).expect(2, "name")
@@ -151,6 +152,17 @@ def test_trace_errors(folder):
     tool("trace", "--model", MODEL, "--output", "/no/such/f", stdin="ba\n", status=None).expect(1, "/no/such")
 
 
+def test_no_input_is_overwritten(folder):
+    source = labelled(folder)
+    model = write(folder, "own.gguf", read(MODEL))
+    texts = read(source)
+    for command, files in (("trace", (source, model)), ("calibrate", (source,)), ("profile", (model,))):
+        flags = ("--model", model) if command == "profile" else ("--model", model, "--input", source)
+        for path in files:
+            tool(command, *flags, "--output", path, status=None).expect(1, path, "is an input")
+    assert read(source) == texts and read(model) == read(MODEL)
+
+
 def test_replay(folder):
     labelled(folder)
     path = trace(folder, "t.csv")
@@ -214,6 +226,9 @@ def test_replay_errors(folder):
     for more, word in ((("--policy", "best"), "best"), (("--alpha", "2"), "2"), (("--runs", "0"), "0"),
                        (("--order", "up"), "up"), (("--semantics", "mine"), "mine"),
                        (("--policy", "fixed"), "--split"), (("--lambda", "nan"), "nan"),
+                       (("--lambda", "1e-320"), "1e-320"), (("--offload-cost", "1e308"), "1e308"),
+                       (("--change", "1", "1e308"), "1e308"), (("--seed", "-1"), "-1"),
+                       (("--policy", "threshold-published"), "--semantics paper"),
                        (("--layers", "1,2"), "4 exits")):  # fmt: skip
         policy = () if "--policy" in more else ("--policy", "final")
         tool("replay", "--trace", path, *policy, *more, status=None).expect(2, word)

@@ -24,16 +24,22 @@ TEST_CASE("loopback endpoints are told from those that others can reach") {
   }
 }
 
-TEST_CASE("ports out of range are found") {
+TEST_CASE("what is no endpoint, and ports out of range, are found") {
   for (const std::string endpoint : {"tcp://127.0.0.1:65535", "tcp://[::1]:0", "tcp://*:*",
-                                     "tcp://host:5555", "ipc:///a:99999", "nonsense"}) {
+                                     "tcp://host:5555", "ipc:///a:99999", "inproc://name"}) {
     CAPTURE(endpoint);
-    CHECK(check_port(endpoint).ok());
+    CHECK(check_endpoint(endpoint).ok());
   }
   for (const std::string endpoint : {"tcp://127.0.0.1:65536", "tcp://127.0.0.1:99999",
                                      "tcp://host:-1", "tcp://host:", "tcp://host:12x"}) {
     CAPTURE(endpoint);
-    CHECK_FALSE(check_port(endpoint).ok());
+    CHECK(check_endpoint(endpoint).message() == endpoint + ": no such port");
+  }
+  for (const std::string endpoint : {"", "nonsense", "5555", "127.0.0.1:5555", "tcp://127.0.0.1",
+                                     "tcp://:5555", "tcp://", "ipc://", "udp://127.0.0.1:5555"}) {
+    CAPTURE(endpoint);
+    const std::string message = check_endpoint(endpoint).message();
+    CHECK(message.find("'" + endpoint + "' is not an endpoint") == 0);
   }
 }
 
