@@ -30,13 +30,14 @@ TEST_CASE("what is no endpoint, and ports out of range, are found") {
     CAPTURE(endpoint);
     CHECK(check_endpoint(endpoint).ok());
   }
-  for (const std::string endpoint : {"tcp://127.0.0.1:65536", "tcp://127.0.0.1:99999",
-                                     "tcp://host:-1", "tcp://host:", "tcp://host:12x"}) {
+  for (const std::string endpoint :
+       {"tcp://127.0.0.1:65536", "tcp://127.0.0.1:99999", "tcp://host:-1", "tcp://host:12x"}) {
     CAPTURE(endpoint);
     CHECK(check_endpoint(endpoint).message() == endpoint + ": no such port");
   }
-  for (const std::string endpoint : {"", "nonsense", "5555", "127.0.0.1:5555", "tcp://127.0.0.1",
-                                     "tcp://:5555", "tcp://", "ipc://", "udp://127.0.0.1:5555"}) {
+  for (const std::string endpoint :
+       {"", "nonsense", "5555", "127.0.0.1:5555", "tcp://127.0.0.1", "tcp://:5555",
+        "tcp://host:", "tcp://", "ipc://", "udp://127.0.0.1:5555"}) {
     CAPTURE(endpoint);
     const std::string message = check_endpoint(endpoint).message();
     CHECK(message.find("'" + endpoint + "' is not an endpoint") == 0);
