@@ -176,7 +176,11 @@ void Server::Impl::bind() {
                                         options.max_window * longest + kUnreadSlackBytes,
                                         options.curve ? kCurvePartBytes : kPartBytes},
                 counters);
-  socket.bind(options.endpoint);
+  // libzmq before 4.3.5 takes a name for an interface's when it binds.
+  constexpr std::string_view kLocalhost = "tcp://localhost:";
+  std::string address = options.endpoint;
+  if (address.starts_with(kLocalhost)) address.replace(0, kLocalhost.size(), "tcp://127.0.0.1:");
+  socket.bind(address);
   endpoint = socket.get(last_endpoint);
 }
 
@@ -307,8 +311,7 @@ Result<std::unique_ptr<Server>> Server::create(std::shared_ptr<const runtime::Mo
 namespace {
 
 std::string listen_problem(const zmq::error_t& error) {
-  // ZeroMQ looks for an interface of that name.
-  if (error.num() == ENODEV) return "not an address of this machine (names are not looked up here)";
+  if (error.num() == ENODEV || error.num() == EADDRNOTAVAIL) return "no address of this machine";
   return error.what();
 }
 

@@ -248,7 +248,10 @@ def test_server_start_errors(folder):
         server("--bind", bind).expect(2, f"'{bind}'", "is not an endpoint")
     server("--what").expect(2, "--what")
     server("--threads", "0").expect(2, "0")
-    server("--bind", "tcp://localhost:5555").expect(1, "tcp://localhost:5555", "names are not looked up")
+    for address in ("tcp://192.0.2.1:5555", "tcp://no-such-interface:5555"):
+        server("--bind", address, "--insecure").expect(1, address)
+    with Server(bind="tcp://localhost:*") as remote:
+        assert remote.endpoint.startswith("tcp://127.0.0.1:"), remote.endpoint
     server("--secret-key", "x").expect(2, "--authorized-keys")
     help_text = run(SERVER, "--help").out
     for word in ("tcp://127.0.0.1:5555", "--max-batch", "SIGTERM", "--metrics"):
