@@ -8,6 +8,10 @@ import signal
 import subprocess
 import sys
 
+# int8 arithmetic rounds activations: sums in another order, and attention in bfloat16 where the
+# processor has it, move confidences a little (bench/RESULTS.md). fp32 agrees to 1e-6.
+TOLERANCE = 0.02
+
 
 def records(edge, endpoint, arguments, policy):
     command = edge + [
@@ -41,7 +45,7 @@ def main():
             for ours, theirs in zip(foreign, native):
                 same = [k for k in ("id", "class", "split", "exit_layer", "route", "truth") if ours.get(k) != theirs.get(k)]
                 assert not same, (policy, same, ours, theirs)
-                assert abs(ours["confidence"] - theirs["confidence"]) < 1e-4, (policy, ours, theirs)
+                assert abs(ours["confidence"] - theirs["confidence"]) < TOLERANCE, (policy, ours, theirs)
             offloads += sum(r["route"] == "offload" for r in foreign)
         assert offloads > arguments.samples, offloads
         print(f"same answers on both architectures; {offloads} samples went over the link")
