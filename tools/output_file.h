@@ -1,7 +1,8 @@
 // Standard output or a file, written by whole records, with errors that name it.
 // A pipe or a terminal gets each record at once; a regular file at flush() and close(), and with
-// the first record after a second. Thread rule: one thread at a time. prepare_process() must have
-// been called.
+// the first record after a second.
+//
+// Thread rule: one thread at a time. prepare_process() must have been called.
 #pragma once
 
 #include <chrono>

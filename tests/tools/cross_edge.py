@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 # int8 arithmetic rounds activations: sums in another order, and attention in bfloat16 where the
-# processor has it, move confidences a little (bench/RESULTS.md). fp32 agrees to 1e-6.
-TOLERANCE = 0.02
+# processor has it, move confidences a little; 0.004 at most was seen here, with AVX512-BF16.
+TOLERANCE = 0.01
 
 
 def records(edge, endpoint, arguments, policy):
