@@ -29,27 +29,24 @@ std::size_t attention_scratch(std::size_t q_rows, std::size_t kv_rows, std::size
   return kv_rows;
 }
 
-void attention(const float* q, std::size_t q_stride, const float* k, std::size_t k_stride,
-               const float* v, std::size_t v_stride, float* out, std::size_t out_stride,
-               std::size_t q_rows, std::size_t kv_rows, std::size_t head_size,
-               std::size_t head_begin, std::size_t head_end, float* scratch) {
-  const float scale = 1.0f / std::sqrt(static_cast<float>(head_size));
-  for (std::size_t head = head_begin; head < head_end; ++head) {
-    const std::size_t offset = head * head_size;
-    for (std::size_t row = 0; row < q_rows; ++row) {
-      for (std::size_t j = 0; j < kv_rows; ++j) {
+void attention(const AttentionArgs& a) {
+  const float scale = 1.0f / std::sqrt(static_cast<float>(a.head_size));
+  for (std::size_t head = a.head_begin; head < a.head_end; ++head) {
+    const std::size_t offset = head * a.head_size;
+    for (std::size_t row = 0; row < a.q_rows; ++row) {
+      for (std::size_t j = 0; j < a.kv_rows; ++j) {
         float dot = 0.0f;
-        for (std::size_t d = 0; d < head_size; ++d) {
-          dot += q[row * q_stride + offset + d] * k[j * k_stride + offset + d];
+        for (std::size_t d = 0; d < a.head_size; ++d) {
+          dot += a.q[row * a.q_stride + offset + d] * a.k[j * a.k_stride + offset + d];
         }
-        scratch[j] = dot * scale;
+        a.scratch[j] = dot * scale;
       }
-      softmax(scratch, kv_rows, 1, kv_rows);
-      float* result = out + row * out_stride + offset;
-      std::fill(result, result + head_size, 0.0f);
-      for (std::size_t j = 0; j < kv_rows; ++j) {
-        const float* value = v + j * v_stride + offset;
-        for (std::size_t d = 0; d < head_size; ++d) result[d] += scratch[j] * value[d];
+      softmax(a.scratch, a.kv_rows, 1, a.kv_rows);
+      float* result = a.out + row * a.out_stride + offset;
+      std::fill(result, result + a.head_size, 0.0f);
+      for (std::size_t j = 0; j < a.kv_rows; ++j) {
+        const float* value = a.v + j * a.v_stride + offset;
+        for (std::size_t d = 0; d < a.head_size; ++d) result[d] += a.scratch[j] * value[d];
       }
     }
   }
@@ -75,8 +72,9 @@ void layer_norm(const float* x, std::size_t x_stride, const float* residual,
   }
 }
 
-void gelu(float* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) x[i] = scalar::gelu_value(x[i]);
+template <float (*operation)(float)>
+void for_each(float* x, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = operation(x[i]);
 }
 
 void tanh_all(float* x, std::size_t n) {
@@ -96,6 +94,56 @@ void embed(const std::int32_t* ids, const std::int32_t* types, const float* word
   }
 }
 
+// Calls visit(out, x, w) for each pixel of the window that lies within the map.
+template <class Begin, class Visit, class End>
+void each_window(const WindowArgs& a, const Begin& begin, const Visit& visit, const End& end) {
+  const std::size_t out_width = (a.width + a.stride - 1) / a.stride;
+  for (std::size_t row = a.begin; row < a.end; ++row) {
+    for (std::size_t col = 0; col < out_width; ++col) {
+      float* out = a.out + (row * out_width + col) * a.channels;
+      begin(out);
+      for (std::size_t w = 0; w < 9; ++w) {
+        const std::size_t y = row * a.stride + w / 3, x = col * a.stride + w % 3;  // one too far
+        if (y < 1 || y > a.height || x < 1 || x > a.width) continue;
+        visit(out, a.x + ((y - 1) * a.width + x - 1) * a.channels, w);
+      }
+      end(out);
+    }
+  }
+}
+
+void depthwise3x3(const WindowArgs& a) {
+  each_window(
+      a, [&](float* out) { std::copy_n(a.bias, a.channels, out); },
+      [&](float* out, const float* x, std::size_t w) {
+        for (std::size_t c = 0; c < a.channels; ++c) out[c] += x[c] * a.weights[w * a.channels + c];
+      },
+      [&](float* out) {
+        for (std::size_t c = 0; c < a.channels; ++c) out[c] = scalar::activated(a.epilogue, out[c]);
+      });
+}
+
+void max_pool3x3(const WindowArgs& a) {
+  each_window(
+      a, [&](float* out) { std::fill_n(out, a.channels, -HUGE_VALF); },
+      [&](float* out, const float* x, std::size_t) {
+        for (std::size_t c = 0; c < a.channels; ++c) out[c] = out[c] > x[c] ? out[c] : x[c];
+      },
+      [](float*) {});
+}
+
+void mean_rows(const float* x, std::size_t rows, std::size_t cols, float* out) {
+  std::fill_n(out, cols, 0.0f);
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t i = 0; i < cols; ++i) out[i] += x[r * cols + i];
+  }
+  for (std::size_t i = 0; i < cols; ++i) out[i] /= static_cast<float>(rows);
+}
+
+void add(float* x, const float* y, std::size_t n, Epilogue epilogue) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = scalar::activated(epilogue, x[i] + y[i]);
+}
+
 constexpr Kernels kKernels = {
     .target = "scalar",
     .f32 = scalar::matmul<scalar::F32>(nullptr),
@@ -106,9 +154,16 @@ constexpr Kernels kKernels = {
     .attention_bf16 = attention,
     .softmax = softmax,
     .layer_norm = layer_norm,
-    .gelu = gelu,
+    .gelu = for_each<scalar::gelu_value>,
+    .gelu_tanh = for_each<scalar::gelu_tanh_value>,
+    .relu = for_each<scalar::relu_value>,
+    .silu = for_each<scalar::silu_value>,
     .tanh = tanh_all,
     .embed = embed,
+    .depthwise3x3 = depthwise3x3,
+    .max_pool3x3 = max_pool3x3,
+    .mean_rows = mean_rows,
+    .add = add,
 };
 
 }  // namespace

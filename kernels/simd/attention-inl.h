@@ -84,7 +84,7 @@ void product(const float* a, std::size_t a_stride, std::byte* rows, const std::b
                      .n_begin = 0,
                      .n_end = n};
   if constexpr (kConverts<T>) {
-    bf16_prepare<T>(a, a_stride, m, k, rows);
+    bf16_prepare<T>(a, a_stride, nullptr, m, k, rows);
     args.a = rows;
     args.a_stride_bytes = bf16_prepared_bytes<T>(k);
   }
@@ -95,7 +95,7 @@ template <class T>
 void pack_keys(const float* k, std::size_t stride, std::size_t rows, std::size_t cols,
                std::byte* converted, std::byte* packed) {
   if constexpr (kConverts<T>) {
-    bf16_prepare<T>(k, stride, rows, cols, converted);
+    bf16_prepare<T>(k, stride, nullptr, rows, cols, converted);
     pack_cells<T>(converted, bf16_prepared_bytes<T>(cols), 0, rows, rows, cols, packed);
   } else {
     pack_cells<T>(reinterpret_cast<const std::byte*>(k), stride * sizeof(float), 0, rows, rows,
@@ -103,49 +103,49 @@ void pack_keys(const float* k, std::size_t stride, std::size_t rows, std::size_t
   }
 }
 
-// One head; q, k, v and out point at its columns.
+// One head; q, k, v and out point at its columns. `scratch` is aligned.
 template <class T>
-void attention_head(const float* q, std::size_t q_stride, const float* k, std::size_t k_stride,
-                    const float* v, std::size_t v_stride, float* out, std::size_t out_stride,
-                    std::size_t q_rows, std::size_t kv_rows, std::size_t head_size,
-                    std::byte* scratch) {
+void attention_head(const AttentionArgs& a, std::byte* scratch) {
   using V = typename T::V;
-  const AttentionScratch<T> parts(kv_rows, head_size);
+  const AttentionScratch<T> parts(a.kv_rows, a.head_size);
   auto* scores = reinterpret_cast<float*>(scratch + parts.scores);
-  pack_keys<T>(k, k_stride, kv_rows, head_size, scratch + parts.rows, scratch);
-  pack_values<T>(v, v_stride, kv_rows, head_size, scratch + parts.values);
-  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(head_size));
+  pack_keys<T>(a.k, a.k_stride, a.kv_rows, a.head_size, scratch + parts.rows, scratch);
+  pack_values<T>(a.v, a.v_stride, a.kv_rows, a.head_size, scratch + parts.values);
+  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(a.head_size));
 
-  const std::size_t blocks = (q_rows + T::kRows - 1) / T::kRows;
+  const float* q = a.q;
+  float* out = a.out;
+  const std::size_t blocks = (a.q_rows + T::kRows - 1) / T::kRows;
   for (std::size_t block = 0; block < blocks; ++block) {
-    const std::size_t rows = q_rows / blocks + (block < q_rows % blocks ? 1 : 0);
-    product<T>(q, q_stride, scratch + parts.rows, scratch, scores, parts.score_stride, rows,
-               parts.score_stride, head_size);
+    const std::size_t rows = a.q_rows / blocks + (block < a.q_rows % blocks ? 1 : 0);
+    product<T>(q, a.q_stride, scratch + parts.rows, scratch, scores, parts.score_stride, rows,
+               parts.score_stride, a.head_size);
     float scales[T::kRows];
     for (std::size_t r = 0; r < rows; ++r) {
-      scales[r] = 1.0f / exp_row<V>(scores + r * parts.score_stride, kv_rows, scale);
+      scales[r] = 1.0f / exp_row<V>(scores + r * parts.score_stride, a.kv_rows, scale);
     }
     product<T>(scores, parts.score_stride, scratch + parts.weights, scratch + parts.values, out,
-               out_stride, rows, head_size, kv_rows);
+               a.out_stride, rows, a.head_size, a.kv_rows);
     for (std::size_t r = 0; r < rows; ++r) {
-      scale_row<V>(out + r * out_stride, head_size, scales[r]);
+      scale_row<V>(out + r * a.out_stride, a.head_size, scales[r]);
     }
-    q += rows * q_stride;
-    out += rows * out_stride;
+    q += rows * a.q_stride;
+    out += rows * a.out_stride;
   }
 }
 
 template <class T>
-void attention(const float* q, std::size_t q_stride, const float* k, std::size_t k_stride,
-               const float* v, std::size_t v_stride, float* out, std::size_t out_stride,
-               std::size_t q_rows, std::size_t kv_rows, std::size_t head_size,
-               std::size_t head_begin, std::size_t head_end, float* scratch) {
-  auto* bytes = reinterpret_cast<std::byte*>(scratch);
+void attention(const AttentionArgs& a) {
+  auto* bytes = reinterpret_cast<std::byte*>(a.scratch);
   bytes += (kLine - reinterpret_cast<std::uintptr_t>(bytes) % kLine) % kLine;
-  for (std::size_t head = head_begin; head < head_end; ++head) {
-    const std::size_t offset = head * head_size;
-    attention_head<T>(q + offset, q_stride, k + offset, k_stride, v + offset, v_stride,
-                      out + offset, out_stride, q_rows, kv_rows, head_size, bytes);
+  for (std::size_t head = a.head_begin; head < a.head_end; ++head) {
+    AttentionArgs one = a;
+    const std::size_t offset = head * a.head_size;
+    one.q += offset;
+    one.k += offset;
+    one.v += offset;
+    one.out += offset;
+    attention_head<T>(one, bytes);
   }
 }
 

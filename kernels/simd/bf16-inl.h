@@ -51,8 +51,8 @@ std::size_t bf16_prepared_bytes(std::size_t k) {
 }
 
 template <class T>
-void bf16_prepare(const float* a, std::size_t a_stride, std::size_t rows, std::size_t k,
-                  void* prepared) {
+void bf16_prepare(const float* a, std::size_t a_stride, const float*, std::size_t rows,
+                  std::size_t k, void* prepared) {
   using V = typename T::V;
   const std::size_t bytes = bf16_prepared_bytes<T>(k);
   auto* row = static_cast<std::byte*>(prepared);
@@ -75,6 +75,8 @@ void bf16_pack_rows(const void* w, const float*, std::size_t row, std::size_t ro
 template <class T>
 constexpr Matmul bf16_matmul() {
   return {.columns = kColumns<T>,
+          .head_bytes = T::kHeader,
+          .value_bytes = T::kLeft / T::kDepth,
           .prepared_bytes = bf16_prepared_bytes<T>,
           .prepare = bf16_prepare<T>,
           .packed_bytes = packed_bytes<T>,

@@ -54,6 +54,8 @@ void f32_pack_rows(const void* w, const float*, std::size_t row, std::size_t row
 template <class T>
 constexpr Matmul f32_matmul() {
   return {.columns = kColumns<T>,
+          .head_bytes = T::kHeader,
+          .value_bytes = T::kLeft / T::kDepth,
           .prepared_bytes = f32_prepared_bytes,
           .prepare = nullptr,
           .packed_bytes = packed_bytes<T>,

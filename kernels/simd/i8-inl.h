@@ -28,19 +28,36 @@ std::size_t i8_prepared_bytes(std::size_t k) {
   return T::kHeader + (steps_of<T>(k) * T::kLeft + 63) / 64 * 64;
 }
 
-// The largest magnitude_bits() of a row.
+// A row of A before it is quantised: its elements, or each times its column's scale.
 template <class V>
-std::int32_t largest_bits(const float* a, std::size_t k) {
+struct PlainRow {
+  const float* a;
+  V whole(std::size_t i) const { return load_vector<V>(a + i); }
+  V up_to(std::size_t i, std::size_t count) const { return load_up_to<V>(a + i, count); }
+};
+template <class V>
+struct ScaledRow {
+  const float* a;
+  const float* scales;
+  V whole(std::size_t i) const { return load_vector<V>(a + i) * load_vector<V>(scales + i); }
+  V up_to(std::size_t i, std::size_t count) const {
+    return load_up_to<V>(a + i, count) * load_up_to<V>(scales + i, count);
+  }
+};
+
+// The largest magnitude_bits() of a row.
+template <class V, class Row>
+std::int32_t largest_bits(const Row& a, std::size_t k) {
   Ints<V> parts[4] = {};
   std::size_t i = 0;
   for (; i + 4 * kLanes<V> <= k; i += 4 * kLanes<V>) {
     for (std::size_t p = 0; p < 4; ++p) {
-      const Ints<V> bits = bits_of(load_vector<V>(a + i + p * kLanes<V>)) & 0x7fffffff;
+      const Ints<V> bits = bits_of(a.whole(i + p * kLanes<V>)) & 0x7fffffff;
       parts[p] = larger(parts[p], bits);
     }
   }
   for (; i < k; i += kLanes<V>) {
-    parts[0] = larger(parts[0], bits_of(load_up_to<V>(a + i, k - i)) & 0x7fffffff);
+    parts[0] = larger(parts[0], bits_of(a.up_to(i, k - i)) & 0x7fffffff);
   }
   Ints<V> largest = larger(larger(parts[0], parts[1]), larger(parts[2], parts[3]));
   for (std::size_t lanes = 1; lanes < kLanes<V>; lanes *= 2) {
@@ -58,8 +75,8 @@ Ints<V> quantise(V value, V inverse) {
   return bits_of(value * inverse + rounder) - bits_of(rounder);
 }
 
-template <class T>
-void i8_prepare_row(const float* a, std::size_t k, std::byte* row) {
+template <class T, class Row>
+void i8_prepare_row(const Row& a, std::size_t k, std::byte* row) {
   using V = typename T::V;
   static_assert(T::kLeft == T::kDepth);
   const RowScale scale = row_scale(largest_bits<V>(a, k));
@@ -72,22 +89,30 @@ void i8_prepare_row(const float* a, std::size_t k, std::byte* row) {
   for (; !zero && i + 4 * kLanes<V> <= k; i += 4 * kLanes<V>) {
     Ints<V> q[4];
     for (std::size_t p = 0; p < 4; ++p) {
-      q[p] = quantise(load_vector<V>(a + i + p * kLanes<V>), inverse);
+      q[p] = quantise(a.whole(i + p * kLanes<V>), inverse);
     }
     T::store_lefts(to + i, q);
   }
   for (; i < k; i += kLanes<V>) {
-    T::store_left(to + i, zero ? Ints<V>{} : quantise(load_up_to<V>(a + i, k - i), inverse));
+    T::store_left(to + i, zero ? Ints<V>{} : quantise(a.up_to(i, k - i), inverse));
   }
-  __builtin_memset(to + i, 0, static_cast<std::size_t>(row + i8_prepared_bytes<T>(k) - (to + i)));
+  // A few bytes, of a row that may be as short: a call would take longer.
+  for (std::byte* end = row + i8_prepared_bytes<T>(k); to + i != end; i += kLanes<V>) {
+    __builtin_memset(to + i, 0, kLanes<V>);
+  }
 }
 
 template <class T>
-void i8_prepare(const float* a, std::size_t a_stride, std::size_t rows, std::size_t k,
-                void* prepared) {
+void i8_prepare(const float* a, std::size_t a_stride, const float* column_scales, std::size_t rows,
+                std::size_t k, void* prepared) {
+  using V = typename T::V;
   auto* row = static_cast<std::byte*>(prepared);
-  for (std::size_t r = 0; r < rows; ++r) {
-    i8_prepare_row<T>(a + r * a_stride, k, row + r * i8_prepared_bytes<T>(k));
+  for (std::size_t r = 0; r < rows; ++r, a += a_stride, row += i8_prepared_bytes<T>(k)) {
+    if (column_scales == nullptr) {
+      i8_prepare_row<T>(PlainRow<V>{a}, k, row);
+    } else {
+      i8_prepare_row<T>(ScaledRow<V>{a, column_scales}, k, row);
+    }
   }
 }
 
@@ -121,6 +146,8 @@ void i8_pack_rows(const void* w, const float* scales, std::size_t row, std::size
 template <class T>
 constexpr Matmul i8_matmul() {
   return {.columns = kColumns<T>,
+          .head_bytes = T::kHeader,
+          .value_bytes = T::kLeft / T::kDepth,
           .prepared_bytes = i8_prepared_bytes<T>,
           .prepare = i8_prepare<T>,
           .packed_bytes = packed_bytes<T>,

@@ -5,6 +5,7 @@
 #include "kernels/simd/bf16-inl.h"
 #include "kernels/simd/elements-inl.h"
 #include "kernels/simd/f32-inl.h"
+#include "kernels/simd/maps-inl.h"
 #include "kernels/simd/rows-inl.h"
 #include "kernels/targets.h"
 
@@ -91,8 +92,15 @@ constexpr Kernels kKernels = {
     .softmax = softmax<V>,
     .layer_norm = layer_norm<V>,
     .gelu = for_each<V, gelu_vector<V>>,
+    .gelu_tanh = for_each<V, gelu_tanh_vector<V>>,
+    .relu = for_each<V, relu_vector<V>>,
+    .silu = for_each<V, silu_vector<V>>,
     .tanh = for_each<V, tanh_vector<V>>,
     .embed = embed<V>,
+    .depthwise3x3 = depthwise3x3<V>,
+    .max_pool3x3 = max_pool3x3<V>,
+    .mean_rows = mean_rows<V>,
+    .add = add<V>,
 };
 
 }  // namespace

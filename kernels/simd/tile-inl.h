@@ -65,14 +65,19 @@ std::size_t packed_bytes(std::size_t n, std::size_t k) {
 
 // Operands of one tile.
 struct TileArgs {
-  const std::byte* row;      // first row of A
-  const std::byte* a;        // the same where the block begins
+  const std::byte* row;      // head of the first row of A
+  std::size_t row_stride;    // bytes
+  const std::byte* a;        // the first row's values where the block begins
   std::size_t a_stride;      // bytes
+  std::size_t first_part;    // steps to the end of the piece that the block begins in
+  std::size_t part;          // steps of the next ones
+  std::size_t part_jump;     // bytes from a piece's end to the next one
   const std::byte* b;        // the block of the panel
   const std::byte* trailer;  // of the panel
   std::size_t panel_stride;  // bytes to the next panel
   std::size_t steps;
   bool first, last;   // block
+  Epilogue clamp;     // kRelu, kRelu6 or, for anything else, kNone
   const float* bias;  // of the panel
   float* c;
   std::size_t c_stride;
@@ -82,43 +87,55 @@ struct TileArgs {
   std::size_t next_part, next_step;
 };
 
-template <class T, std::size_t kRows, std::size_t kVectors>
+// kPieces: the rows of A may be of several.
+template <class T, bool kPieces, std::size_t kRows, std::size_t kVectors>
 void sum_steps(const TileArgs& args, typename T::Sum (&sums)[kRows][kVectors]) {
   const std::byte* a = args.a;
   const std::byte* b = args.b;
   const std::byte* next = args.next;
+  std::size_t left = args.steps;
+  for (std::size_t part = kPieces ? args.first_part : left;; part = args.part) {
+    const std::size_t steps = kPieces && part < left ? part : left;
 #pragma GCC unroll 4
-  for (std::size_t i = 0; i < args.steps; ++i) {
-    typename T::Right columns[kVectors];
-#pragma GCC unroll 16
-    for (std::size_t v = 0; v < kVectors; ++v) {
-      columns[v] =
-          T::right(b + v / T::kVectors * args.panel_stride + v % T::kVectors * kVectorBytes<T>);
-    }
-#pragma GCC unroll 16
-    for (std::size_t r = 0; r < kRows; ++r) {
-      const typename T::Left row = T::left(a + r * args.a_stride);
+    for (std::size_t i = 0; i < steps; ++i) {
+      typename T::Right columns[kVectors];
 #pragma GCC unroll 16
       for (std::size_t v = 0; v < kVectors; ++v) {
-        sums[r][v] = T::dot(row, columns[v], sums[r][v]);
+        columns[v] =
+            T::right(b + v / T::kVectors * args.panel_stride + v % T::kVectors * kVectorBytes<T>);
       }
-    }
 #pragma GCC unroll 16
-    for (std::size_t p = 0; p < kPrefetches<T>; ++p) __builtin_prefetch(next + p * args.next_part);
-    next += args.next_step;
-    a += T::kLeft;
-    b += kStepBytes<T>;
+      for (std::size_t r = 0; r < kRows; ++r) {
+        const typename T::Left row = T::left(a + r * args.a_stride);
+#pragma GCC unroll 16
+        for (std::size_t v = 0; v < kVectors; ++v) {
+          sums[r][v] = T::dot(row, columns[v], sums[r][v]);
+        }
+      }
+#pragma GCC unroll 16
+      for (std::size_t p = 0; p < kPrefetches<T>; ++p) {
+        __builtin_prefetch(next + p * args.next_part);
+      }
+      next += args.next_step;
+      a += T::kLeft;
+      b += kStepBytes<T>;
+    }
+    if constexpr (!kPieces) return;
+    left -= steps;
+    if (left == 0) return;
+    a += args.part_jump;
   }
 }
 
-template <class T, std::size_t kRows, std::size_t kPanels>
+// kVectors: up to T::kVectors are the first ones of a panel, more are whole panels.
+template <class T, bool kPieces, std::size_t kRows, std::size_t kVectors>
 void tile(const TileArgs& args) {
   using V = typename T::V;
-  constexpr std::size_t kVectors = kPanels * T::kVectors;
   // In locals: what is stored below could be `args` itself for all that the compiler knows.
-  const auto [row, a_stride, trailers, panel_stride, bias, c, c_stride] = std::tuple(
-      args.row, args.a_stride, args.trailer, args.panel_stride, args.bias, args.c, args.c_stride);
+  const auto [row, row_stride, trailers, panel_stride, bias, c, c_stride] = std::tuple(
+      args.row, args.row_stride, args.trailer, args.panel_stride, args.bias, args.c, args.c_stride);
   const bool last = args.last;
+  const Epilogue clamp = args.clamp;
   typename T::Sum sums[kRows][kVectors];
 #pragma GCC unroll 16
   for (std::size_t v = 0; v < kVectors; ++v) {
@@ -135,7 +152,7 @@ void tile(const TileArgs& args) {
       }
     }
   }
-  sum_steps<T, kRows, kVectors>(args, sums);
+  sum_steps<T, kPieces>(args, sums);
   if (!last) {
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < kRows; ++r) {
@@ -151,66 +168,125 @@ void tile(const TileArgs& args) {
 #pragma GCC unroll 16
     for (std::size_t v = 0; v < kVectors; ++v) {
       const std::byte* trailer = trailers + v / T::kVectors * panel_stride;
-      const V value = T::value(sums[r][v], trailer, v % T::kVectors, row + r * a_stride);
-      store_vector(c + r * c_stride + v * kLanes<V>, value + load_vector<V>(bias + v * kLanes<V>));
+      const V value = T::value(sums[r][v], trailer, v % T::kVectors, row + r * row_stride);
+      store_vector(c + r * c_stride + v * kLanes<V>,
+                   clamped(clamp, value + load_vector<V>(bias + v * kLanes<V>)));
     }
   }
 }
 
 using TileFunction = void (*)(const TileArgs&);
 
-// at[rows - 1] computes that many rows of one panel.
-template <class T, class Indices = std::make_index_sequence<T::kRows>>
+// at[vectors - 1][rows - 1] computes that many rows of that many vectors of one panel.
+template <class T, bool kPieces, std::size_t kVectors,
+          class Indices = std::make_index_sequence<T::kRows>>
+struct TilesOfVectors;
+template <class T, bool kPieces, std::size_t kVectors, std::size_t... kIndex>
+struct TilesOfVectors<T, kPieces, kVectors, std::index_sequence<kIndex...>> {
+  static constexpr TileFunction at[] = {tile<T, kPieces, kIndex + 1, kVectors>...};
+};
+template <class T, bool kPieces, class Indices = std::make_index_sequence<T::kVectors>>
 struct Tiles;
-template <class T, std::size_t... kIndex>
-struct Tiles<T, std::index_sequence<kIndex...>> {
-  static constexpr TileFunction at[] = {tile<T, kIndex + 1, 1>...};
+template <class T, bool kPieces, std::size_t... kIndex>
+struct Tiles<T, kPieces, std::index_sequence<kIndex...>> {
+  static constexpr const TileFunction* at[] = {TilesOfVectors<T, kPieces, kIndex + 1>::at...};
 };
 
-template <class V>
-void gelu_rows(float* c, std::size_t c_stride, std::size_t rows, std::size_t cols) {
-  for (std::size_t r = 0; r < rows; ++r) for_each<V, gelu_vector<V>>(c + r * c_stride, cols);
+// Rows of one piece have a loop of their own: within the other one it takes 2 % longer.
+template <class T>
+TileFunction tile_of_size(const TileArgs& args, std::size_t rows, std::size_t vectors) {
+  const bool pieces = args.steps > args.first_part;
+  return (pieces ? Tiles<T, true>::at : Tiles<T, false>::at)[vectors - 1][rows - 1];
 }
 
-// All m > 0 rows of one panel, in the tile's whole columns. The rows are shared out evenly, so that
-// no tile is left with one or two of them.
-template <class T>
-void rows_times_panel(TileArgs args, std::size_t m, bool gelu) {
-  const std::size_t tiles = (m + T::kRows - 1) / T::kRows;
-  args.next_step = (kStepBytes<T> / kPrefetches<T> + tiles - 1) / tiles;
-  for (std::size_t t = 0; t < tiles; ++t) {
-    const std::size_t rows = m / tiles + (t < m % tiles ? 1 : 0);
-    Tiles<T>::at[rows - 1](args);
-    if (gelu && args.last) gelu_rows<typename T::V>(args.c, args.c_stride, rows, kColumns<T>);
-    args.row += rows * args.a_stride;
-    args.a += rows * args.a_stride;
-    args.c += rows * args.c_stride;
-    args.next += args.steps * args.next_step;
+template <class V, V (*operation)(V)>
+void each_row(float* c, std::size_t c_stride, std::size_t rows, std::size_t cols) {
+  for (std::size_t r = 0; r < rows; ++r) for_each<V, operation>(c + r * c_stride, cols);
+}
+
+template <class V>
+void activate_rows(Epilogue epilogue, float* c, std::size_t c_stride, std::size_t rows,
+                   std::size_t cols) {
+  switch (epilogue) {
+    case Epilogue::kNone:
+      return;
+    case Epilogue::kGelu:
+      return each_row<V, gelu_vector<V>>(c, c_stride, rows, cols);
+    case Epilogue::kGeluTanh:
+      return each_row<V, gelu_tanh_vector<V>>(c, c_stride, rows, cols);
+    case Epilogue::kRelu:
+      return each_row<V, relu_vector<V>>(c, c_stride, rows, cols);
+    case Epilogue::kSilu:
+      return each_row<V, silu_vector<V>>(c, c_stride, rows, cols);
+    case Epilogue::kRelu6:
+      return each_row<V, relu6_vector<V>>(c, c_stride, rows, cols);
+    case Epilogue::kHardSwish:
+      return each_row<V, hard_swish_vector<V>>(c, c_stride, rows, cols);
   }
 }
 
-// The first `columns` columns of one panel: its tiles go to memory of whole panels first.
+// The rows of A, all of them: lines of as many rows.
+struct Rows {
+  std::size_t lines, line_rows, line_stride, head_line_stride;
+};
+
+// body(args, rows) for tiles of at most kRows rows, none over the end of a line. A line's rows are
+// shared out evenly, so that no tile is left with one or two of them.
+template <std::size_t kRows, class Body>
+void each_tile(TileArgs args, const Rows& rows, const Body& body) {
+  const std::size_t tiles = (rows.line_rows + kRows - 1) / kRows;
+  for (std::size_t line = 0; line < rows.lines; ++line) {
+    const std::byte* row = args.row;
+    const std::byte* a = args.a;
+    for (std::size_t t = 0; t < tiles; ++t) {
+      const std::size_t count = rows.line_rows / tiles + (t < rows.line_rows % tiles ? 1 : 0);
+      body(args, count);
+      args.row += count * args.row_stride;
+      args.a += count * args.a_stride;
+      args.c += count * args.c_stride;
+      args.next += args.steps * args.next_step;
+    }
+    args.row = row + rows.head_line_stride;
+    args.a = a + rows.line_stride;
+  }
+}
+
+// All rows times the first `vectors` vectors of one panel.
 template <class T>
-void rows_times_part(TileArgs args, std::size_t m, std::size_t columns, bool gelu) {
+void rows_times_panel(TileArgs args, const Rows& rows, std::size_t vectors, Epilogue epilogue) {
+  const std::size_t tiles = rows.lines * ((rows.line_rows + T::kRows - 1) / T::kRows);
+  args.next_step = (kStepBytes<T> / kPrefetches<T> + tiles - 1) / tiles;
+  each_tile<T::kRows>(args, rows, [&](const TileArgs& tile_of, std::size_t count) {
+    tile_of_size<T>(tile_of, count, vectors)(tile_of);
+    if (args.last && !is_clamp(epilogue)) {
+      activate_rows<typename T::V>(epilogue, tile_of.c, args.c_stride, count,
+                                   vectors * kLanes<typename T::V>);
+    }
+  });
+}
+
+// The first `columns` columns of one panel, not a whole number of vectors: its tiles go to memory
+// of whole vectors first.
+template <class T>
+void rows_times_part(TileArgs args, const Rows& rows, std::size_t columns, Epilogue epilogue) {
+  using V = typename T::V;
+  const std::size_t vectors = (columns + kLanes<V> - 1) / kLanes<V>;
   float bias[kColumns<T>];
   float part[T::kRows * kColumns<T>];
   for (std::size_t i = 0; i < kColumns<T>; ++i) bias[i] = i < columns ? args.bias[i] : 0.0f;
   args.bias = bias;
-  float* c = args.c;
-  const std::size_t tiles = (m + T::kRows - 1) / T::kRows;
-  for (std::size_t t = 0; t < tiles; ++t) {
-    const std::size_t rows = m / tiles + (t < m % tiles ? 1 : 0);
-    TileArgs whole = args;
+  each_tile<T::kRows>(args, rows, [&](const TileArgs& tile_of, std::size_t count) {
+    TileArgs whole = tile_of;
     whole.c = part;
     whole.c_stride = kColumns<T>;
-    Tiles<T>::at[rows - 1](whole);
-    if (gelu) gelu_rows<typename T::V>(part, kColumns<T>, rows, kColumns<T>);
-    for (std::size_t r = 0; r < rows; ++r, c += args.c_stride) {
-      for (std::size_t i = 0; i < columns; ++i) c[i] = part[r * kColumns<T> + i];
+    tile_of_size<T>(whole, count, vectors)(whole);
+    if (!is_clamp(epilogue)) {
+      activate_rows<V>(epilogue, part, kColumns<T>, count, vectors * kLanes<V>);
     }
-    args.row += rows * args.a_stride;
-    args.a += rows * args.a_stride;
-  }
+    for (std::size_t r = 0; r < count; ++r) {
+      copy_floats<V>(part + r * kColumns<T>, columns, tile_of.c + r * args.c_stride);
+    }
+  });
 }
 
 template <class T>
@@ -219,29 +295,39 @@ void multiply(const MatmulArgs& args) {
   if (args.m == 0) return;
   const std::size_t steps = steps_of<T>(args.k), stride = panel_bytes<T>(args.k);
   static constexpr float no_bias[kOneRowPanels * kColumns<T>] = {};
-  const bool gelu = args.epilogue == Epilogue::kGelu;
   const auto* a = static_cast<const std::byte*>(args.a);
+  const std::size_t head_bytes = args.head == nullptr ? T::kHeader : 0;
+  const std::size_t part = steps == 0 ? 1 : steps / args.parts;
+  const std::size_t line_rows = args.line_rows == 0 ? args.m : args.line_rows;
+  const Rows rows = {args.m / line_rows, line_rows, args.line_stride_bytes,
+                     args.head == nullptr ? args.line_stride_bytes : 0};
   const auto* panels = static_cast<const std::byte*>(args.packed);
   const std::size_t whole_end =
       args.n_begin + (args.n_end - args.n_begin) / kColumns<T> * kColumns<T>;
   const auto tile_args = [&](std::size_t column, std::size_t begin, std::size_t block) {
     const std::byte* panel = panels + column / kColumns<T> * stride;
     const std::byte* b = panel + begin * kStepBytes<T>;
-    return TileArgs{.row = a,
-                    .a = a + T::kHeader + begin * T::kLeft,
-                    .a_stride = args.a_stride_bytes,
-                    .b = b,
-                    .trailer = panel + steps * kStepBytes<T>,
-                    .panel_stride = stride,
-                    .steps = block,
-                    .first = begin == 0,
-                    .last = begin + block == steps,
-                    .bias = args.bias == nullptr ? no_bias : args.bias + column,
-                    .c = args.c + column,
-                    .c_stride = args.c_stride,
-                    .next = b + stride,
-                    .next_part = block * kStepBytes<T> / kPrefetches<T>,
-                    .next_step = 0};
+    return TileArgs{
+        .row = args.head == nullptr ? a : static_cast<const std::byte*>(args.head),
+        .row_stride = args.head == nullptr ? args.a_stride_bytes : 0,
+        .a = a + head_bytes + begin / part * args.part_stride_bytes + begin % part * T::kLeft,
+        .a_stride = args.a_stride_bytes,
+        .first_part = part - begin % part,
+        .part = part,
+        .part_jump = args.part_stride_bytes - part * T::kLeft,
+        .b = b,
+        .trailer = panel + steps * kStepBytes<T>,
+        .panel_stride = stride,
+        .steps = block,
+        .first = begin == 0,
+        .last = begin + block == steps,
+        .clamp = is_clamp(args.epilogue) ? args.epilogue : Epilogue::kNone,
+        .bias = args.bias == nullptr ? no_bias : args.bias + column,
+        .c = args.c + column,
+        .c_stride = args.c_stride,
+        .next = b + stride,
+        .next_part = block * kStepBytes<T> / kPrefetches<T>,
+        .next_step = 0};
   };
   std::size_t begin = 0;
   do {
@@ -249,18 +335,27 @@ void multiply(const MatmulArgs& args) {
     for (std::size_t column = args.n_begin; column < whole_end;) {
       const TileArgs tile_of = tile_args(column, begin, block);
       if (args.m == 1 && whole_end - column >= kOneRowPanels * kColumns<T>) {
-        tile<T, 1, kOneRowPanels>(tile_of);
-        if (gelu && tile_of.last) gelu_rows<V>(tile_of.c, 0, 1, kOneRowPanels * kColumns<T>);
+        constexpr std::size_t kVectors = kOneRowPanels * T::kVectors;
+        const bool pieces = tile_of.steps > tile_of.first_part;
+        (pieces ? tile<T, true, 1, kVectors> : tile<T, false, 1, kVectors>)(tile_of);
+        if (tile_of.last && !is_clamp(args.epilogue)) {
+          activate_rows<V>(args.epilogue, tile_of.c, 0, 1, kOneRowPanels * kColumns<T>);
+        }
         column += kOneRowPanels * kColumns<T>;
         continue;
       }
-      rows_times_panel<T>(tile_of, args.m, gelu);
+      rows_times_panel<T>(tile_of, rows, T::kVectors, args.epilogue);
       column += kColumns<T>;
     }
     begin += block;
   } while (begin < steps);
-  if (whole_end < args.n_end) {
-    rows_times_part<T>(tile_args(whole_end, 0, steps), args.m, args.n_end - whole_end, gelu);
+  const std::size_t rest = args.n_end - whole_end;
+  if (rest == 0) return;
+  const TileArgs rest_args = tile_args(whole_end, 0, steps);
+  if (rest % kLanes<V> == 0) {
+    rows_times_panel<T>(rest_args, rows, rest / kLanes<V>, args.epilogue);
+  } else {
+    rows_times_part<T>(rest_args, rows, rest, args.epilogue);
   }
 }
 

@@ -90,6 +90,15 @@ void store_first(float* p, std::size_t count, V v) {
   for (std::size_t i = 0; i < count; ++i) p[i] = lanes[i];
 }
 
+// `count` elements, however many.
+template <class V>
+void copy_floats(const float* from, std::size_t count, float* to) {
+  for (; count >= kLanes<V>; count -= kLanes<V>, from += kLanes<V>, to += kLanes<V>) {
+    store_vector(to, load_vector<V>(from));
+  }
+  if (count != 0) store_first(to, count, load_first<V>(from, count, 0.0f));
+}
+
 // a * b + c, rounded once where the target can. xsimd 8.1 has no fused form for AVX-512.
 template <class V>
 V multiply_add(V a, V b, V c) {

@@ -1,0 +1,54 @@
+// What the files of base/ that write files share. Internal to base/.
+// Thread rule: free functions, re-entrant.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/status.h"
+
+namespace splitee::file_parts {
+
+// A file descriptor, closed at destruction.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+  int release() { return std::exchange(fd_, -1); }
+  // Closes now; false where the system reports a failure.
+  bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
+
+ private:
+  int fd_;
+};
+
+// Of errno.
+Status system_error(const std::string& path, const char* action);
+Status not_regular(const std::string& path);
+
+// All bytes, at the descriptor's place, then fsync.
+Status write_and_sync(int descriptor, const std::string& path, std::span<const std::byte> bytes);
+Status sync_folder_of(const std::string& path);
+
+// A new file beside `path`, under a name that no other process uses, with the mode and, where
+// allowed, the owner of the file that it is to replace; `mode` where there is none.
+struct Temporary {
+  std::string path;
+  Descriptor descriptor;
+};
+Result<Temporary> make_temporary(const std::string& path, unsigned mode);
+// What comes between the path and the part of the name that differs.
+inline constexpr const char* kTemporaryMark = ".tmp-";
+
+}  // namespace splitee::file_parts
