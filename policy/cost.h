@@ -3,7 +3,7 @@
 // reward = confidence of the answer - mu * cost.
 // Unit: whatever lambda is given in; records and reports divide by lambda = lambda1 + lambda2.
 // With lambda2 = 0 a plain "cost of a layer" is meant, and gamma = lambda * layers in every policy.
-// The costs of the four routes are those of session.h, which alone turns a route into a cost.
+// The costs of the four routes are those of episode.h, which alone turns a route into a cost.
 // Thread rule: plain values.
 #pragma once
 
@@ -21,6 +21,8 @@ struct CostModel {
   double last_layer_spared = 0.0;
   // o by the layer sent from, [0] for the input sent at once, where that is known; else empty.
   std::vector<double> offload_by_layer{};
+  // What one lambda is in the unit of a budget (PolicyOptions::budget): milliseconds, say.
+  double budget_unit = 1.0;
 
   double lambda() const { return lambda1 + lambda2; }
   double cost(std::size_t layers, std::size_t exits, bool offloaded) const {

@@ -3,17 +3,13 @@
 #include <bit>
 #include <cmath>
 
-#include "runtime/hash.h"
+#include "base/hash.h"
 
 namespace splitee::policy {
 namespace {
 
-using runtime::Code;
-using runtime::Result;
-using runtime::Status;
-
 constexpr std::string_view kMagic{"SPLITEE\0", 8};
-constexpr std::uint64_t kVersion = 2;
+constexpr std::uint64_t kVersion = 3;
 constexpr std::size_t kChecksumBytes = 8;
 
 void append(std::string& out, std::uint64_t value, std::size_t bytes) {
@@ -35,7 +31,7 @@ std::uint64_t read(std::string_view in, std::size_t bytes) {
 }
 
 std::uint64_t hash_of(std::string_view bytes) {
-  return runtime::content_hash(std::as_bytes(std::span(bytes.data(), bytes.size())));
+  return content_hash(std::as_bytes(std::span(bytes.data(), bytes.size())));
 }
 
 // The header cut into its named parts, so that a refusal can say which one differs.
@@ -85,34 +81,78 @@ void StateArchive::exchange(std::uint64_t& value, std::size_t bytes) {
   position_ += bytes;
 }
 
-void StateArchive::number(double& value) {
+void StateArchive::number(double& value, double most) {
   auto bits = std::bit_cast<std::uint64_t>(value);
   exchange(bits, 8);
   const auto read_value = std::bit_cast<double>(bits);
-  failed_ = failed_ || (reading() && !std::isfinite(read_value));
+  require(std::abs(read_value) <= most);  // false for NaN
   if (!failed_) value = read_value;
 }
 
-void StateArchive::non_negative(double& value) {
+void StateArchive::non_negative(double& value, double most) {
   double candidate = value;
-  number(candidate);
-  failed_ = failed_ || (reading() && std::signbit(candidate));
+  number(candidate, most);
+  require(!std::signbit(candidate));
   if (!failed_) value = candidate;
 }
 
-void StateArchive::number(std::span<double> values) {
-  for (double& value : values) number(value);
+void StateArchive::count(double& value) {
+  double candidate = value;
+  non_negative(candidate, kMostCount);
+  require(candidate == std::floor(candidate));
+  if (!failed_) value = candidate;
 }
 
-void StateArchive::non_negative(std::span<double> values) {
-  for (double& value : values) non_negative(value);
+void StateArchive::number(std::span<double> values, double most) {
+  for (double& value : values) number(value, most);
+}
+
+void StateArchive::non_negative(std::span<double> values, double most) {
+  for (double& value : values) non_negative(value, most);
+}
+
+void StateArchive::count(std::span<double> values) {
+  for (double& value : values) count(value);
+}
+
+void StateArchive::counter(std::uint64_t& value) {
+  constexpr auto kMost = static_cast<std::uint64_t>(kMostCount);
+  // What has come to the bound is saved as the bound, so that it is taken again.
+  if (!reading()) value = std::min(value, kMost);
+  std::uint64_t candidate = value;
+  word(candidate);
+  require(candidate <= kMost);
+  if (!failed_) value = candidate;
 }
 
 void StateArchive::index(std::size_t& value, std::size_t bound) {
   std::uint64_t candidate = value;
   word(candidate);
-  failed_ = failed_ || (reading() && candidate >= bound);
+  require(candidate < bound);
   if (!failed_) value = static_cast<std::size_t>(candidate);
+}
+
+void StateArchive::packed(std::span<float> values, float bound) {
+  for (std::size_t i = 0; i < values.size(); i += 2) {
+    const bool two = i + 1 < values.size();
+    std::uint64_t bits = std::bit_cast<std::uint32_t>(values[i]);
+    if (two) bits |= std::uint64_t{std::bit_cast<std::uint32_t>(values[i + 1])} << 32;
+    word(bits);
+    if (!reading() || failed_) continue;
+    const auto low = std::bit_cast<float>(static_cast<std::uint32_t>(bits));
+    const auto high = std::bit_cast<float>(static_cast<std::uint32_t>(bits >> 32));
+    const auto fits = [bound](float value) { return value >= -1.0f && value <= bound; };
+    failed_ = !fits(low) || (two ? !fits(high) : bits >> 32 != 0);
+    if (failed_) continue;
+    values[i] = low;
+    if (two) values[i + 1] = high;
+  }
+}
+
+void StateArchive::flag(bool& value) {
+  std::size_t number = value ? 1 : 0;
+  index(number, 2);
+  if (!failed_) value = number == 1;
 }
 
 void StateArchive::rng(Rng& rng) {
@@ -144,9 +184,9 @@ Result<std::string_view> open_state(std::string_view bytes, std::string_view nam
   const std::string_view content = bytes.substr(0, bytes.size() - kChecksumBytes);
   const std::uint64_t version = read(bytes.substr(kMagic.size()), 4);
   if (version != kVersion) {
-    return refuse(Code::kUnsupported, "version " + std::to_string(version) +
-                                          ", this program reads version " +
-                                          std::to_string(kVersion));
+    return refuse(Code::kUnsupported,
+                  "version " + std::to_string(version) + ", this program reads version " +
+                      std::to_string(kVersion) + ": move it away to begin anew");
   }
   if (read(bytes.substr(content.size()), kChecksumBytes) != hash_of(content)) {
     return refuse(Code::kCorrupt, "checksum does not match: the bytes are damaged");
