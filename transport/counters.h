@@ -83,11 +83,15 @@ struct ServerCounters {
   std::atomic<std::uint64_t> hellos{0}, requests{0}, replies{0}, refusals{0}, bad_frames{0},
       expired{0}, busy{0}, bytes_in{0}, bytes_out{0};
   std::array<std::atomic<std::uint64_t>, 9> refused_by_code{};  // by RefuseCode
-  std::atomic<std::uint64_t> undeliverable{0};  // answers to peers that are gone or do not read
-  std::atomic<std::uint64_t> denied{0};         // CURVE handshakes with a key not on the list
+  std::atomic<std::uint64_t> undeliverable{0};   // answers to peers that are gone or do not read
+  std::atomic<std::uint64_t> denied{0};          // CURVE handshakes with a key that is not let in
+  std::atomic<std::uint64_t> key_over_limit{0};  // part of it: too many connections of one key
+  std::atomic<std::uint64_t> handshakes_failed{0};  // by a breach of the protocol, or wrong keys
   std::atomic<std::uint64_t> connections_accepted{0}, connections_over_limit{0};
-  std::atomic<std::uint64_t> endless_messages{0};  // connections cut for one
-  std::atomic<std::uint64_t> floods{0};            // and for more than could be read
+  std::atomic<std::uint64_t> endless_messages{0};    // connections cut for one
+  std::atomic<std::uint64_t> floods{0};              // and for more than could be read
+  std::atomic<std::uint64_t> silent_connections{0};  // and for saying nothing at all
+  std::atomic<std::uint64_t> renewals{0};            // sockets replaced for what they kept
   std::array<std::atomic<std::uint64_t>, kShedReasons> sheds{};
   std::atomic<std::uint64_t> reloads{0}, failed_reloads{0};
   std::atomic<std::uint64_t> model_hash{0};  // served to new requests

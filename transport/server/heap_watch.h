@@ -1,0 +1,28 @@
+// Whether the heap holds more than is accounted for. The allocator is asked, because ZeroMQ does
+// not tell what its sockets keep. Thread rule: one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace splitee::transport {
+
+// Bytes in use of the heap; 0 where the C library does not tell.
+std::uint64_t heap_bytes();
+// Gives free pages back to the system.
+void trim_heap();
+
+class HeapWatch {
+ public:
+  // What is there now is our own.
+  void rebase() { base_ = heap_bytes(); }
+  // Whether `most` more than that is there, beyond what is `accounted` for.
+  bool overgrown(std::uint64_t accounted, std::uint64_t most) const {
+    return heap_bytes() > base_ + accounted + most;
+  }
+
+ private:
+  std::uint64_t base_ = 0;
+};
+
+}  // namespace splitee::transport

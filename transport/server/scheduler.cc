@@ -1,0 +1,236 @@
+#include "transport/server/scheduler.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/status.h"
+
+namespace splitee::transport {
+namespace {
+
+// A request joins a batch if it has between half and twice the rows of the first one: a short one
+// must not wait for one that is much longer.
+constexpr std::size_t kLengthRatio = 2;
+// So many jobs of an edge are looked at for a batch, so that a long queue costs no more.
+constexpr std::size_t kLookahead = 32;
+// A new measurement of the pace counts for an eighth, and moves it by a factor of four at most.
+constexpr double kNewShare = 0.125;
+constexpr double kMaxStep = 4;
+// The pace is an average, and who is behind may get a turn first: half of the time is a reserve, so
+// that hardly any request expires in the queue after all.
+constexpr double kMargin = 2;
+
+std::size_t bytes_of_job(const Job& job) {
+  return job.infer.payload.size();
+}
+
+// Before a job leaves the queue: where memory is out, it stays.
+void make_place(std::vector<Job>& jobs) {
+  if (jobs.size() == jobs.capacity()) jobs.reserve(2 * jobs.size() + 1);
+}
+
+bool similar(std::size_t a, std::size_t b) {
+  return a <= kLengthRatio * b && b <= kLengthRatio * a;
+}
+
+}  // namespace
+
+const Scheduler::Flow* Scheduler::find(std::string_view name) const {
+  const auto it = by_name_.find(std::string(name));
+  return it != by_name_.end() ? &*it->second : nullptr;
+}
+
+bool Scheduler::fits(std::size_t job_bytes) const {
+  return jobs_ < limits_.max_jobs && job_bytes <= limits_.max_bytes - bytes_;
+}
+
+// While this edge's work is done, the others get at most as much each.
+std::int64_t Scheduler::expected_us(std::string_view flow_name, std::uint64_t work) const {
+  const Flow* own = find(flow_name);
+  const std::uint64_t until = (own != nullptr ? own->work : 0) + work;
+  double ahead = static_cast<double>(running_work_ + until);
+  for (const Flow& flow : flows_) {
+    if (&flow != own) ahead += static_cast<double>(std::min(flow.work, until + quantum_));
+  }
+  const double share = static_cast<double>(work);
+  const double parallel = share + (ahead - share) / static_cast<double>(limits_.workers);
+  return static_cast<std::int64_t>(std::min(1e15, kMargin * us_per_work_ * parallel));
+}
+
+Admission Scheduler::push(Job&& job, std::int64_t now_us, std::vector<Job>& expired,
+                          std::vector<Job>& displaced) {
+  const std::size_t bytes = bytes_of_job(job);
+  if (bytes > limits_.max_bytes) return Admission::kFull;
+  if (!idle() && expected_us(job.flow, job.work) > job.expires_us - now_us) {
+    return Admission::kWouldBeLate;
+  }
+  const Flow* own = find(job.flow);
+  if (bytes > limits_.max_flow_bytes ||
+      (own != nullptr && bytes > limits_.max_flow_bytes - own->bytes)) {
+    return Admission::kFlowFull;
+  }
+  if (!fits(bytes)) drop_expired(now_us, expired);
+  if (!fits(bytes) && !make_room(job, displaced)) return Admission::kFull;
+  append(std::move(job));
+  return Admission::kTaken;
+}
+
+void Scheduler::append(Job&& job) {
+  Flow& flow = flow_of(job);
+  // An empty job first: where memory is out, the one to be added is untouched.
+  try {
+    flow.jobs.emplace_back();
+  } catch (...) {
+    erase_if_empty(by_name_.find(flow.name)->second);
+    throw;
+  }
+  next_expiry_us_ = jobs_ == 0 ? job.expires_us : std::min(next_expiry_us_, job.expires_us);
+  quantum_ = std::max(quantum_, job.work);
+  ++jobs_;
+  bytes_ += bytes_of_job(job);
+  flow.bytes += bytes_of_job(job);
+  flow.work += job.work;
+  flow.jobs.back() = std::move(job);
+}
+
+// Begins it where there is none.
+Scheduler::Flow& Scheduler::flow_of(const Job& job) {
+  const auto it = by_name_.find(job.flow);
+  if (it != by_name_.end()) return *it->second;
+  flows_.emplace_back();
+  try {
+    flows_.back().name = job.flow;
+    by_name_.emplace(job.flow, std::prev(flows_.end()));
+  } catch (...) {
+    flows_.pop_back();
+    throw;
+  }
+  return flows_.back();
+}
+
+Job Scheduler::remove(Flow& flow, std::size_t index) {
+  const auto it = flow.jobs.begin() + static_cast<std::ptrdiff_t>(index);
+  Job job = std::move(*it);
+  flow.jobs.erase(it);
+  --jobs_;
+  bytes_ -= bytes_of_job(job);
+  flow.bytes -= bytes_of_job(job);
+  flow.work -= job.work;
+  return job;
+}
+
+void Scheduler::erase_if_empty(Flows::iterator flow) {
+  if (!flow->jobs.empty()) return;
+  by_name_.erase(flow->name);
+  flows_.erase(flow);
+}
+
+void Scheduler::drop_expired(std::int64_t now_us, std::vector<Job>& expired) {
+  if (jobs_ == 0 || now_us < next_expiry_us_) return;
+  std::int64_t next_us = std::numeric_limits<std::int64_t>::max();
+  for (auto flow = flows_.begin(); flow != flows_.end();) {
+    const auto current = flow++;
+    for (std::size_t i = 0; i < current->jobs.size();) {
+      if (current->jobs[i].expires_us <= now_us) {
+        make_place(expired);
+        expired.push_back(remove(*current, i));
+      } else {
+        next_us = std::min(next_us, current->jobs[i].expires_us);
+        ++i;
+      }
+    }
+    erase_if_empty(current);
+  }
+  next_expiry_us_ = next_us;
+}
+
+// Only where it helps: the displaced edge keeps at least as much work as the new job's edge gets.
+bool Scheduler::make_room(const Job& job, std::vector<Job>& displaced) {
+  const Flow* own = find(job.flow);
+  const std::uint64_t own_work = (own != nullptr ? own->work : 0) + job.work;
+  const std::size_t already = displaced.size();
+  while (!fits(bytes_of_job(job))) {
+    const auto largest = std::max_element(
+        flows_.begin(), flows_.end(), [](const Flow& a, const Flow& b) { return a.work < b.work; });
+    if (largest == flows_.end() || &*largest == own ||
+        largest->work < own_work + largest->jobs.back().work) {
+      // Put back what has left in vain.
+      while (displaced.size() > already) {
+        append(std::move(displaced.back()));
+        displaced.pop_back();
+      }
+      return false;
+    }
+    make_place(displaced);
+    displaced.push_back(remove(*largest, largest->jobs.size() - 1));
+    erase_if_empty(largest);
+  }
+  return true;
+}
+
+// An edge without enough left gets a quantum and goes behind the others.
+Scheduler::Flows::iterator Scheduler::next_turn() {
+  for (;;) {
+    const auto flow = flows_.begin();
+    if (flow->deficit >= static_cast<std::int64_t>(flow->jobs.front().work)) return flow;
+    flow->deficit += static_cast<std::int64_t>(quantum_);
+    flows_.splice(flows_.end(), flows_, flow);
+  }
+}
+
+void Scheduler::join(std::vector<Job>& batch, std::size_t most) {
+  const ServedModel* const model = batch.front().model.get();
+  const std::uint32_t layer = batch.front().infer.layer;
+  const std::size_t first_rows = batch.front().length;
+  std::size_t rows = first_rows;
+  const auto joins = [&](const Job& job) {
+    return job.model.get() == model && job.infer.layer == layer &&
+           similar(job.length, first_rows) && rows + job.length <= limits_.max_batch_rows;
+  };
+  for (bool found = true; found && batch.size() < most;) {
+    found = false;
+    for (auto flow = flows_.begin(); flow != flows_.end() && batch.size() < most;) {
+      const auto current = flow++;
+      const std::size_t count = std::min(kLookahead, current->jobs.size());
+      std::size_t i = 0;
+      while (i < count && !joins(current->jobs[i])) ++i;
+      if (i == count) continue;
+      batch.push_back(remove(*current, i));
+      rows += batch.back().length;
+      current->deficit -= static_cast<std::int64_t>(batch.back().work);
+      erase_if_empty(current);
+      found = true;
+    }
+  }
+}
+
+std::vector<Job> Scheduler::take() {
+  std::vector<Job> batch;
+  if (jobs_ == 0) return batch;
+  const std::size_t share = (jobs_ + limits_.workers - 1) / limits_.workers;
+  batch.reserve(std::min(limits_.max_batch, share));
+  const auto flow = next_turn();
+  batch.push_back(remove(*flow, 0));
+  flow->deficit -= static_cast<std::int64_t>(batch.back().work);
+  erase_if_empty(flow);
+  join(batch, std::min(limits_.max_batch, share));
+  for (const Job& job : batch) running_work_ += job.work;
+  return batch;
+}
+
+void Scheduler::finished(std::uint64_t work, std::uint64_t run_work, std::int64_t elapsed_us) {
+  SPLITEE_CHECK(work <= running_work_);
+  running_work_ -= work;
+  if (elapsed_us < 0 || run_work == 0) return;
+  // Less than the clock tells is half of its step.
+  const double measured_us = elapsed_us > 0 ? static_cast<double>(elapsed_us) : 0.5;
+  const double measured = measured_us / static_cast<double>(run_work);
+  if (us_per_work_ == 0) {
+    us_per_work_ = measured;
+    return;
+  }
+  const double bounded = std::clamp(measured, us_per_work_ / kMaxStep, us_per_work_ * kMaxStep);
+  us_per_work_ += kNewShare * (bounded - us_per_work_);
+}
+
+}  // namespace splitee::transport
