@@ -1,0 +1,102 @@
+# Sourced by tools/demo, tools/test, tools/package and tools/cross-build: finds what the project needs, installs
+# what is missing (apt-get), and configures build/. Needs bash and a Debian-like system.
+set -euo pipefail
+
+project_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+build_dir=$project_root/build
+
+build_packages=(
+  g++ meson ninja-build pkg-config
+  libxsimd-dev libutf8proc-dev cppzmq-dev libcli11-dev nlohmann-json3-dev libfmt-dev libzstd-dev
+  libmicrohttpd-dev libpng-dev libjpeg62-turbo-dev doctest-dev libbenchmark-dev
+  binutils python3 python3-numpy
+)
+
+# Whether -h or --help is among the arguments.
+asks_for_help() {
+  local word
+  for word in "$@"; do
+    [[ $word == -h || $word == --help ]] && return 0
+  done
+  return 1
+}
+
+# The comment that a script begins with.
+print_usage() {
+  sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$1"
+}
+
+die() {
+  echo "error: $*" >&2
+  exit 1
+}
+
+# install_packages NAME...: installs those that are missing; says so and stops where it may not.
+install_packages() {
+  command -v dpkg-query > /dev/null || die "this set-up needs Debian or a relative of it; install by hand: $*"
+  local missing=() name native
+  native=$(dpkg --print-architecture)
+  for name in "$@"; do
+    # A package may be installed for several architectures at once.
+    dpkg-query -W -f='${Architecture} ${db:Status-Status}\n' "$name" 2> /dev/null |
+      grep -qxE "(all|${name#*:}|$native) installed" || missing+=("$name")
+  done
+  ((${#missing[@]})) || return 0
+
+  local run=()
+  if ((EUID != 0)); then
+    if command -v sudo > /dev/null && { sudo -n true 2> /dev/null || [[ -t 0 ]]; }; then
+      run=(sudo)
+    else
+      die "missing packages; as root: apt-get install --no-install-recommends ${missing[*]}"
+    fi
+  fi
+  echo "installing: ${missing[*]}" >&2
+  local log
+  log=$(mktemp)
+  if ! { "${run[@]}" apt-get update -q &&
+    "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"; } > "$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    die "apt-get could not install: ${missing[*]}"
+  fi
+  rm -f "$log"
+}
+
+# add_architecture ARCH: lets packages of another architecture be installed.
+add_architecture() {
+  dpkg --print-foreign-architectures | grep -qx "$1" && return 0
+  if ((EUID == 0)); then
+    dpkg --add-architecture "$1"
+  elif command -v sudo > /dev/null; then
+    sudo dpkg --add-architecture "$1"
+  else
+    die "as root: dpkg --add-architecture $1"
+  fi
+}
+
+# configure DIR [MESON ARGUMENT...]: meson setup, once.
+configure() {
+  local dir=$1
+  shift
+  [[ -f $dir/build.ninja ]] && return 0
+  rm -rf "$dir"
+  meson setup "$dir" "$project_root" "$@" > "$dir.log" 2>&1 || {
+    tail -n 30 "$dir.log" >&2
+    die "meson setup failed; the whole log is in $dir.log"
+  }
+  rm -f "$dir.log"
+}
+
+# build DIR [TARGET...]: quiet unless it fails.
+build() {
+  local dir=$1 log
+  shift
+  log=$(mktemp)
+  if ! ninja -C "$dir" "$@" > "$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    die "the build in $dir failed"
+  fi
+  rm -f "$log"
+}
