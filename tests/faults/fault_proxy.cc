@@ -15,10 +15,10 @@
 
 namespace {
 
+using splitee::Status;
 using splitee::faults::End;
 using splitee::faults::Relay;
 using splitee::faults::RelayStats;
-using splitee::runtime::Status;
 
 constexpr int kUsage = 2;
 std::atomic<bool> stop_requested{false};

@@ -20,9 +20,6 @@
 namespace splitee::faults {
 namespace {
 
-using runtime::Code;
-using runtime::Status;
-
 constexpr std::size_t kReadBytes = 64 << 10;
 constexpr int kBacklog = 1'024;
 constexpr std::int64_t kMicro = 1'000'000;

@@ -8,7 +8,7 @@
 #include <list>
 #include <string>
 
-#include "runtime/status.h"
+#include "base/status.h"
 #include "tests/faults/settings.h"
 #include "tests/faults/shaper.h"
 
@@ -29,14 +29,14 @@ class Relay {
   Relay(const Relay&) = delete;
 
   // Both are HOST:PORT with a numeric IPv4 host; port 0 listens on any.
-  runtime::Status start(const std::string& listen, const std::string& target);
+  Status start(const std::string& listen, const std::string& target);
   std::uint16_t port() const { return port_; }
 
   // Relays until that time, or until `other_fd` (-1: none) is readable, or a signal came.
   enum class Wake { kTime, kInput, kSignal };
   Wake run_until(std::int64_t until_us, int other_fd);
 
-  runtime::Status change(std::string_view settings);
+  Status change(std::string_view settings);
   void pass() { faults_ = {}; }
   // Ends every connection now; what is on the way is lost.
   void end_all(End end);

@@ -9,22 +9,24 @@
 #include <unistd.h>
 
 #include "tests/faults/relay.h"
-#include "transport/client.h"
-#include "transport/server.h"
+#include "tests/transport/shapes.h"
+#include "transport/client/client.h"
+#include "transport/server/server.h"
 
+using namespace splitee;
 using namespace splitee::transport;
 using splitee::faults::End;
 using splitee::faults::Relay;
 
 namespace {
 
-constexpr ModelShape kShape{0xfeed, 4, 3, 5, 2};
+const ModelShape kShape = testing::uniform_shape(0xfeed, 4, 3, 5, 2);
 constexpr std::int64_t kPatienceUs = 60'000'000;
 
 // Answers with what was sent: the share of the first value.
 class EchoBackend : public Backend {
  public:
-  splitee::runtime::Result<std::vector<float>> run(const BackendRequest& request) override {
+  splitee::Result<std::vector<float>> run(const BackendRequest& request) override {
     const float first = request.activation.empty() ? 0.5f : request.activation.front();
     return std::vector<float>{first, 1.0f - first};
   }
@@ -56,7 +58,7 @@ class RunningServer {
 class RunningRelay {
  public:
   explicit RunningRelay(const std::string& target) : relay_(1) {
-    const splitee::runtime::Status status = relay_.start("127.0.0.1:0", target);
+    const splitee::Status status = relay_.start("127.0.0.1:0", target);
     REQUIRE_MESSAGE(status.ok(), status.message());
     REQUIRE(::pipe(pipe_) == 0);
     thread_ = std::thread([this] { loop(); });
@@ -118,7 +120,7 @@ bool offload(Client& client, float canary, std::int64_t deadline_us) {
   const std::vector<float> values(6, canary);
   OffloadRequest request;
   request.layer = 1;
-  request.tokens = 2;
+  request.shape = {2, 3};
   request.activation = values;
   const OffloadOutcome outcome = client.offload(request, deadline_us);
   if (outcome.kind != OffloadOutcome::Kind::kReply) return false;

@@ -8,9 +8,6 @@
 
 namespace splitee::faults {
 
-using runtime::Code;
-using runtime::Status;
-
 const char* const kSettingsHelp =
     "  delay_ms=X       one way, 0 or more\n"
     "  jitter_ms=X      added to the delay, uniform in 0 .. X; order is kept\n"

@@ -4,7 +4,7 @@
 
 #include <string_view>
 
-#include "runtime/status.h"
+#include "base/status.h"
 #include "tests/faults/shaper.h"
 
 namespace splitee::faults {
@@ -19,6 +19,6 @@ extern const char* const kSettingsHelp;
 
 // Changes what the words of `text` name; each is KEY=VALUE, for both directions, or up.KEY=VALUE,
 // or down.KEY=VALUE. On an error, which names the word, nothing is changed.
-runtime::Status apply_settings(std::string_view text, LinkFaults& faults);
+Status apply_settings(std::string_view text, LinkFaults& faults);
 
 }  // namespace splitee::faults

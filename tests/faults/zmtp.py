@@ -1,4 +1,4 @@
-"""Speaks ZMTP 3.0 and the wire protocol (transport/wire.h) by hand, rightly and wrongly."""
+"""Speaks ZMTP 3.0 and the wire protocol (transport/wire/wire.h) by hand, rightly and wrongly."""
 
 import os
 import random
@@ -11,7 +11,8 @@ STEP = 0x9E3779B97F4A7C15
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 HEADER = struct.Struct("<4sHBBQQIIIIQQQQ")
 HELLO, WELCOME, INFER, REPLY, REFUSE, PING, PONG = range(1, 8)
-TOKENS, F32, F16, I8 = 4, 1, 2, 3
+INPUT, F32, F16, I8 = 4, 1, 2, 3
+TEXT = 1  # kind of input
 BAD_REQUEST, NO_SESSION = 2, 7
 
 
@@ -22,14 +23,14 @@ def mix(x):
 
 
 def content_hash(data):
-    """As runtime/hash.h says."""
+    """As base/hash.h says."""
     padded = data + bytes(-len(data) % 8)
     total = sum(mix(w ^ ((i + 1) * STEP & MASK)) for i, (w,) in enumerate(struct.iter_unpack("<Q", padded)))
     return mix((total + len(data) * STEP) & MASK)
 
 
 def payload_checksum(data):
-    """As transport/checksum.h says."""
+    """As transport/wire/checksum.h says."""
     sums, running = [0] * 8, [0] * 8
     for group in struct.iter_unpack("<8I", data + bytes(-len(data) % 32)):
         for lane, word in enumerate(group):
@@ -44,21 +45,21 @@ def seal(header, payload):
     return whole[:36] + struct.pack("<I", content_hash(whole) & 0xFFFFFFFF) + whole[40:]
 
 
-def message(kind, request_id, model=0, payload=b"", dtype=0, layer=0, tokens=0, hidden=0, time_us=0, clock=0,
-            magic=b"SPLE", version=1, size=None):  # fmt: skip
+def message(kind, request_id, model=0, payload=b"", dtype=0, layer=0, rows=0, cols=0, time_us=0, clock=0,
+            magic=b"SPLE", version=2, size=None):  # fmt: skip
     size = len(payload) if size is None else size
-    fields = (magic, version, kind, dtype, request_id & MASK, model, layer & 0xFFFFFFFF, tokens & 0xFFFFFFFF,
-              hidden & 0xFFFFFFFF, 0, time_us & MASK, clock, size & MASK, 0)  # fmt: skip
+    fields = (magic, version, kind, dtype, request_id & MASK, model, layer & 0xFFFFFFFF, rows & 0xFFFFFFFF,
+              cols & 0xFFFFFFFF, 0, time_us & MASK, clock, size & MASK, 0)  # fmt: skip
     return [seal(HEADER.pack(*fields), payload), payload]
 
 
-def hello(request_id, model, window=1, low=1, high=1, reserved=0):
+def hello(request_id, model, window=1, low=2, high=2, reserved=0):
     return message(HELLO, request_id, model, struct.pack("<HHIII", low, high, 0x1E, window, reserved))
 
 
 def tokens_request(request_id, model, count=2, time_us=10**6, clock=0, token=5):
     payload = struct.pack("<I", token) * count + bytes(count)
-    return message(INFER, request_id, model, payload, TOKENS, tokens=count, time_us=time_us, clock=clock)
+    return message(INFER, request_id, model, payload, INPUT, rows=count, cols=TEXT, time_us=time_us, clock=clock)
 
 
 def frame(data, more=False, command=False):
@@ -193,9 +194,9 @@ def corpus(rng: random.Random, model, request_id, layers, hidden):
     broken in one place only."""
     values = struct.pack("<6f", *(rng.uniform(-1, 1) for _ in range(6)))
 
-    def infer(payload=None, tokens=2, **more):
-        data = bytes(4 * tokens * hidden) if payload is None else payload
-        return message(INFER, request_id, model, data, **({"dtype": F32, "layer": 1, "tokens": tokens, "hidden": hidden,
+    def infer(payload=None, rows=2, **more):
+        data = bytes(4 * rows * hidden) if payload is None else payload
+        return message(INFER, request_id, model, data, **({"dtype": F32, "layer": 1, "rows": rows, "cols": hidden,
                                                            "time_us": 10**6} | more))  # fmt: skip
 
     good = infer()
@@ -204,7 +205,7 @@ def corpus(rng: random.Random, model, request_id, layers, hidden):
     yield "W03 header short", [good[0][: rng.randrange(72)], good[1]]
     yield "W04 header long", [good[0] + bytes(rng.randrange(1, 99)), good[1]]
     yield "W05 magic", message(INFER, request_id, model, magic=b"SPLF")
-    yield "W05 version", message(INFER, request_id, model, version=rng.choice([0, 2, 256, 65535]))
+    yield "W05 version", message(INFER, request_id, model, version=rng.choice([0, 1, 3, 256, 65535]))
     yield "W06 type", message(rng.choice([0, 8, 255]), request_id, model)
     yield "W07 reserved", hello(request_id, model, reserved=1 << rng.randrange(32))
     for size in (len(good[1]) - 1, len(good[1]) + 1, 0, 1 << 31, 1 << 63):
@@ -214,16 +215,16 @@ def corpus(rng: random.Random, model, request_id, layers, hidden):
     yield "W10 three parts", [*good, b"x"]
     yield "W10 many parts", [*good, *[b"y"] * rng.randrange(4, 200)]
     yield "W11 dtype", infer(dtype=rng.choice([0, 5, 255]))
-    for tokens, width in ((0, hidden), (-1, hidden), (2, 0), (2, -1), (1 << 31, 1 << 31), (65536, 65536), (3, hidden)):
-        yield "W12 shape", message(INFER, request_id, model, good[1], F32, 1, tokens, width, time_us=10**6)
+    for rows, width in ((0, hidden), (-1, hidden), (2, 0), (2, -1), (1 << 31, 1 << 31), (65536, 65536), (3, hidden)):
+        yield "W12 shape", message(INFER, request_id, model, good[1], F32, 1, rows, width, time_us=10**6)
     for layer in (-1, layers, layers + 1, 1 << 31):
         yield "W13 split layer", infer(layer=layer)
     for value in odd:
         yield "W16 not finite", infer(payload=value + good[1][4:])
     yield "W16 huge", infer(payload=struct.pack("<f", 1e38) * (2 * hidden))
     yield "W17 old id", message(INFER, 1, model, good[1], F32, 1, 2, hidden, time_us=10**6)
-    yield "W19 reply", message(REPLY, request_id, model, struct.pack("<I3f", 0, 0.5, 0.5, 0.5), hidden=2)
-    yield "W23 welcome", message(WELCOME, request_id, model, struct.pack("<6IQ", 30, 9, 4, 24, 2, 1, 0))
+    yield "W19 reply", message(REPLY, request_id, model, struct.pack("<I3f", 0, 0.5, 0.5, 0.5), cols=2)
+    yield "W23 welcome", message(WELCOME, request_id, model, struct.pack("<6IQ", 30, 9, 4, 1, 2, 1, 0))
     yield "W23 refusal", message(REFUSE, request_id, model, struct.pack("<I", 1) + b"busy")
     yield "W24 model", message(INFER, request_id, model ^ 1, good[1], F32, 1, 2, hidden, time_us=10**6)
     for time_us in (0, 1 << 63, MASK):
@@ -235,6 +236,7 @@ def corpus(rng: random.Random, model, request_id, layers, hidden):
     yield "W29 payload", [good[0], values]
     yield "W39 scales", infer(payload=odd[0] * 2 + bytes(2 * hidden), dtype=I8)
     yield "W39 half floats", infer(payload=b"\x00\x7c" * (2 * hidden), dtype=F16)
+    yield "W12 kind", message(INFER, request_id, model, bytes(10), INPUT, rows=2, cols=rng.choice([0, 2, 256]), time_us=10**6)
     yield "ids", tokens_request(request_id, model, token=rng.choice([131, 1 << 30, MASK >> 33]))
-    yield "hello", hello(request_id, model, window=rng.choice([0, 1 << 20]), low=rng.choice([1, 2, 9]), high=1)
+    yield "hello", hello(request_id, model, window=rng.choice([0, 1 << 20]), low=rng.choice([1, 2, 9]), high=2)
     yield "noise", [rng.randbytes(rng.randrange(200)) for _ in range(rng.randrange(1, 5))]

@@ -1,11 +1,12 @@
-// Model loader: the input is a whole model file. Most changed files get the right
+// BertNetwork loader: the input is a whole model file. Most changed files get the right
 // content hash, so that what lies behind that check is reached.
-#include "runtime/engine.h"
-#include "runtime/gguf.h"
-#include "runtime/model.h"
+#include "runtime/bert/engine.h"
+#include "runtime/bert/model.h"
+#include "runtime/file/gguf.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/runtime/model_builder.h"
 
+using namespace splitee;
 using namespace splitee::runtime;
 using namespace splitee::runtime::testing;
 
@@ -48,8 +49,8 @@ std::vector<std::string> splitee::fuzz::seeds() {
 
 namespace {
 
-void run_model(std::shared_ptr<const Model> model) {
-  Engine engine(model, 1);
+void run_model(std::shared_ptr<const BertNetwork> model) {
+  BertEngine engine(model, 1);
   const Encoding input = model->tokenizer().encode(
       "t5 t6", nullptr, std::min<std::size_t>(4, model->config().max_tokens));
   if (!engine.begin(input.ids, input.types).ok()) return;
@@ -65,7 +66,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (container.ok()) {
     for (const GgufEntry& entry : container->entries()) (void)value_text(entry, 3);
   }
-  const auto model = Model::from_bytes("M", bytes, *splitee::kernels::find_target("scalar"));
+  const auto model = BertNetwork::from_bytes("M", bytes, *splitee::kernels::find_target("scalar"));
   if (model.ok()) {
     run_model(*model);
   } else {

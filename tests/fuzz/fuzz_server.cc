@@ -7,16 +7,19 @@
 
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/reseal.h"
-#include "transport/job_queue.h"
-#include "transport/server_core.h"
+#include "tests/transport/shapes.h"
+#include "transport/server/job_queue.h"
+#include "transport/server/server_core.h"
 
+using namespace splitee;
 using namespace splitee::transport;
+using namespace splitee::transport::testing;
 using splitee::fuzz::require;
 using splitee::fuzz::Taker;
 
 namespace {
 
-constexpr ModelShape kShape{0x1234, 4, 3, 5, 2};
+const ModelShape kShape = uniform_shape(0x1234, 4, 3, 5, 2);
 constexpr std::size_t kPeers = 4, kQueue = 6, kQueueBytes = 150, kEdgeBytes = 100;
 
 ServerOptions options() {
@@ -42,12 +45,13 @@ SchedulerLimits limits() {
 class OddBackend : public Backend {
  public:
   explicit OddBackend(const ModelShape& shape) : shape_(shape) {}
-  splitee::runtime::Result<std::vector<float>> run(const BackendRequest& request) override {
-    require(request.layer < shape_.layers && request.tokens <= shape_.max_tokens);
-    require(request.layer == 0 ? request.ids.size() == request.tokens
-                               : request.activation.size() == request.tokens * shape_.hidden);
+  splitee::Result<std::vector<float>> run(const BackendRequest& request) override {
+    require(request.layer < shape_.layers() && request.rows <= shape_.max_length);
+    require(request.layer == 0 ? request.input.length == request.rows &&
+                                     request.input.bytes.size() <= shape_.max_input_bytes
+                               : request.activation.size() == request.rows * shape_.sizes[1].cols);
     const float first = request.activation.empty() ? 0 : request.activation.front();
-    if (first == 1) return splitee::runtime::Status(splitee::runtime::Code::kCorrupt, "/secret");
+    if (first == 1) return splitee::Status(splitee::Code::kCorrupt, "/secret");
     if (first == 2) throw std::bad_alloc();
     if (first == 3) return std::vector<float>{std::numeric_limits<float>::quiet_NaN(), 1};
     return std::vector<float>{0.25f, 0.75f};
@@ -89,7 +93,7 @@ class Harness {
       case 1:
         return infer(peer);
       case 2:
-        return tokens(peer);
+        return input(peer);
       case 3:
         return send(peer, encode(envelope(peer), Ping{}));
       case 4:
@@ -110,7 +114,7 @@ class Harness {
     if (what != 0xfe) return;
     // Another model, of the same shape or a smaller one, takes the place of the present one.
     ModelShape other = kShape;
-    if (input_.byte() % 2 == 0) other = {5, 3, 2, 4, 2};
+    if (input_.byte() % 2 == 0) other = uniform_shape(5, 3, 2, 4, 2);
     core_.set_model(served(other));
   }
 
@@ -135,16 +139,18 @@ class Harness {
     Infer shape{input_.byte() % 6u, input_.byte() % 7u, 3, Dtype::kF32, 0, {}};
     const std::uint8_t kind = input_.byte();
     shape.dtype = static_cast<Dtype>(1 + kind % 3);
-    if (kind > 200) shape.hidden = 2;
+    if (kind > 200) shape.cols = 2;
     shape.deadline_us = std::uint64_t{1} << (input_.byte() % 32);
-    std::vector<float> values(shape.tokens * shape.hidden, static_cast<float>(input_.byte() % 5));
+    std::vector<float> values(shape.rows * shape.cols, static_cast<float>(input_.byte() % 5));
     auto frames = encode_activation(envelope(peer), shape, values);
     if (frames.ok()) send(peer, std::move(*frames));
   }
 
-  void tokens(std::size_t peer) {
-    const std::vector<std::int32_t> ids(input_.byte() % 7, 3), types(ids.size(), 0);
-    auto frames = encode_tokens(envelope(peer), 1 + input_.byte(), ids, types);
+  void input(std::size_t peer) {
+    const std::vector<std::byte> bytes(input_.byte() % 30);
+    const std::size_t length = input_.byte() % 7;
+    auto frames =
+        encode_input(envelope(peer), 1 + input_.byte(), 1 + input_.byte() / 200, length, bytes);
     if (frames.ok()) send(peer, std::move(*frames));
   }
 
@@ -197,8 +203,7 @@ class Harness {
   // Whatever the server says can be read and says nothing of the inside.
   void check_frames(const std::optional<Frames>& frames) {
     if (!frames) return;
-    const std::span<const std::byte> parts[] = {frames->header, frames->payload.bytes()};
-    const auto message = decode(parts);
+    const auto message = decode_sent(*frames);
     require(message.ok());
     require(!std::holds_alternative<Hello>(message->body) &&
             !std::holds_alternative<Infer>(message->body));
@@ -228,7 +233,7 @@ class Harness {
 }  // namespace
 
 std::vector<std::string> splitee::fuzz::seeds() {
-  // hello; infer, infer, work, deliver; hello again; tokens; time; garbage; shut down
+  // hello; infer, infer, work, deliver; hello again; input; time; garbage; shut down
   const std::string talk("\x00\x03\x00\x01\x02\x03\x00\x14\x00\x00\x01\x01\x02\x01\x14\x01\x00",
                          17);
   const std::string end("\x06\x00\x07\x00\x07\xff\x00\x01\x00", 9);

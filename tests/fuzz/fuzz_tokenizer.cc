@@ -1,8 +1,9 @@
 // Tokenizer: the first byte says how many tokens are taken and whether the rest is a text, a pair
 // of texts (cut at the first zero byte), or a vocabulary (one token a line) and a text.
-#include "runtime/tokenizer.h"
+#include "runtime/text/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
 
+using namespace splitee;
 using namespace splitee::runtime;
 using splitee::fuzz::require;
 

@@ -1,7 +1,8 @@
 // Trace reader: the input is a CSV.
-#include "policy/trace.h"
+#include "policy/replay/trace.h"
 #include "tests/fuzz/fuzz.h"
 
+using namespace splitee;
 using namespace splitee::policy;
 using splitee::fuzz::require;
 

@@ -3,9 +3,10 @@
 // size and checksum, so that the rules behind them are reached.
 #include <algorithm>
 
+#include "base/floats.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/reseal.h"
-#include "transport/wire.h"
+#include "transport/wire/wire.h"
 
 namespace {
 
@@ -46,22 +47,22 @@ void send_on(const Message& message, std::span<const float> values, View header,
 
 void check_infer(const Message& message, View header, View payload) {
   const auto& infer = std::get<Infer>(message.body);
-  if (infer.dtype == Dtype::kTokens) {
-    std::vector<std::int32_t> ids(infer.tokens), types(infer.tokens);
-    if (!read_tokens(infer, ids, types).ok()) return;
-    const auto frames = encode_tokens(message.envelope, infer.deadline_us, ids, types);
+  if (infer.dtype == Dtype::kInput) {
+    require(check_input(infer).ok());
+    const auto frames =
+        encode_input(message.envelope, infer.deadline_us, infer.cols, infer.rows, infer.payload);
     require(frames.ok());
     require_same(*frames, header, payload);
     return;
   }
-  std::vector<float> values(std::size_t{infer.tokens} * infer.hidden);
+  std::vector<float> values(std::size_t{infer.rows} * infer.cols);
   const bool readable = read_activation(infer, values).ok();
   if (const auto view = view_activation(infer)) {
     require(view->size() == values.size());
     require(check_view(infer, *view).ok() == readable);
   }
   if (!readable) return;
-  require(splitee::transport::all_finite(values));
+  require(splitee::all_finite(values));
   send_on(message, values, header, payload);
 }
 
@@ -97,12 +98,8 @@ void check_damage(View header, View payload, std::size_t place) {
   const auto deferred = splitee::transport::decode_deferred(frames);
   if (!deferred.ok()) return;
   const auto& infer = std::get<Infer>(deferred->body);
-  if (infer.dtype == Dtype::kTokens) {
-    std::vector<std::int32_t> ids(infer.tokens), types(infer.tokens);
-    require(!read_tokens(infer, ids, types).ok());
-    return;
-  }
-  std::vector<float> values(std::size_t{infer.tokens} * infer.hidden);
+  if (infer.dtype == Dtype::kInput) return require(!check_input(infer).ok());
+  std::vector<float> values(std::size_t{infer.rows} * infer.cols);
   require(!read_activation(infer, values).ok());
   if (const auto view = view_activation(infer)) require(!check_view(infer, *view).ok());
 }
@@ -120,6 +117,7 @@ std::string as_input(const Frames& frames) {
 }  // namespace
 
 std::vector<std::string> splitee::fuzz::seeds() {
+  using namespace splitee;
   using namespace splitee::transport;
   const Envelope from{7, 0x1234, 99};
   Reply reply;
@@ -130,7 +128,7 @@ std::vector<std::string> splitee::fuzz::seeds() {
       "",
       "\x48",
       as_input(encode(from, Hello{})),
-      as_input(encode(from, Welcome{kAllCapabilities, 128, 12, 768, 2, 4})),
+      as_input(encode(from, Welcome{kAllCapabilities, 128, 12, 1, 2, 4})),
       as_input(encode(from, reply)),
       as_input(encode({7, 0, 99}, Ping{})),
       as_input(encode({7, 0, 99}, Pong{}))};
@@ -142,8 +140,9 @@ std::vector<std::string> splitee::fuzz::seeds() {
     Infer infer{3, 2, 3, dtype, 1'000'000, {}};
     inputs.push_back(as_input(*encode_activation(from, infer, values)));
   }
-  const std::vector<std::int32_t> ids = {101, 7, 102}, types = {0, 0, 1};
-  inputs.push_back(as_input(*encode_tokens(from, 500, ids, types)));
+  for (const std::uint32_t kind : {1u, 2u, 3u}) {
+    inputs.push_back(as_input(*encode_input(from, 500, kind, 3, std::as_bytes(std::span(values)))));
+  }
   return inputs;
 }
 

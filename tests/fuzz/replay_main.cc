@@ -8,13 +8,14 @@
 #include <iostream>
 #include <iterator>
 
-#include "policy/rng.h"
+#include "base/rng.h"
 #include "tests/fuzz/fuzz.h"
+
+using splitee::Rng;
 
 namespace {
 
 namespace fs = std::filesystem;
-using splitee::policy::Rng;
 
 std::size_t inputs = 0;
 

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "tests/fuzz/fuzz.h"
-#include "transport/checksum.h"
-#include "transport/wire.h"
+#include "transport/wire/checksum.h"
+#include "transport/wire/wire.h"
 
 namespace splitee::fuzz {
 

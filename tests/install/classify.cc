@@ -5,21 +5,22 @@
 #include <string>
 
 #include "kernels/kernels.h"
+#include "policy/episode.h"
 #include "policy/policy.h"
-#include "policy/session.h"
-#include "runtime/engine.h"
+#include "runtime/loader/loader.h"
 
 namespace {
 
 using namespace splitee;
 
-// What policy/session.h asks of a network.
+// What policy/episode.h asks of a network.
 struct LocalNetwork {
+  const runtime::NetworkInfo& info;
   runtime::Engine& engine;
   std::span<const float> probabilities;
 
   policy::ExitReading evaluate(std::size_t arm) {
-    const runtime::Status status = engine.run_to(engine.model().config().exit_layers[arm]);
+    const Status status = engine.run_to(info.exit_layers[arm]);
     if (!status.ok()) {
       std::cerr << status.message() << '\n';
       std::exit(1);
@@ -37,14 +38,14 @@ int main(int argc, char** argv) {
     std::cerr << "usage: classify MODEL ALPHA < LINES\n";
     return 2;
   }
-  const auto model = runtime::Model::open(argv[1], *kernels::find_target(""));
-  if (!model.ok()) {
-    std::cerr << model.status().message() << '\n';
+  const auto network = runtime::open_network(argv[1], *kernels::find_target(""));
+  if (!network.ok()) {
+    std::cerr << network.status().message() << '\n';
     return 1;
   }
-  const runtime::ModelConfig& config = (*model)->config();
+  const runtime::NetworkInfo& info = (*network)->info();
   policy::PolicyOptions options;
-  options.layer_of = config.exit_layers;
+  options.layer_of = info.exit_layers;
   options.alpha = std::stod(argv[2]);
   const auto policy = policy::make_policy("threshold", options);
   if (!policy.ok()) {
@@ -52,20 +53,21 @@ int main(int argc, char** argv) {
     return 1;
   }
 
-  runtime::Engine engine(*model);
-  LocalNetwork network{engine, {}};
-  policy::Session session(**policy, options);
+  const auto engine = (*network)->make_engine();
+  LocalNetwork local{info, *engine, {}};
+  policy::EpisodeRunner session(**policy, options);
   for (std::string line; std::getline(std::cin, line);) {
-    const runtime::Encoding tokens = (*model)->tokenizer().encode(line, nullptr, config.max_tokens);
-    const runtime::Status status = engine.begin(tokens.ids, tokens.types);
+    runtime::Input text;
+    text.bytes = line;
+    const auto input = (*network)->prepare(text);
+    const Status status = input.ok() ? engine->begin(input->view()) : input.status();
     if (!status.ok()) {
       std::cerr << status.message() << '\n';
       return 1;
     }
-    const policy::Outcome& outcome = session.run(policy::Link::kNone, network);
-    const std::size_t prediction = policy::read_exit(network.probabilities).prediction;
-    std::printf("%s %zu\n", config.labels[prediction].c_str(),
-                config.exit_layers[outcome.exit_arm]);
+    const policy::Outcome& outcome = session.run(policy::LinkState::kNone, local);
+    const std::size_t prediction = policy::read_exit(local.probabilities).prediction;
+    std::printf("%s %zu\n", info.labels[prediction].c_str(), info.exit_layers[outcome.exit_arm]);
   }
   return 0;
 }

@@ -80,9 +80,9 @@ void run(const Attention& attention, const Inputs& in, const Shape& shape, std::
   const std::size_t size = kernels.attention_scratch(shape.q_rows, shape.kv_rows, shape.head_size);
   Matrix scratch(1, size, size, 3);
   for (std::size_t i = 0; i < size; ++i) scratch.at(0, i) = kNan;
-  attention.function(in.q.data(), in.q.stride(), in.k.data(), in.k.stride(), in.v.data(),
-                     in.v.stride(), out.data(), out.stride(), shape.q_rows, shape.kv_rows,
-                     shape.head_size, begin, end, scratch.data());
+  attention.function({in.q.data(), in.q.stride(), in.k.data(), in.k.stride(), in.v.data(),
+                      in.v.stride(), out.data(), out.stride(), shape.q_rows, shape.kv_rows,
+                      shape.head_size, begin, end, scratch.data()});
   CHECK(scratch.guards_intact());
   CHECK(out.guards_intact());
 }

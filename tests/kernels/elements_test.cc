@@ -12,6 +12,22 @@ double gelu_tolerance(double x) {
   return 1e-6 * std::max(1.0, std::fabs(x));
 }
 
+double gelu_tanh_reference(double x) {
+  constexpr double kPi = 3.14159265358979323846;
+  return x * 0.5 * (1.0 + std::tanh(std::sqrt(2.0 / kPi) * (x + 0.044715 * x * x * x)));
+}
+
+double relu_reference(double x) {
+  return x > 0.0 ? x : 0.0;
+}
+double relu_tolerance(double) {
+  return 0.0;
+}
+
+double silu_reference(double x) {
+  return x / (1.0 + std::exp(-x));
+}
+
 double tanh_reference(double x) {
   return std::tanh(x);
 }
@@ -69,21 +85,32 @@ TEST_CASE("gelu: every length, and a line of values") {
   });
 }
 
+TEST_CASE("gelu_tanh, relu, silu: every length, and a line of values") {
+  for_each_target([](const Kernels& kernels) {
+    check_operation(kernels.gelu_tanh, gelu_tanh_reference, gelu_tolerance);
+    check_operation(kernels.relu, relu_reference, relu_tolerance);
+    check_operation(kernels.silu, silu_reference, gelu_tolerance);
+  });
+}
+
 TEST_CASE("tanh: every length, and a line of values") {
   for_each_target([](const Kernels& kernels) {
     check_operation(kernels.tanh, tanh_reference, tanh_tolerance);
   });
 }
 
-TEST_CASE("gelu and tanh: special values as the scalar ones have them") {
+TEST_CASE("activations and tanh: special values as the scalar ones have them") {
   const Kernels& scalar = *compiled_targets().back();
   const std::vector<float> values = {kNan,   kInfinity, -kInfinity, 0.0f,  -0.0f,
                                      1e-42f, -1e-42f,   3e38f,      -3e38f};
   for_each_target([&](const Kernels& kernels) {
     // In the body of a vector and in the part behind the last whole one.
     for (const std::size_t n : {2 * kMaxLanes, values.size()}) {
-      for (const auto& [actual, expected] :
-           {std::pair(kernels.gelu, scalar.gelu), std::pair(kernels.tanh, scalar.tanh)}) {
+      for (const auto& [actual, expected] : {std::pair(kernels.gelu, scalar.gelu),
+                                             {kernels.gelu_tanh, scalar.gelu_tanh},
+                                             {kernels.relu, scalar.relu},
+                                             {kernels.silu, scalar.silu},
+                                             {kernels.tanh, scalar.tanh}}) {
         std::vector<float> out(n);
         for (std::size_t i = 0; i < n; ++i) out[i] = values[i % values.size()];
         std::vector<float> reference = out;

@@ -2,8 +2,9 @@
 // against references from the definitions in kernels.h.
 //
 // Usage: kernel_fuzz [--seconds N] [--seed S] [--family NAME]
-// Families: matmul_f32, matmul_bf16, matmul_i8, attention, rows (default: all, in turn). Prints the
-// seed of a case that is wrong and ends with 1; that seed alone repeats it with --seconds 0.
+// Families: matmul_f32, matmul_bf16, matmul_i8, attention, rows, maps (default: all, in turn).
+// Prints the seed of a case that is wrong and ends with 1; that seed alone repeats it with
+// --seconds 0.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -14,7 +15,7 @@
 #include <vector>
 
 #define DOCTEST_CONFIG_IMPLEMENT
-#include "tests/kernels/matmul_support.h"
+#include "tests/kernels/maps_support.h"
 
 namespace splitee::kernels::testing {
 namespace {
@@ -55,7 +56,7 @@ bool matmul_case(const Kernels& kernels, const Arithmetic& arithmetic, Random& r
   const Weights w = make_weights(arithmetic, n, k, random);
   const auto bias = Matrix(1, n, n, random.below(kMaxLanes)).fill(random);
   const Matrix* used_bias = random.below(3) == 0 ? nullptr : &bias;
-  const Epilogue epilogue = random.below(3) == 0 ? Epilogue::kGelu : Epilogue::kNone;
+  const Epilogue epilogue = random_epilogue(random);
   Matrix c(m, n, n + random.below(20), random.below(kMaxLanes));
   const auto packed = pack_all(matmul, w, random.below(kMaxLanes));
   const auto prepared = prepare_all(matmul, a, random.below(kMaxLanes));
@@ -105,8 +106,8 @@ bool attention_case(const Kernels& kernels, Random& random) {
     const std::size_t begin = random.below(heads + 1);
     for (const auto& [first, last] :
          {std::pair<std::size_t, std::size_t>(0, begin), {begin, heads}}) {
-      function(q.data(), q.stride(), k.data(), k.stride(), v.data(), v.stride(), out.data(), stride,
-               q_rows, kv_rows, head_size, first, last, scratch.data());
+      function({q.data(), q.stride(), k.data(), k.stride(), v.data(), v.stride(), out.data(),
+                stride, q_rows, kv_rows, head_size, first, last, scratch.data()});
     }
     if (!scratch.guards_intact()) std::puts("scratch overrun"), std::exit(1);
     return out;
@@ -155,6 +156,17 @@ bool rows_case(const Kernels& kernels, Random& random) {
          all_close(tanh(kernels), tanh(scalar()), 1e-6);
 }
 
+bool maps_case(const Kernels& kernels, Random& random) {
+  MapCase c{1 + random.below(24), 1 + random.below(24), any_size(random, 100), 1 + random.below(2)};
+  c.offset = random.below(kMaxLanes);
+  c.epilogue = random_epilogue(random);
+  const std::size_t cut = random.below(c.out_height() + 1);
+  return wrong_windows(kernels, c, true, cut, random) == 0 &&
+         wrong_windows(kernels, c, false, cut, random) == 0 &&
+         wrong_means(kernels, any_size(random, 60), c.channels, c.offset, random) == 0 &&
+         wrong_sums(kernels, c.channels, c.epilogue, c.offset, random) == 0;
+}
+
 struct Family {
   std::string_view name;
   std::function<bool(const Kernels&, Random&)> run;
@@ -166,6 +178,7 @@ const std::vector<Family> kFamilies = {
     {"matmul_i8", [](const Kernels& k, Random& r) { return matmul_case(k, kI8, r); }},
     {"attention", attention_case},
     {"rows", rows_case},
+    {"maps", maps_case},
 };
 
 // The number of cases run; ends the process at the first wrong one.

@@ -134,7 +134,7 @@ inline std::unique_ptr<Bytes> prepare_all(const Matmul& matmul, const Matrix& a,
                                           std::size_t offset = 0) {
   if (matmul.prepare == nullptr) return nullptr;
   auto prepared = std::make_unique<Bytes>(a.rows() * matmul.prepared_bytes(a.cols()), 4 * offset);
-  matmul.prepare(a.data(), a.stride(), a.rows(), a.cols(), prepared->data());
+  matmul.prepare(a.data(), a.stride(), nullptr, a.rows(), a.cols(), prepared->data());
   CHECK(prepared->guards_intact());
   return prepared;
 }
@@ -199,8 +199,35 @@ inline float scaled(double sum, float scale_w, float scale_a, const float* bias)
   return value;
 }
 
-inline double gelu_of(double x) {
-  return x * 0.5 * (1.0 + std::erf(x * std::sqrt(0.5)));
+inline double activated(Epilogue epilogue, double x) {
+  constexpr double kPi = 3.14159265358979323846;
+  // The limit, where the formula has infinity times 0.
+  const bool gated = epilogue == Epilogue::kGeluTanh || epilogue == Epilogue::kSilu;
+  if (gated && std::isinf(x) && x < 0.0) return 0.0;
+  switch (epilogue) {
+    case Epilogue::kNone:
+      break;
+    case Epilogue::kGelu:
+      return x * 0.5 * (1.0 + std::erf(x * std::sqrt(0.5)));
+    case Epilogue::kGeluTanh:
+      return x * 0.5 * (1.0 + std::tanh(std::sqrt(2.0 / kPi) * (x + 0.044715 * x * x * x)));
+    case Epilogue::kRelu:
+      return x < 0.0 ? 0.0 : x;  // NaN stays
+    case Epilogue::kSilu:
+      return x / (1.0 + std::exp(-x));
+    case Epilogue::kRelu6:
+      return x < 0.0 ? 0.0 : x > 6.0 ? 6.0 : x;
+    case Epilogue::kHardSwish:
+      return x <= -3.0 ? 0.0 : x >= 3.0 ? x : x * (x + 3.0) / 6.0;
+  }
+  return x;
+}
+
+// One product in three has one of the activations.
+inline Epilogue random_epilogue(Random& random) {
+  constexpr Epilogue kAll[] = {Epilogue::kGelu, Epilogue::kGeluTanh, Epilogue::kRelu,
+                               Epilogue::kSilu, Epilogue::kRelu6,    Epilogue::kHardSwish};
+  return random.below(3) == 0 ? kAll[random.below(std::size(kAll))] : Epilogue::kNone;
 }
 
 // Elements of C that are not what they should be: i8 without GELU exactly, the others within the
@@ -227,11 +254,13 @@ inline std::size_t wrong_elements(const Arithmetic& arithmetic, const Matrix& a,
         if (bias != nullptr) size += std::fabs(static_cast<double>(bias->at(0, n)));
         tolerance = (10.0 + std::sqrt(static_cast<double>(k))) * kEpsilon * size;
       }
-      if (epilogue == Epilogue::kGelu) {
-        // x / 2 times what erf and the sum with 1, which is rounded at the size of 1, are off.
+      const bool steps = epilogue == Epilogue::kRelu || epilogue == Epilogue::kRelu6;
+      if (epilogue != Epilogue::kNone && !steps) {
+        // GELU: x / 2 times what erf and the sum with 1, which is rounded at the size of 1, are
+        // off.
         tolerance = 1.13 * tolerance + 3.0 * kEpsilon * std::max(1.0, std::fabs(sum));
-        sum = gelu_of(sum);
       }
+      sum = activated(epilogue, sum);
       if (!close(static_cast<double>(c.at(r, n)), sum, tolerance)) ++wrong;
     }
   }

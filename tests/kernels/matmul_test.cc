@@ -25,7 +25,7 @@ void check_shape(const Matmul& matmul, const Arithmetic& arithmetic, const Shape
   const Weights w = make_weights(arithmetic, shape.n, shape.k, random);
   const auto bias = Matrix(1, shape.n, shape.n, random.below(kMaxLanes)).fill(random);
   const Matrix* used_bias = random.below(4) == 0 ? nullptr : &bias;
-  const Epilogue epilogue = random.below(3) == 0 ? Epilogue::kGelu : Epilogue::kNone;
+  const Epilogue epilogue = random_epilogue(random);
   Matrix c(shape.m, shape.n, shape.n + random.below(4), random.below(kMaxLanes));
   multiply(matmul, a, w, used_bias, c, epilogue, random.below(kMaxLanes));
   CHECK(c.guards_intact());
@@ -60,6 +60,32 @@ TEST_CASE("matmul: every small depth, and depths around the blocks") {
       const auto seed = static_cast<std::uint32_t>(k);
       check_shape(matmul, arithmetic, {17, 2 * matmul.columns + 1, k}, seed);
       check_shape(matmul, arithmetic, {1, 6 * matmul.columns + 1, k}, seed);
+    }
+  });
+}
+
+// Column scales mean the same as rows that are multiplied by them, and leave room for small
+// columns.
+TEST_CASE("matmul: column scales of int8") {
+  for_each_target([](const Kernels& kernels) {
+    const Matmul& matmul = kernels.i8;
+    Random random(11);
+    for (const std::size_t k : {1u, 3u, 15u, 16u, 17u, 63u, 64u, 65u, 130u, 200u, 384u}) {
+      CAPTURE(k);
+      auto a = Matrix(5, k, k + 3).fill(random);
+      for (std::size_t i = 0; i < k; ++i) a.at(2, i) = 0.0f;
+      a.at(3, k - 1) = kNan;
+      a.at(4, 0) = kInfinity;
+      const auto scales = Matrix(1, k, k, random.below(kMaxLanes)).fill(random, 0.01f, 20.0f);
+      Matrix scaled = a;
+      for (std::size_t r = 0; r < a.rows(); ++r) {
+        for (std::size_t i = 0; i < k; ++i) scaled.at(r, i) = a.at(r, i) * scales.at(0, i);
+      }
+      const auto expected = prepare_all(matmul, scaled);
+      Bytes found(a.rows() * matmul.prepared_bytes(k));
+      matmul.prepare(a.data(), a.stride(), scales.data(), a.rows(), k, found.data());
+      CHECK(found.guards_intact());
+      CHECK(found.same_bits(*expected));
     }
   });
 }
@@ -104,6 +130,65 @@ TEST_CASE("matmul: any split of the columns gives the same bits") {
         }
       }
     }
+  });
+}
+
+// A map (height, width, channels) and windows of `size` by `size` pixels, `stride` apart: the same
+// bits as the product of rows that hold the windows one by one, where they are quantised alike.
+void check_windows(const Matmul& matmul, const Arithmetic& arithmetic, std::size_t width,
+                   std::size_t channels, std::size_t size, std::size_t stride, std::size_t n) {
+  CAPTURE(width);
+  CAPTURE(channels);
+  CAPTURE(size);
+  CAPTURE(stride);
+  CAPTURE(n);
+  Random random(static_cast<std::uint32_t>(width + channels + n));
+  const std::size_t height = size + 3 * stride, line = width * channels;
+  const std::size_t across = (width - size) / stride + 1, down = (height - size) / stride + 1;
+  const std::size_t k = size * size * channels;
+  auto map = Matrix(1, height * line, height * line).fill(random);
+  // The largest value of all, in every window: so each row on its own has the scale of the map.
+  for (std::size_t i = 0; i < map.cols(); ++i) {
+    if (i % channels == 0) map.at(0, i) = 2.0f;
+  }
+  Matrix rows(down * across, k, k);
+  for (std::size_t r = 0; r < rows.rows(); ++r) {
+    for (std::size_t i = 0; i < k; ++i) {
+      const std::size_t y = r / across * stride + i / (size * channels);
+      const std::size_t first = r % across * stride * channels;
+      rows.at(r, i) = map.at(0, y * line + first + i % (size * channels));
+    }
+  }
+  const Weights w = make_weights(arithmetic, n, k, random);
+  const auto bias = Matrix(1, n, n).fill(random);
+  Matrix expected(rows.rows(), n, n), found(rows.rows(), n, n);
+  multiply(matmul, rows, w, &bias, expected, Epilogue::kRelu);
+  const auto packed = pack_all(matmul, w);
+  const auto prepared = prepare_all(matmul, map);
+  MatmulArgs args = product(matmul, rows, prepared.get(), *packed, &bias, found);
+  args.epilogue = Epilogue::kRelu;
+  args.a = prepared == nullptr ? static_cast<const void*>(map.data())
+                               : prepared->data() + matmul.head_bytes;
+  args.head = prepared == nullptr ? nullptr : prepared->data();
+  args.a_stride_bytes = stride * channels * matmul.value_bytes;
+  args.line_rows = across;
+  args.line_stride_bytes = stride * line * matmul.value_bytes;
+  args.parts = size;
+  args.part_stride_bytes = line * matmul.value_bytes;
+  matmul.multiply(args);
+  CHECK(found.guards_intact());
+  CHECK(found.same_bits(expected));
+}
+
+TEST_CASE("matmul: rows that are windows over a map") {
+  for_each_matmul([](const Matmul& matmul, const Arithmetic& arithmetic) {
+    for (const std::size_t channels : {4u, 16u, 20u, 300u}) {
+      for (const std::size_t stride : {1u, 2u}) {
+        check_windows(matmul, arithmetic, 11, channels, 3, stride, matmul.columns + 5);
+        check_windows(matmul, arithmetic, 34, channels, 1, stride, 16);
+      }
+    }
+    if (matmul.prepare == nullptr) check_windows(matmul, arithmetic, 13, 3, 7, 2, 33);
   });
 }
 
@@ -186,7 +271,8 @@ TEST_CASE("prepare: one row is the same alone and with others, and of a multiple
       const auto all = prepare_all(matmul, a);
       Bytes single(5 * bytes);
       for (std::size_t r = 5; r-- > 0;) {
-        matmul.prepare(a.data() + r * a.stride(), a.stride(), 1, k, single.data() + r * bytes);
+        matmul.prepare(a.data() + r * a.stride(), a.stride(), nullptr, 1, k,
+                       single.data() + r * bytes);
       }
       CHECK(single.same_bits(*all));
     }

@@ -3,6 +3,7 @@
 it. Prints a table; fails where a bug was not found, or could not be planted.
 
 Usage: tests/planted/planted.py SOURCE_ROOT SCRATCH_FOLDER [--write FILE] [words of names]
+       tests/planted/planted.py SOURCE_ROOT --check      only whether each one can be planted
 """
 
 import argparse
@@ -57,13 +58,23 @@ def reason(done):
     return f"status {done.returncode}"
 
 
+def not_plantable(bug, source):
+    """What is wrong with a bug; nothing where it can be planted."""
+    _, name, old, new, _ = bug
+    path = source / name
+    count = path.read_text(encoding="utf-8").count(old) if path.is_file() else 0
+    if count != 1 or new == old:
+        return f"NOT PLANTED: the text occurs {count} times in {name}"
+    return None
+
+
 def plant(bug, source, folder):
     """Found or not, and how."""
     _, name, old, new, test = bug
+    if problem := not_plantable(bug, source):
+        return False, problem
     path = source / name
     original = path.read_text(encoding="utf-8")
-    if original.count(old) != 1:
-        return False, f"NOT PLANTED: the text occurs {original.count(old)} times in {name}"
     path.write_text(original.replace(old, new), encoding="utf-8")
     try:
         good, output = build(folder, [test[0]])
@@ -79,10 +90,17 @@ def plant(bug, source, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=pathlib.Path)
-    parser.add_argument("scratch", type=pathlib.Path)
+    parser.add_argument("scratch", type=pathlib.Path, nargs="?")
+    parser.add_argument("--check", action="store_true", help="only whether each one can be planted")
     parser.add_argument("--write", type=pathlib.Path, help="write the table to this file")
     parser.add_argument("words", nargs="*", help="only bugs whose name or file has one of them")
     options = parser.parse_intermixed_args()
+    if options.check:
+        problems = [f"{bug[0]}: {problem}" for bug in BUGS if (problem := not_plantable(bug, options.root))]
+        print("\n".join(problems) or f"{len(BUGS)} bugs can be planted")
+        return 1 if problems else 0
+    if options.scratch is None:
+        parser.error("a folder to build in is needed")
     # Tests that have a long form run it: whether a race shows is a matter of tries.
     os.environ["SPLITEE_FULL"] = "1"
     source, folder = options.scratch.absolute() / "source", options.scratch.absolute() / "build"

@@ -1,6 +1,6 @@
 // The learner for measured costs: regret against factored's, dear offloads, the input sent at once,
 // costs that change.
-#include "policy/adaptive.h"
+#include "policy/learners/adaptive.h"
 
 #include <cstring>
 #include <limits>
@@ -8,8 +8,8 @@
 
 #include <doctest/doctest.h>
 
-#include "policy/replay.h"
-#include "policy/session.h"
+#include "policy/episode.h"
+#include "policy/replay/replay.h"
 #include "policy/state.h"
 #include "tests/policy/planted.h"
 
@@ -48,7 +48,7 @@ struct Driver {
   bool link_works = true;
   PolicyOptions options;
   std::unique_ptr<Policy> policy;
-  std::unique_ptr<Session> session;
+  std::unique_ptr<EpisodeRunner> session;
   std::size_t next = 0;
   std::size_t looks = 0;  // samples whose exits on the way were read too
   std::size_t sends = 0;
@@ -57,14 +57,14 @@ struct Driver {
     auto made = make_policy("adaptive", options);
     REQUIRE(made.ok());
     policy = std::move(*made);
-    session = std::make_unique<Session>(*policy, options);
+    session = std::make_unique<EpisodeRunner>(*policy, options);
   }
   void price(const CostModel& costs) {
     REQUIRE(policy->set_costs(costs).ok());
     session->set_costs(costs);
   }
   // How often each split is chosen in the next `samples` samples; [0]: at once.
-  std::vector<std::size_t> play(std::size_t samples, Link link = Link::kUp) {
+  std::vector<std::size_t> play(std::size_t samples, LinkState link = LinkState::kUp) {
     std::vector<std::size_t> plays(trace.exits + 1);
     for (std::size_t i = 0; i < samples; ++i) {
       const double* row = &trace.confidence[trace.exits * (next++ % trace.samples())];
@@ -124,8 +124,8 @@ TEST_CASE("the input is sent at once where that is cheapest, and only where it m
   Driver driver(trace, options);
   (void)driver.play(300);
   CHECK(driver.play(1000)[0] > 950);
-  CHECK(driver.play(100, Link::kDown)[0] == 0);
-  CHECK(driver.play(100, Link::kNone)[0] == 0);
+  CHECK(driver.play(100, LinkState::kDown)[0] == 0);
+  CHECK(driver.play(100, LinkState::kNone)[0] == 0);
   options.at_once_arm = false;
   Driver never(trace, options);
   CHECK(never.play(1000)[0] == 0);
@@ -158,7 +158,7 @@ TEST_CASE("an unsure sample is sent only where the layers left cost more") {
   options.costs.offload = 0.47;
   Driver driver(trace, options);
   const auto sends_from = [&](std::size_t arm) {
-    const Plan plan{.arm = arm, .link = Link::kUp};
+    const Plan plan{.arm = arm, .link = LinkState::kUp};
     ExitReading unsure;
     unsure.confidence = 0.6f;
     return driver.policy->decide(plan, arm, unsure) == Action::kOffload;
@@ -186,7 +186,7 @@ TEST_CASE("a link too dear to use costs no more than none") {
   options.at_once_arm = true;
   options.costs = measured(6.0, 6.0);
   Driver dear(trace, options), none(trace, options);
-  CHECK(dear.play(2000) == none.play(2000, Link::kNone));
+  CHECK(dear.play(2000) == none.play(2000, LinkState::kNone));
   CHECK(dear.sends == 0);
 }
 
@@ -229,7 +229,7 @@ TEST_CASE("what is kept of a sample, with and without the exits on the way") {
   REQUIRE(policy.ok());
   const auto learn = [&](bool every_exit, const std::vector<float>& confidence) {
     Outcome outcome;
-    outcome.plan = (*policy)->plan(Link::kUp);
+    outcome.plan = (*policy)->plan(LinkState::kUp);
     outcome.plan.arm = 2;
     outcome.plan.every_exit = every_exit;
     outcome.route = Route::kFinal;

@@ -1,4 +1,4 @@
-#include "policy/calibration.h"
+#include "policy/measure/calibration.h"
 
 #include <cmath>
 #include <vector>
@@ -52,11 +52,12 @@ double loss_at(const Planted& planted, std::size_t classes, double temperature) 
   return loss / static_cast<double>(planted.truth.size());
 }
 
-std::vector<Answer> answers_of(const Planted& planted, std::size_t classes, double temperature) {
-  std::vector<Answer> answers;
+std::vector<Prediction> answers_of(const Planted& planted, std::size_t classes,
+                                   double temperature) {
+  std::vector<Prediction> answers;
   for (std::size_t i = 0; i < planted.truth.size(); ++i) {
     const auto row = std::span(planted.log_probability).subspan(i * classes, classes);
-    answers.push_back(answer_at(row, temperature, planted.truth[i]));
+    answers.push_back(prediction_at(row, temperature, planted.truth[i]));
   }
   return answers;
 }
@@ -94,26 +95,27 @@ TEST_CASE("a temperature stays within bounds whatever the labels") {
 
 TEST_CASE("calibration error by hand") {
   // Bins of 1/15: .52 and .53 share one (0.4667 to 0.5333), 1.0 is in the last.
-  const std::vector<Answer> answers = {{0.52f, true}, {0.53f, false}, {0.9f, true}, {1.0f, false}};
+  const std::vector<Prediction> answers = {
+      {0.52f, true}, {0.53f, false}, {0.9f, true}, {1.0f, false}};
   const double expected = (std::abs(1 - 0.52 - 0.53) + 0.1 + 1.0) / 4;
   CHECK(calibration_error(answers) == doctest::Approx(expected));
 }
 
 TEST_CASE("answers at a temperature") {
   const std::vector<float> row = {std::log(0.2f), std::log(0.6f), std::log(0.2f)};
-  CHECK(answer_at(row, 1.0, 1).confidence == doctest::Approx(0.6));
-  CHECK(answer_at(row, 1.0, 1).correct);
-  CHECK(!answer_at(row, 1.0, 0).correct);
+  CHECK(prediction_at(row, 1.0, 1).confidence == doctest::Approx(0.6));
+  CHECK(prediction_at(row, 1.0, 1).correct);
+  CHECK(!prediction_at(row, 1.0, 0).correct);
   const double root = std::sqrt(0.6) / (std::sqrt(0.6) + 2 * std::sqrt(0.2));
-  CHECK(answer_at(row, 2.0, 1).confidence == doctest::Approx(root));
+  CHECK(prediction_at(row, 2.0, 1).confidence == doctest::Approx(root));
   const std::vector<float> tie = {-1.0f, -1.0f};
-  CHECK(answer_at(tie, 1.0, 0).correct);
+  CHECK(prediction_at(tie, 1.0, 0).correct);
 }
 
 // Exit 0 is wrong below `good_from`, right above; the last exit is right in 95 %.
-std::vector<std::vector<Answer>> two_exits(float good_from, std::size_t samples) {
+std::vector<std::vector<Prediction>> two_exits(float good_from, std::size_t samples) {
   Rng rng(kTestSeed);
-  std::vector<std::vector<Answer>> answers(2);
+  std::vector<std::vector<Prediction>> answers(2);
   for (std::size_t i = 0; i < samples; ++i) {
     const auto confidence = static_cast<float>(0.5 + 0.5 * rng.uniform());
     const bool last = rng.uniform() < 0.95;
@@ -152,7 +154,7 @@ TEST_CASE("little evidence is not taken for certainty") {
 
 TEST_CASE("one alpha for all exits is that of the worst, or of the first sure exit") {
   const auto bad = two_exits(0.9f, 20'000), good = two_exits(0.6f, 20'000);
-  const std::vector<std::vector<Answer>> three = {good[0], bad[0], good[1]};
+  const std::vector<std::vector<Prediction>> three = {good[0], bad[0], good[1]};
   CHECK(choose_alpha(three, 0.01).alpha == doctest::Approx(0.90));
   const std::vector<AlphaChoice> per_exit = choose_alpha_per_exit(three, 0.01);
   CHECK(per_exit[0].alpha == doctest::Approx(0.60));
@@ -160,7 +162,7 @@ TEST_CASE("one alpha for all exits is that of the worst, or of the first sure ex
 
   // Six exits, each of which spoils another 0.7 %: each alone is within a point, together they
   // are not.
-  std::vector<std::vector<Answer>> many(7);
+  std::vector<std::vector<Prediction>> many(7);
   for (std::size_t sample = 0; sample < 20'000; ++sample) {
     for (std::size_t exit = 0; exit < 7; ++exit) {
       const bool spoiled = sample % 1000 / 7 == exit;

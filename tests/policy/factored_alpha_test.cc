@@ -1,12 +1,12 @@
 // The factored learner with its own thresholds: what it exits at, what that gains, and no bias.
-#include "policy/factored_alpha.h"
+#include "policy/learners/factored_alpha.h"
 
 #include <string>
 
 #include <doctest/doctest.h>
 
-#include "policy/replay.h"
-#include "policy/session.h"
+#include "policy/episode.h"
+#include "policy/replay/replay.h"
 #include "tests/policy/planted.h"
 
 namespace splitee::policy {
@@ -35,14 +35,14 @@ double learned_threshold(const PlantedAnswer& planted, double offload, std::vect
   options.costs.lambda1 = 0.4;  // a second layer never pays
   const auto policy = make_policy("factored-alpha", options);
   REQUIRE(policy.ok());
-  Session session(**policy, options);
+  EpisodeRunner session(**policy, options);
   Rng rng(kTestSeed);
   std::vector<int> exits(51), seen(51);
   for (int i = 0; i < 40'000; ++i) {
     const double own = 0.5 + 0.5 * rng.uniform();
     const double last = std::min(1.0, planted.answer(own) + 0.1 * (rng.uniform() - 0.5));
     const Outcome& outcome =
-        session.run(Link::kUp, Network{static_cast<float>(own), static_cast<float>(last)});
+        session.run(LinkState::kUp, Network{static_cast<float>(own), static_cast<float>(last)});
     if (i < 20'000 || outcome.plan.arm != 0) continue;
     const auto bin = static_cast<std::size_t>((own - 0.5) * 100);
     ++seen[bin];
@@ -123,7 +123,7 @@ TEST_CASE("samples that exited higher up do not bias it") {
   REQUIRE(policy.ok());
   const auto learn = [&](std::size_t split, std::vector<float> confidence, float answer) {
     Outcome outcome;
-    outcome.plan = (*policy)->plan(Link::kUp);
+    outcome.plan = (*policy)->plan(LinkState::kUp);
     outcome.plan.arm = split;
     outcome.route = Route::kOffload;
     outcome.exit_arm = 2;
@@ -137,7 +137,7 @@ TEST_CASE("samples that exited higher up do not bias it") {
   CHECK((*policy)->rejected() == 0);
   ExitReading reading;
   reading.confidence = 0.65f;
-  const Plan plan{.arm = 0, .every_exit = true, .link = Link::kUp};
+  const Plan plan{.arm = 0, .every_exit = true, .link = LinkState::kUp};
   CHECK((*policy)->decide(plan, 0, reading) == Action::kOffload);
 }
 

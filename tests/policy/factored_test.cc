@@ -1,12 +1,12 @@
 // The factored learner: regret against SplitEE's, no bias, changing costs and links.
-#include "policy/factored.h"
+#include "policy/learners/factored.h"
 
 #include <string>
 
 #include <doctest/doctest.h>
 
-#include "policy/replay.h"
-#include "policy/session.h"
+#include "policy/episode.h"
+#include "policy/replay/replay.h"
 #include "tests/policy/planted.h"
 
 namespace splitee::policy {
@@ -69,14 +69,14 @@ struct Driver {
   const Trace& trace;
   Policy& policy;
   PolicyOptions options;
-  Session session;
+  EpisodeRunner session;
   std::size_t next = 0;
 
   Driver(const Trace& t, Policy& p, const PolicyOptions& o)
       : trace(t), policy(p), options(o), session(p, o) {}
 
   // How often each arm is played in the next `samples` samples.
-  std::vector<std::size_t> play(std::size_t samples, Link link, bool lost = false) {
+  std::vector<std::size_t> play(std::size_t samples, LinkState link, bool lost = false) {
     std::vector<std::size_t> plays(trace.exits);
     for (std::size_t i = 0; i < samples; ++i) {
       const double* row = &trace.confidence[trace.exits * (next++ % trace.samples())];
@@ -103,11 +103,11 @@ TEST_CASE("a change of costs needs no new learning, where SplitEE stays behind")
     const auto policy = make_policy(i == 0 ? "factored" : "splitee", options);
     REQUIRE(policy.ok());
     Driver driver(trace, **policy, options);
-    const std::vector<std::size_t> before = driver.play(5000, Link::kUp);
+    const std::vector<std::size_t> before = driver.play(5000, LinkState::kUp);
     CHECK(most_played(before) == 0);
     REQUIRE((*policy)->set_costs(dear).ok());
     driver.session.set_costs(dear);
-    on_best[i] = driver.play(200, Link::kUp)[3];
+    on_best[i] = driver.play(200, LinkState::kUp)[3];
   }
   MESSAGE("of 200 samples after the change on the new best arm: factored "
           << on_best[0] << ", splitee " << on_best[1]);
@@ -122,10 +122,10 @@ TEST_CASE("the link's state is part of the reward, not of what is learned") {
   const auto policy = make_policy("factored", options);
   REQUIRE(policy.ok());
   Driver driver(trace, **policy, options);
-  CHECK(most_played(driver.play(3000, Link::kUp)) == 0);
-  CHECK(driver.play(100, Link::kNone)[3] > 70);  // without a server, exit 4 is the cheapest
-  CHECK(driver.play(100, Link::kDown)[3] > 70);
-  CHECK(driver.play(100, Link::kUp)[0] > 70);
+  CHECK(most_played(driver.play(3000, LinkState::kUp)) == 0);
+  CHECK(driver.play(100, LinkState::kNone)[3] > 70);  // without a server, exit 4 is the cheapest
+  CHECK(driver.play(100, LinkState::kDown)[3] > 70);
+  CHECK(driver.play(100, LinkState::kUp)[0] > 70);
 }
 
 TEST_CASE("a link that loses what is sent is left alone") {
@@ -137,8 +137,8 @@ TEST_CASE("a link that loses what is sent is left alone") {
     const auto policy = make_policy(name, options);
     REQUIRE(policy.ok());
     Driver driver(trace, **policy, options);
-    (void)driver.play(1000, Link::kUp, true);
-    CHECK(driver.play(500, Link::kUp, true)[3] > 400);
+    (void)driver.play(1000, LinkState::kUp, true);
+    CHECK(driver.play(500, LinkState::kUp, true)[3] > 400);
   }
 }
 

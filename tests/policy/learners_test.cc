@@ -1,5 +1,5 @@
 // Learners against their formulas written down plainly, over whole histories.
-#include "policy/learners.h"
+#include "policy/learners/learners.h"
 
 #include <cmath>
 #include <functional>
@@ -7,7 +7,7 @@
 
 #include <doctest/doctest.h>
 
-#include "policy/replay.h"
+#include "policy/replay/replay.h"
 #include "tests/policy/planted.h"
 
 namespace splitee::policy {
@@ -227,7 +227,7 @@ TEST_CASE("equal arms are played in turn, the lowest first") {
     REQUIRE(policy.ok());
     for (std::size_t i = 0; i < 5 * kArms; ++i) {
       Outcome outcome;
-      outcome.plan = (*policy)->plan(Link::kUp);
+      outcome.plan = (*policy)->plan(LinkState::kUp);
       CHECK(outcome.plan.arm == i % kArms);
       outcome.exit_arm = outcome.plan.arm;
       outcome.route = Route::kExit;

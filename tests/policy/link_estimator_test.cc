@@ -1,14 +1,14 @@
 // The link's round trip and bandwidth from planted links: clean, noisy, with outliers, queueing,
 // changing.
-#include "policy/link_estimator.h"
+#include "policy/measure/link_estimator.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include <doctest/doctest.h>
 
-#include "policy/link_costs.h"
-#include "policy/rng.h"
+#include "base/rng.h"
+#include "policy/measure/link_costs.h"
 
 namespace splitee::policy {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <doctest/doctest.h>
 
-#include "policy/replay.h"
+#include "policy/replay/replay.h"
 #include "tests/policy/planted.h"
 
 namespace splitee::policy {

@@ -7,10 +7,10 @@
 #include <numeric>
 #include <vector>
 
-#include "policy/learners.h"
+#include "base/rng.h"
+#include "policy/learners/learners.h"
 #include "policy/policy.h"
-#include "policy/rng.h"
-#include "policy/trace.h"
+#include "policy/replay/trace.h"
 
 namespace splitee::policy {
 

@@ -1,11 +1,11 @@
-#include "policy/replay.h"
+#include "policy/replay/replay.h"
 
 #include <cmath>
 #include <string>
 
 #include <doctest/doctest.h>
 
-#include "policy/replay_recorder.h"
+#include "policy/replay/replay_recorder.h"
 #include "tests/policy/planted.h"
 
 namespace splitee::policy {
@@ -36,6 +36,47 @@ Trace small_trace() {
       "t.csv");
   REQUIRE(trace.ok());
   return *trace;
+}
+
+// However many exits there are, each is read where it was written.
+TEST_CASE("rows of many exits") {
+  for (const std::size_t exits : {12u, 13u, 16u, 17u, 33u, 48u, 65u}) {
+    CAPTURE(exits);
+    const Trace trace = planted_trace(std::vector<double>(exits, 0.5), 40);
+    for (const std::size_t arm : {std::size_t{0}, exits / 2, exits - 2}) {
+      CAPTURE(arm);
+      ReplayOptions options = file_order("fixed", exits);
+      options.policy_options.fixed_arm = arm;
+      std::size_t sent = 0, right = 0;
+      for (std::size_t sample = 0; sample < 40; ++sample) {
+        const bool here = trace.confidence[sample * exits + arm] >= 0.8;
+        const std::size_t answer = sample * exits + (here ? arm : exits - 1);
+        sent += here ? 0 : 1;
+        right += trace.prediction[answer] == trace.label[sample] ? 1 : 0;
+      }
+      const ReplayResult result = replayed(trace, options);
+      CHECK(result.offload_rate.mean == doctest::Approx(static_cast<double>(sent) / 40));
+      CHECK(result.accuracy->mean == doctest::Approx(static_cast<double>(right) / 40));
+    }
+  }
+}
+
+TEST_CASE("a replay that is ended has the figures of the runs done") {
+  ReplayOptions options = file_order("splitee", 3);
+  options.order = Order::kShuffled;
+  options.runs = 5;
+  for (const Semantics semantics : {Semantics::kDeployable, Semantics::kPaper}) {
+    options.semantics = semantics;
+    options.runs = 3;
+    options.go_on = nullptr;
+    const ReplayResult three = replayed(small_trace(), options);
+    options.runs = 5;
+    options.go_on = [](double runs) { return runs < 3; };
+    const ReplayResult ended = replayed(small_trace(), options);
+    CHECK(ended.runs == 3);
+    CHECK(ended.cost.mean == three.cost.mean);
+    CHECK(ended.regret.back().regret.mean == three.regret.back().regret.mean);
+  }
 }
 
 TEST_CASE("a fixed split by hand") {
@@ -86,6 +127,31 @@ TEST_CASE("threshold, final, offload and oracle by hand") {
   CHECK(oracle.policy == "oracle");
   CHECK(oracle.regret.back().regret.mean == doctest::Approx(0.0));
   CHECK(oracle.cost.mean == doctest::Approx(3.0));
+}
+
+TEST_CASE("regret is against one oracle, whatever the policy looks at and where it sends") {
+  const Trace trace = small_trace();
+  for (const bool server : {true, false}) {
+    CAPTURE(server);
+    ReplayOptions options = file_order("fixed", 3);
+    options.server = server;
+    options.policy_options.costs = {.lambda1 = 0.08, .lambda2 = 0.02, .offload = 0.5};
+    const ReplayResult fixed = replayed(trace, options);
+    for (const std::string name : {"splitee-s", "adaptive", "threshold", "audited"}) {
+      CAPTURE(name);
+      options.policy = name;
+      double got = 0.0;
+      options.on_decision = [&](const Decision& decision) { got += decision.reward; };
+      const ReplayResult result = replayed(trace, options);
+      CHECK(result.best_arm == fixed.best_arm);
+      CHECK(result.mean_reward == fixed.mean_reward);
+      CHECK(result.regret.back().regret.mean ==
+            doctest::Approx(4.0 * fixed.mean_reward[fixed.best_arm] - got));
+    }
+    options.policy = "oracle";
+    options.on_decision = nullptr;
+    CHECK(replayed(trace, options).regret.back().regret.mean == doctest::Approx(0.0));
+  }
 }
 
 TEST_CASE("the cost of exit heads is charged as evaluated") {

@@ -1,5 +1,5 @@
 // The learners: numbers against a plain independent computation, and what they converge to.
-#include "policy/splitee.h"
+#include "policy/learners/splitee.h"
 
 #include <cmath>
 #include <map>
@@ -7,7 +7,7 @@
 
 #include <doctest/doctest.h>
 
-#include "policy/replay.h"
+#include "policy/replay/replay.h"
 #include "tests/policy/planted.h"
 
 namespace splitee::policy {

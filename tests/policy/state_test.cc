@@ -1,10 +1,11 @@
 #include "policy/state.h"
 
+#include <cstring>
 #include <string>
 
 #include <doctest/doctest.h>
 
-#include "policy/session.h"
+#include "policy/episode.h"
 #include "tests/policy/planted.h"
 
 namespace splitee::policy {
@@ -24,10 +25,11 @@ struct Network {
 };
 
 std::string run(Policy& policy, const PolicyOptions& options, std::size_t samples, Rng& rng) {
-  Session session(policy, options);
+  EpisodeRunner session(policy, options);
   std::string text;
   for (std::size_t i = 0; i < samples; ++i) {
-    constexpr Link kLinks[] = {Link::kUp, Link::kUp, Link::kNone, Link::kDown};
+    constexpr LinkState kLinks[] = {LinkState::kUp, LinkState::kUp, LinkState::kNone,
+                                    LinkState::kDown};
     text += std::to_string(session.run(kLinks[rng.below(4)], Network{rng}).plan.arm) + " ";
   }
   return text;
@@ -44,7 +46,7 @@ TEST_CASE("a restored policy goes on bit for bit") {
   options.window = 50;
   for (const std::string_view name : policy_names()) {
     CAPTURE(std::string(name));
-    for (const std::size_t learned : {0u, 1u, 2u, 3u, 4u, 5u, 400u}) {
+    for (const std::size_t learned : {0u, 1u, 2u, 3u, 4u, 5u, 400u, 3000u}) {
       Rng rng(kTestSeed);
       const auto first = make(name, options);
       (void)run(*first, options, learned, rng);
@@ -128,6 +130,40 @@ TEST_CASE("numbers out of range are refused even under a true checksum") {
   refuses(forged(*policy, options, body + std::string(8, '\0')));
 }
 
+// The place of a policy's rounds in its body, in numbers: behind its sums per arm.
+std::size_t rounds_place(std::string_view name, std::size_t arms) {
+  return name == "splitee" ? 1 + 2 * arms : 1 + 6 * arms + 2;
+}
+
+TEST_CASE("rounds that do not fit the observations are refused, whatever the number of arms") {
+  for (const std::size_t arms : {3u, 5u, 12u, 13u}) {
+    for (const std::string name : {"splitee", "splitee-s"}) {
+      CAPTURE(name);
+      CAPTURE(arms);
+      const PolicyOptions options = options_for(arms);
+      Rng rng(kTestSeed);
+      const auto policy = make(name, options);
+      (void)run(*policy, options, 200, rng);
+      const std::string now = policy->save_state();
+      const std::size_t header = state_header(name, options).size();
+      const std::string body = now.substr(header, now.size() - header - 8);
+      const std::size_t place = 8 * rounds_place(name, arms);
+      double rounds = 0;
+      std::memcpy(&rounds, body.data() + place, 8);
+      REQUIRE(rounds > 100);
+      REQUIRE(rounds <= 200);
+      for (const double bad : {0.0, 0.5, 1.0, 1.5, rounds + 0.5, 0x1p53 + 2, 1e300}) {
+        CAPTURE(bad);
+        std::string changed = body;
+        std::memcpy(changed.data() + place, &bad, 8);
+        CHECK(!policy->load_state(forged(*policy, options, changed)).ok());
+        CHECK(policy->save_state() == now);
+      }
+      (void)run(*policy, options, 50, rng);
+    }
+  }
+}
+
 TEST_CASE("states of other settings are refused with the reason") {
   struct Case {
     std::string word;
@@ -162,14 +198,14 @@ TEST_CASE("states of other settings are refused with the reason") {
     c.change(options);
     const auto target = make("splitee", options);
     const std::string before = target->save_state();
-    const runtime::Status status = target->load_state(source->save_state());
+    const Status status = target->load_state(source->save_state());
     REQUIRE(!status.ok());
     CAPTURE(status.message());
-    CHECK(status.code() == runtime::Code::kUnsupported);
+    CHECK(status.code() == Code::kUnsupported);
     CHECK(status.message().find(c.word) != std::string::npos);
     CHECK(target->save_state() == before);
   }
-  const runtime::Status other = make("splitee-s", options_for(5))->load_state(source->save_state());
+  const Status other = make("splitee-s", options_for(5))->load_state(source->save_state());
   CHECK(other.message().find("policy") != std::string::npos);
   CHECK(!other.ok());
 }
@@ -200,7 +236,7 @@ TEST_CASE("a state names the costs under which it was saved") {
   REQUIRE(source->set_costs(dear).ok());
   const std::string state = source->save_state();
   const auto target = make("splitee", options);
-  const runtime::Status refused = target->load_state(state);
+  const Status refused = target->load_state(state);
   REQUIRE(!refused.ok());
   CHECK(refused.message().find("offload cost") != std::string::npos);
   REQUIRE(target->set_costs(dear).ok());
@@ -212,15 +248,15 @@ TEST_CASE("a state names the costs under which it was saved") {
 TEST_CASE("a state of another version is refused with the reason") {
   const auto policy = make("splitee", options_for(5));
   const std::string state = policy->save_state();
-  for (const char version : {0, 1, 3}) {
+  for (const char version : {0, 2, 4}) {
     std::string other = state.substr(0, state.size() - 8);
     other[8] = version;
     other = seal_state(other, "");  // whole, but for the version
-    const runtime::Status status = policy->load_state(other);
+    const Status status = policy->load_state(other);
     REQUIRE(!status.ok());
-    CHECK(status.code() == runtime::Code::kUnsupported);
+    CHECK(status.code() == Code::kUnsupported);
     CHECK(status.message().find("version " + std::to_string(version)) != std::string::npos);
-    CHECK(status.message().find("reads version 2") != std::string::npos);
+    CHECK(status.message().find("reads version 3") != std::string::npos);
   }
 }
 
@@ -248,7 +284,7 @@ TEST_CASE("outcomes of samples planned before a restore are refused") {
   const auto policy = make("splitee", options);
   std::vector<float> confidence(3, 0.9f);
   Outcome outcome;
-  outcome.plan = policy->plan(Link::kUp);
+  outcome.plan = policy->plan(LinkState::kUp);
   outcome.confidence = confidence;
   outcome.answer_confidence = 0.9f;
   REQUIRE(policy->load_state(policy->save_state()).ok());
@@ -263,7 +299,7 @@ TEST_CASE("the header's bytes are as documented") {
   const std::string header = state_header("fixed", options);
   CHECK(header.size() == 8 + 4 + 4 + 5 + 4 + 2 * 8 + 4 + 2 * 8 + 9 * 8 + 3 * 8);
   CHECK(header.substr(0, 8) == std::string("SPLITEE\0", 8));
-  CHECK(header.substr(8, 8) == std::string("\2\0\0\0\5\0\0\0", 8));
+  CHECK(header.substr(8, 8) == std::string("\3\0\0\0\5\0\0\0", 8));
   CHECK(header.substr(16, 5) == "fixed");
   CHECK(header.substr(21, 12) == std::string("\2\0\0\0\1\0\0\0\0\0\0\0", 12));
   CHECK(header.substr(41, 4) == std::string("\2\0\0\0", 4));

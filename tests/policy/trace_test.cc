@@ -1,4 +1,4 @@
-#include "policy/trace.h"
+#include "policy/replay/trace.h"
 
 #include <string>
 
@@ -65,7 +65,9 @@ TEST_CASE("errors name the source, the line and the column") {
       {kHeader + "1,,0.5,1,0.75\n", {"line 2", "pred_1", "''"}},
       {kHeader + "1,0.5,0.5,1,0.75\n", {"line 2", "pred_1", "'0.5'"}},
       {kHeader + "1,-1,0.5,1,0.75\n", {"line 2", "pred_1", "'-1'"}},
-      {kHeader + "1,32768,0.5,1,0.75\n", {"line 2", "pred_1", "32767"}},
+      {kHeader + "1,32768,0.5,1,0.75\n", {"line 2", "pred_1", "4095"}},
+      {kHeader + "1,4096,0.5,1,0.75\n", {"line 2", "pred_1", "4095"}},
+      {kHeader + "4096,1,0.5,1,0.75\n", {"line 2", "label", "4095"}},
       {kHeader + "-1,0,0.5,1,0.75\n", {"line 2", "label"}},
       {kHeader + "1,0,,1,0.75\n", {"line 2", "conf_1", "''"}},
       {kHeader + "1,0,half,1,0.75\n", {"line 2", "conf_1", "'half'"}},

@@ -8,9 +8,10 @@
 
 #include <doctest/doctest.h>
 
-#include "runtime/model.h"
+#include "runtime/bert/model.h"
 #include "tests/runtime/model_builder.h"
 
+using namespace splitee;
 using namespace splitee::runtime;
 using namespace splitee::runtime::testing;
 
@@ -22,7 +23,8 @@ const float kNan = std::nanf("");
 const float kInfinity = std::numeric_limits<float>::infinity();
 
 Status open_bytes(const std::string& bytes) {
-  return Model::from_bytes("M.gguf", as_bytes(bytes), *splitee::kernels::find_target("scalar"))
+  return BertNetwork::from_bytes("M.gguf", as_bytes(bytes),
+                                 *splitee::kernels::find_target("scalar"))
       .status();
 }
 
@@ -295,6 +297,13 @@ TEST_CASE("bad files: keys of the model") {
     return add_key("splitee.exit_temperatures", kArray, float_list(values));
   };
   const auto alpha = [](float value) { return add_key("splitee.alpha", kF32, raw(value)); };
+  const auto added_tokens = [](const std::vector<std::uint32_t>& ids,
+                               const std::vector<std::uint32_t>& flags) {
+    return [=](FileSpec& f) {
+      f.keys.push_back({"splitee.added_tokens", kArray, exit_list(ids)});
+      f.keys.push_back({"splitee.added_token_flags", kArray, exit_list(flags)});
+    };
+  };
   check_refused({
       {"no hash", drop_key("splitee.content_hash"), unsupported, "splitee.content_hash is missing"},
       {"hash of another type", set_type("splitee.content_hash", 11), corrupt, "expected u64"},
@@ -304,6 +313,8 @@ TEST_CASE("bad files: keys of the model") {
       {"other tokenizer", set_key("tokenizer.ggml.model", raw_string("gpt2")), unsupported,
        "tokenizer.ggml.model"},
       {"causal", add_key("bert.attention.causal", kBool, "\1"), unsupported, "causal"},
+      {"pooling 0", add_key("bert.pooling_type", kU32, raw<std::uint32_t>(0)), unsupported,
+       "pooling"},
       {"F58 no layers", set_u32("bert.block_count", 0), corrupt, "bert.block_count is 0"},
       {"F58 33 layers", set_u32("bert.block_count", 33), corrupt, "not with the last layer 33"},
       {"F58 2^31 layers", set_u32("bert.block_count", 1u << 31), corrupt, "bert.block_count"},
@@ -346,20 +357,73 @@ TEST_CASE("bad files: keys of the model") {
       {"F61 no exit on the last layer", set_key(exits, exit_list({1})), corrupt, "ends with 1"},
       {"F70 exit -1", set_key(exits, exit_list({2, 0xffffffffu})), corrupt, "ends with 4294967295"},
       {"one label", set_key("splitee.labels", label_list({"a"})), corrupt, "1 entries"},
+      {"three labels for a value", add_key("splitee.output", kString, raw_string("value")), corrupt,
+       "3 entries, not 1 to 1"},
+      {"no label to be scored",
+       [](FileSpec& f) {
+         f.keys.push_back({"splitee.output", kString, raw_string("sigmoid")});
+         f.key("splitee.labels").value = label_list({});
+       },
+       corrupt, "0 entries"},
+      {"unknown output", add_key("splitee.output", kString, raw_string("argmax")), unsupported,
+       "splitee.output is not one of the words known: softmax, sigmoid, value"},
+      {"unknown activation", add_key("splitee.activation", kString, raw_string("mish")),
+       unsupported, "splitee.activation"},
+      {"activation of another type", add_key("splitee.activation", kBool, "\1"), corrupt,
+       "splitee.activation"},
+      {"unknown pooler", add_key("splitee.pooler_activation", kString, raw_string("silu")),
+       unsupported, "splitee.pooler_activation"},
+      {"accents of another type", add_key("splitee.strip_accents", kU32, raw(1u)), corrupt,
+       "splitee.strip_accents"},
+      {"added tokens without flags", add_key("splitee.added_tokens", kArray, exit_list({5})),
+       unsupported, "splitee.added_token_flags is missing"},
+      {"flags without added tokens", add_key("splitee.added_token_flags", kArray, exit_list({5})),
+       unsupported, "splitee.added_tokens is missing"},
+      {"flags of another length", added_tokens({5, 6}, {0}), corrupt, "1 entries for 2"},
+      {"unknown flag", added_tokens({5}, {8}), corrupt, "entry 0 is out of range"},
+      {"added token 2^31", added_tokens({1u << 31}, {0}), corrupt, "entry 0 is out of range"},
+      {"added token beyond the vocabulary", added_tokens({11}, {0}), corrupt,
+       "token 11 is no token"},
+      {"added token twice", added_tokens({6, 6}, {0, 0}), corrupt, "is looked for as token 6"},
       {"no labels", drop_key("splitee.labels"), unsupported, "splitee.labels is missing"},
       {"F62 labels other than the heads", set_key("splitee.labels", label_list({"a", "b"})),
        corrupt, "splitee.exit.1.classifier.weight: expected shape (2, 12), found (3, 12)"},
       {"F69 epsilon 0", epsilon(0), corrupt, "epsilon"},
       {"epsilon negative", epsilon(-1e-12f), corrupt, "epsilon"},
+      {"epsilon 1e-21", epsilon(1e-21f), corrupt, "epsilon"},
+      {"epsilon 1.1", epsilon(1.1f), corrupt, "epsilon"},
       {"epsilon NaN", epsilon(kNan), corrupt, "epsilon"},
       {"epsilon infinite", epsilon(kInfinity), corrupt, "epsilon"},
       {"one temperature of two", temperatures({1}), corrupt, "1 entries for 2 exits"},
-      {"temperature 0", temperatures({1, 0}), corrupt, "not a positive number"},
-      {"temperature NaN", temperatures({1, kNan}), corrupt, "not a positive number"},
-      {"temperature infinite", temperatures({kInfinity, 1}), corrupt, "not a positive number"},
+      {"temperature 0", temperatures({1, 0}), corrupt, "not within [0.001, 1000]"},
+      {"temperature 9e-4", temperatures({1, 9e-4f}), corrupt, "not within [0.001, 1000]"},
+      {"temperature 1001", temperatures({1001, 1}), corrupt, "not within [0.001, 1000]"},
+      {"temperature NaN", temperatures({1, kNan}), corrupt, "not within [0.001, 1000]"},
+      {"temperature infinite", temperatures({kInfinity, 1}), corrupt, "not within [0.001, 1000]"},
       {"alpha 0", alpha(0), corrupt, "splitee.alpha"},
       {"alpha over 1", alpha(1.01f), corrupt, "splitee.alpha"},
       {"alpha NaN", alpha(kNan), corrupt, "splitee.alpha"},
+  });
+}
+
+TEST_CASE("bad files: input scales") {
+  const auto scales = [](std::size_t size, float value) {
+    return [=](FileSpec& f) {
+      f = random_model({.type = kTensorI8});
+      std::vector<float> values(size, 1);
+      values.back() = value;
+      f.tensors.push_back(
+          {"blk.0.ffn_down.input_scale", {size}, kTensorF32, float_bytes(values), {}, {}});
+    };
+  };
+  const char* range = "ffn_down.input_scale holds a value that is not from 1e-4 to 1e4";
+  check_refused({
+      {"too few", scales(19, 1), Code::kCorrupt, "expected shape (20), found (19)"},
+      {"zero", scales(20, 0), Code::kCorrupt, range},
+      {"negative", scales(20, -1), Code::kCorrupt, range},
+      {"too small", scales(20, 0.9e-4f), Code::kCorrupt, range},
+      {"too large", scales(20, 1.1e4f), Code::kCorrupt, range},
+      {"NaN", scales(20, kNan), Code::kCorrupt, "ffn_down.input_scale holds a value that is not"},
   });
 }
 
@@ -427,6 +491,19 @@ TEST_CASE("bad files: tensors of the model") {
          f.tensors.push_back({"blk.0.attn_q.weight.scale", {12}, kTensorF32, data, {}, {}});
        },
        unsupported, "has no place"},
+      {"input scales of what is not i8",
+       [](FileSpec& f) {
+         const std::string data = float_bytes(std::vector<float>(12, 1));
+         f.tensors.push_back({"blk.0.attn_qkv.input_scale", {12}, kTensorF32, data, {}, {}});
+       },
+       unsupported, "attn_qkv.input_scale goes with matrices of i8"},
+      {"input scales of one matrix of three",
+       [=](FileSpec& f) {
+         make_i8(12, 1)(f);
+         const std::string data = float_bytes(std::vector<float>(12, 1));
+         f.tensors.push_back({"blk.0.attn_q.input_scale", {12}, kTensorF32, data, {}, {}});
+       },
+       unsupported, "attn_q.input_scale has no place"},
       {"i8 bias",
        [](FileSpec& f) {
          f.tensor("blk.0.attn_q.bias").type = kTensorI8;

@@ -1,4 +1,4 @@
-#include "runtime/batch_engine.h"
+#include "runtime/bert/batch_engine.h"
 
 #include <limits>
 #include <random>
@@ -7,9 +7,11 @@
 
 #include <doctest/doctest.h>
 
-#include "runtime/engine.h"
+#include "runtime/bert/engine.h"
+#include "runtime/bert/text_input.h"
 #include "tests/runtime/model_builder.h"
 
+using namespace splitee;
 using namespace splitee::runtime;
 using namespace splitee::runtime::testing;
 
@@ -25,11 +27,12 @@ const ModelShape kShape{.layers = 4,
                         .exit_layers = {2, 4},
                         .seed = 5};
 
-std::shared_ptr<const Model> load(const splitee::kernels::Kernels& kernels,
-                                  std::uint32_t type = kTensorF32) {
+std::shared_ptr<const BertNetwork> load(const splitee::kernels::Kernels& kernels,
+                                        std::uint32_t type = kTensorF32, bool mean_exits = false) {
   ModelShape shape = kShape;
   shape.type = type;
-  const auto model = Model::from_bytes("M", as_bytes(build(random_model(shape))), kernels);
+  shape.mean_exits = mean_exits;
+  const auto model = BertNetwork::from_bytes("M", as_bytes(build(random_model(shape))), kernels);
   REQUIRE_MESSAGE(model.ok(), model.status().message());
   return *model;
 }
@@ -38,15 +41,16 @@ std::shared_ptr<const Model> load(const splitee::kernels::Kernels& kernels,
 struct Request {
   std::size_t layer = 0;
   std::vector<std::int32_t> ids, types;
+  Prepared input;
   std::vector<float> activation, expected;
 
   BatchSample view() const {
-    if (layer == 0) return {.ids = ids, .types = types};
-    return {.layer = layer, .activation = activation};
+    if (layer == 0) return {.input = input.view()};
+    return {.layer = layer, .rows = ids.size(), .activation = activation};
   }
 };
 
-Request make_request(Engine& engine, std::mt19937& random) {
+Request make_request(BertEngine& engine, std::mt19937& random) {
   const ModelConfig& config = engine.model().config();
   Request request;
   const std::size_t tokens = 1 + random() % config.max_tokens;
@@ -54,6 +58,7 @@ Request make_request(Engine& engine, std::mt19937& random) {
     request.ids.push_back(static_cast<std::int32_t>(random() % config.vocab));
     request.types.push_back(static_cast<std::int32_t>(random() % config.token_types));
   }
+  request.input = pack(request.ids, request.types);
   REQUIRE(engine.begin(request.ids, request.types).ok());
   request.layer = random() % (config.layers + 1);
   REQUIRE(engine.run_to(request.layer).ok());
@@ -65,12 +70,12 @@ Request make_request(Engine& engine, std::mt19937& random) {
   return request;
 }
 
-void check_batches(const splitee::kernels::Kernels& kernels, std::uint32_t type,
+void check_batches(const splitee::kernels::Kernels& kernels, std::uint32_t type, bool mean_exits,
                    std::size_t threads) {
   constexpr std::size_t kMost = 9;
-  const auto model = load(kernels, type);
-  Engine alone(model);
-  BatchEngine together(model, kMost, threads);
+  const auto model = load(kernels, type, mean_exits);
+  BertEngine alone(model);
+  BertBatchEngine together(model, kMost, threads);
   std::mt19937 random(kSeed);
   for (int round = 0; round < 12; ++round) {
     CAPTURE(round);
@@ -99,29 +104,36 @@ TEST_CASE("BatchEngine: each sample's bits are those it gets alone, from any lay
     CAPTURE(std::string(target->target));
     for (const std::uint32_t type : {kTensorF32, kTensorBf16, kTensorI8}) {
       CAPTURE(type);
-      check_batches(*target, type, 1);
-      check_batches(*target, type, 3);
+      for (const bool mean_exits : {false, true}) {
+        CAPTURE(mean_exits);
+        check_batches(*target, type, mean_exits, 1);
+        check_batches(*target, type, mean_exits, 3);
+      }
     }
   }
 }
 
 TEST_CASE("BatchEngine: no samples") {
-  BatchEngine engine(load(*splitee::kernels::find_target("scalar")), 2);
+  BertBatchEngine engine(load(*splitee::kernels::find_target("scalar")), 2);
   CHECK(engine.run({}).ok());
 }
 
-TEST_CASE("BatchEngine: check refuses what an Engine refuses") {
-  BatchEngine engine(load(*splitee::kernels::find_target("scalar")), 2);
+TEST_CASE("BatchEngine: check refuses what an BertEngine refuses") {
+  BertBatchEngine engine(load(*splitee::kernels::find_target("scalar")), 2);
   const auto message = [&](const BatchSample& sample) { return engine.check(sample).message(); };
   const std::vector<std::int32_t> ids = {2, 5, 1000}, types = {0, 0, 0};
   const std::vector<float> values(3 * 52, 0.5f);
   CHECK(message({}).find("0 tokens") != std::string::npos);
-  CHECK(message({.ids = ids, .types = types}).find("token id 1000") != std::string::npos);
-  CHECK(message({.layer = 1, .activation = values}).empty());
-  CHECK(message({.layer = 5, .activation = values}).find("layer 5") != std::string::npos);
-  CHECK(message({.layer = 1, .activation = std::span(values).first(100)}).find("100 values") !=
+  const Prepared input = pack(ids, types);
+  CHECK(message({.input = input.view()}).find("token id 1000") != std::string::npos);
+  CHECK(message({.input = {2, input.bytes}}).find("15 bytes for 2 tokens") != std::string::npos);
+  CHECK(message({.layer = 1, .rows = 3, .activation = values}).empty());
+  CHECK(message({.layer = 5, .rows = 3, .activation = values}).find("layer 5") !=
         std::string::npos);
+  CHECK(message({.layer = 1, .rows = 3, .activation = std::span(values).first(100)})
+            .find("100 values") != std::string::npos);
   std::vector<float> bad = values;
   bad[60] = std::numeric_limits<float>::infinity();
-  CHECK(message({.layer = 1, .activation = bad}).find("not finite") != std::string::npos);
+  CHECK(message({.layer = 1, .rows = 3, .activation = bad}).find("not finite") !=
+        std::string::npos);
 }

@@ -1,5 +1,5 @@
-// Model files that were damaged, or that are built to cost time or memory: refused, each with a
-// message that names the file, and never a crash.
+// BertNetwork files that were damaged, or that are built to cost time or memory: refused, each with
+// a message that names the file, and never a crash.
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -8,17 +8,20 @@
 
 #include <doctest/doctest.h>
 
-#include "runtime/model.h"
+#include "runtime/bert/model.h"
+#include "tests/base/temp_folder.h"
 #include "tests/runtime/model_builder.h"
-#include "tests/runtime/temp_folder.h"
 
+using namespace splitee;
 using namespace splitee::runtime;
+using splitee::testing::TempFolder;
 using namespace splitee::runtime::testing;
 
 namespace {
 
 Status open_bytes(const std::string& bytes) {
-  return Model::from_bytes("M.gguf", as_bytes(bytes), *splitee::kernels::find_target("scalar"))
+  return BertNetwork::from_bytes("M.gguf", as_bytes(bytes),
+                                 *splitee::kernels::find_target("scalar"))
       .status();
 }
 
@@ -110,7 +113,9 @@ TEST_CASE("damaged files: more keys than the cap, though the file holds them") {
 TEST_CASE("damaged files: hostile paths") {
   const TempFolder folder;
   const auto& kernels = *splitee::kernels::find_target("scalar");
-  const auto open = [&](const std::string& path) { return Model::open(path, kernels).status(); };
+  const auto open = [&](const std::string& path) {
+    return BertNetwork::open(path, kernels).status();
+  };
   CHECK(open(folder.path()).code() == Code::kInvalidArgument);
   CHECK(open("/dev/zero").code() == Code::kInvalidArgument);
   CHECK(open(folder.file("none")).code() == Code::kNotFound);

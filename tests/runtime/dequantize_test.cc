@@ -1,4 +1,4 @@
-#include "runtime/dequantize.h"
+#include "runtime/file/dequantize.h"
 
 #include <bit>
 #include <cmath>
@@ -11,9 +11,10 @@
 
 #include "tests/runtime/model_builder.h"
 
+using namespace splitee;
 using namespace splitee::runtime;
-using splitee::runtime::testing::as_bytes;
 using splitee::runtime::testing::raw;
+using splitee::testing::as_bytes;
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "runtime/engine.h"
+#include "runtime/bert/engine.h"
 
 #include <cmath>
 #include <limits>
@@ -10,6 +10,7 @@
 
 #include "tests/runtime/model_builder.h"
 
+using namespace splitee;
 using namespace splitee::runtime;
 using namespace splitee::runtime::testing;
 
@@ -68,14 +69,14 @@ std::vector<const splitee::kernels::Kernels*> targets() {
   return found;
 }
 
-std::shared_ptr<const Model> load(const ModelShape& shape,
-                                  const splitee::kernels::Kernels& kernels) {
-  const auto model = Model::from_bytes("M", as_bytes(build(random_model(shape))), kernels);
+std::shared_ptr<const BertNetwork> load(const ModelShape& shape,
+                                        const splitee::kernels::Kernels& kernels) {
+  const auto model = BertNetwork::from_bytes("M", as_bytes(build(random_model(shape))), kernels);
   REQUIRE_MESSAGE(model.ok(), model.status().message());
   return *model;
 }
 
-std::shared_ptr<const Model> load_scalar(const ModelShape& shape = {}) {
+std::shared_ptr<const BertNetwork> load_scalar(const ModelShape& shape = {}) {
   return load(shape, *splitee::kernels::find_target("scalar"));
 }
 
@@ -103,7 +104,7 @@ std::vector<float> copy_of(std::span<const float> values) {
 }
 
 // Every exit's probabilities one after the other, from the layer that the engine has reached.
-std::vector<float> remaining_exits(Engine& engine) {
+std::vector<float> remaining_exits(BertEngine& engine) {
   const ModelConfig& config = engine.model().config();
   std::vector<float> all;
   for (std::size_t i = 0; i < config.exit_layers.size(); ++i) {
@@ -115,7 +116,7 @@ std::vector<float> remaining_exits(Engine& engine) {
   return all;
 }
 
-std::vector<float> all_exits(Engine& engine, const Sample& sample) {
+std::vector<float> all_exits(BertEngine& engine, const Sample& sample) {
   const Status status = engine.begin(sample.ids, sample.types);
   REQUIRE_MESSAGE(status.ok(), status.message());
   return remaining_exits(engine);
@@ -125,7 +126,7 @@ std::vector<float> all_exits(Engine& engine, const Sample& sample) {
 
 TEST_CASE("Engine: probabilities are probabilities, and differ between samples and exits") {
   const auto model = load_scalar(kShapes[1]);
-  Engine engine(model);
+  BertEngine engine(model);
   const auto some = samples(model->config());
   const std::vector<float> first = all_exits(engine, some[3]), second = all_exits(engine, some[4]);
   REQUIRE(first.size() == 10);
@@ -143,7 +144,7 @@ TEST_CASE("Engine: the same bits for 1, 2 and 3 threads, for every target") {
   for (const auto* target : targets()) {
     for (const ModelShape& shape : shapes_and_types()) {
       const auto model = load(shape, *target);
-      Engine one(model, 1), two(model, 2), three(model, 3);
+      BertEngine one(model, 1), two(model, 2), three(model, 3);
       for (const Sample& sample : samples(model->config())) {
         CAPTURE(std::string(target->target));
         CAPTURE(shape.hidden);
@@ -164,7 +165,7 @@ TEST_CASE("Engine: split at every layer and resumed by another engine, the same 
       const auto model = load(shape, *target);
       const auto other_model = load(shape, *target);
       for (const Sample& sample : samples(model->config())) {
-        Engine edge(model), server(other_model, 2);
+        BertEngine edge(model), server(other_model, 2);
         const std::vector<float> expected = all_exits(edge, sample);
         for (std::size_t layer = 0; layer <= shape.layers; ++layer) {
           CAPTURE(std::string(target->target));
@@ -191,7 +192,7 @@ TEST_CASE("Engine: exits read before and after their layer is finished, the same
   for (const auto* target : targets()) {
     for (const ModelShape& shape : shapes_and_types()) {
       const auto model = load(shape, *target);
-      Engine eager(model), lazy(model, 2);
+      BertEngine eager(model), lazy(model, 2);
       for (const Sample& sample : samples(model->config())) {
         REQUIRE(eager.begin(sample.ids, sample.types).ok());
         REQUIRE(lazy.begin(sample.ids, sample.types).ok());
@@ -221,11 +222,50 @@ TEST_CASE("Engine: exits read before and after their layer is finished, the same
   }
 }
 
+TEST_CASE("Engine: exits that read the mean finish their layer; the same bits from everywhere") {
+  for (const auto* target : targets()) {
+    for (ModelShape shape : shapes_and_types()) {
+      shape.mean_exits = true;
+      const auto model = load(shape, *target);
+      BertEngine whole(model), parted(model, 2);
+      for (const Sample& sample : samples(model->config())) {
+        CAPTURE(std::string(target->target));
+        CAPTURE(shape.hidden);
+        CAPTURE(shape.type);
+        CAPTURE(sample.ids.size());
+        const std::vector<float> expected = all_exits(whole, sample);
+        REQUIRE(parted.begin(sample.ids, sample.types).ok());
+        for (std::size_t exit = 0; exit < shape.exit_layers.size(); ++exit) {
+          const std::size_t layer = shape.exit_layers[exit];
+          REQUIRE(parted.run_to(layer).ok());
+          const auto first = copy_of(parted.evaluate_exit(exit));
+          CHECK(parted.ready_layer() == layer);
+          CHECK(copy_of(parted.evaluate_exit(exit)) == first);
+          REQUIRE(whole.resume(layer, sample.ids.size(), parted.ready_activation()).ok());
+          const std::vector<float> found = remaining_exits(whole);
+          CHECK(found == std::vector<float>(expected.end() - static_cast<long>(found.size()),
+                                            expected.end()));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("Engine: the mean and the first token are read from the same activation") {
+  ModelShape shape = kShapes[1];
+  BertEngine first(load_scalar(shape));
+  shape.mean_exits = true;
+  BertEngine mean(load_scalar(shape));
+  for (const Sample& sample : samples(first.model().config())) {
+    CHECK((all_exits(first, sample) == all_exits(mean, sample)) == (sample.ids.size() == 1));
+  }
+}
+
 TEST_CASE("Engine: resumed from what is ready when an exit was read, the same bits") {
   const ModelShape& shape = kShapes[3];
   const auto model = load(shape, *targets().front());
   for (const Sample& sample : samples(model->config())) {
-    Engine edge(model), server(model);
+    BertEngine edge(model), server(model);
     const std::vector<float> expected = all_exits(edge, sample);
     REQUIRE(edge.begin(sample.ids, sample.types).ok());
     for (std::size_t exit = 0; exit < 4; ++exit) {
@@ -246,9 +286,9 @@ TEST_CASE("Engine: resumed from what is ready when an exit was read, the same bi
 
 TEST_CASE("Engine: every target is within 1e-5 of the scalar one") {
   for (const ModelShape& shape : kShapes) {
-    Engine scalar(load_scalar(shape));
+    BertEngine scalar(load_scalar(shape));
     for (const auto* target : targets()) {
-      Engine engine(load(shape, *target));
+      BertEngine engine(load(shape, *target));
       for (const Sample& sample : samples(scalar.model().config())) {
         const std::vector<float> expected = all_exits(scalar, sample);
         const std::vector<float> found = all_exits(engine, sample);
@@ -274,12 +314,12 @@ TEST_CASE("Engine: bf16 and i8 are near the scalar target's, and near fp32 on th
     shape.type = type;
     const std::string bytes = build(random_model(shape));
     const auto open = [&](const splitee::kernels::Kernels& kernels, bool exact) {
-      return *Model::from_bytes("M", as_bytes(bytes), kernels, {.exact = exact});
+      return *BertNetwork::from_bytes("M", as_bytes(bytes), kernels, {.exact = exact});
     };
     const auto& scalar_kernels = *splitee::kernels::find_target("scalar");
-    Engine scalar(open(scalar_kernels, false)), exact(open(scalar_kernels, true));
+    BertEngine scalar(open(scalar_kernels, false)), exact(open(scalar_kernels, true));
     for (const auto* target : targets()) {
-      Engine engine(open(*target, false));
+      BertEngine engine(open(*target, false));
       for (const Sample& sample : samples(engine.model().config())) {
         const std::vector<float> found = all_exits(engine, sample);
         const std::vector<float> same = all_exits(scalar, sample), near = all_exits(exact, sample);
@@ -300,7 +340,7 @@ TEST_CASE("Engine: bf16 and i8 are near the scalar target's, and near fp32 on th
 
 TEST_CASE("Engine: begin refuses wrong samples, and keeps working") {
   const auto model = load_scalar();
-  Engine engine(model);
+  BertEngine engine(model);
   const Sample good{{2, 5, 3}, {0, 0, 1}};
   const std::vector<float> expected = all_exits(engine, good);
   const auto refused = [&](const Sample& sample, const std::string& word) {
@@ -321,7 +361,7 @@ TEST_CASE("Engine: begin refuses wrong samples, and keeps working") {
 
 TEST_CASE("Engine: resume refuses what does not fit the model or is not finite") {
   const auto model = load_scalar();
-  Engine engine(model);
+  BertEngine engine(model);
   const std::vector<float> good(3 * 12, 0.5f);
   const auto refused = [&](std::size_t layer, std::size_t tokens, std::vector<float> values,
                            const std::string& word) {
@@ -353,7 +393,7 @@ TEST_CASE("Engine: resume refuses what does not fit the model or is not finite")
 
 TEST_CASE("Engine: resume from its own activation") {
   const auto model = load_scalar();
-  Engine engine(model);
+  BertEngine engine(model);
   const Sample sample{{2, 5, 3}, {0, 0, 1}};
   const std::vector<float> expected = all_exits(engine, sample);
   REQUIRE(engine.begin(sample.ids, sample.types).ok());
@@ -364,12 +404,13 @@ TEST_CASE("Engine: resume from its own activation") {
 TEST_CASE("Engine: an exit's temperature divides its logits") {
   FileSpec spec = random_model({});
   const auto load_spec = [&] {
-    return *Model::from_bytes("M", as_bytes(build(spec)), *splitee::kernels::find_target("scalar"));
+    return *BertNetwork::from_bytes("M", as_bytes(build(spec)),
+                                    *splitee::kernels::find_target("scalar"));
   };
-  Engine plain(load_spec());
+  BertEngine plain(load_spec());
   spec.keys.push_back(
       {"splitee.exit_temperatures", kArray, raw_array(kF32, 2, raw(1.0f) + raw(2.0f))});
-  Engine cool(load_spec());
+  BertEngine cool(load_spec());
   const Sample sample{{2, 5, 3}, {0, 0, 1}};
   const std::vector<float> before = all_exits(plain, sample), after = all_exits(cool, sample);
   // p_i / p_j = exp((l_i - l_j) / t), so that the ratio at t = 2 is the square root of that at 1.

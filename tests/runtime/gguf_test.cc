@@ -1,4 +1,4 @@
-#include "runtime/gguf.h"
+#include "runtime/file/gguf.h"
 
 #include <string>
 
@@ -6,6 +6,7 @@
 
 #include "tests/runtime/model_builder.h"
 
+using namespace splitee;
 using namespace splitee::runtime;
 using namespace splitee::runtime::testing;
 

@@ -27,18 +27,35 @@ except ImportError:
 TOLERANCES = {"f32": 1e-4, "f16": 1e-4, "bf16": 1e-2, "i8": 5e-2}
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
-# family, layers, exits (on the last ones), hidden, heads, ffn, positions, classes, dtype
+# family, layers, exits (on the last ones), hidden, heads, ffn, positions, classes, pooling, dtype
 MODELS = [
-    ("elasticbert", 1, 1, 20, 5, 36, 8, 2, "f32"),
-    ("elasticbert", 3, 2, 36, 3, 100, 33, 3, "f32"),
-    ("elasticbert", 2, 2, 52, 4, 150, 17, 5, "f32"),
-    ("elasticbert", 12, 5, 192, 3, 384, 96, 4, "f32"),
-    ("bert", 4, 1, 64, 1, 67, 40, 2, "f32"),
-    ("deebert", 4, 4, 40, 2, 80, 24, 3, "f32"),
-    ("elasticbert", 6, 6, 256, 4, 256, 64, 2, "f16"),
-    ("elasticbert", 3, 3, 36, 2, 52, 20, 3, "bf16"),
-    ("elasticbert", 12, 12, 52, 4, 100, 30, 2, "i8"),
-    ("elasticbert", 2, 2, 64, 4, 130, 16, 2, "i8"),
+    ("elasticbert", 1, 1, 20, 5, 36, 8, 2, "first", "f32"),
+    ("elasticbert", 3, 2, 36, 3, 100, 33, 3, "first", "f32"),
+    ("elasticbert", 2, 2, 52, 4, 150, 17, 5, "first", "f32"),
+    ("elasticbert", 12, 5, 192, 3, 384, 96, 4, "first", "f32"),
+    ("bert", 4, 1, 64, 1, 67, 40, 2, "first", "f32"),
+    ("deebert", 4, 4, 40, 2, 80, 24, 3, "first", "f32"),
+    ("elasticbert", 6, 6, 256, 4, 256, 64, 2, "first", "f16"),
+    ("elasticbert", 3, 3, 36, 2, 52, 20, 3, "first", "bf16"),
+    ("elasticbert", 12, 12, 52, 4, 100, 30, 2, "first", "i8"),
+    ("elasticbert", 2, 2, 64, 4, 130, 16, 2, "first", "i8"),
+    ("elasticbert", 3, 3, 40, 5, 60, 24, 3, "mean", "f32"),
+    ("elasticbert", 4, 4, 52, 4, 100, 30, 2, "mean", "i8"),
+]
+
+# The same with keys of config.json; "llama": as llama.cpp's converter writes a classifier, with a
+# pooler or without.
+MODELS += [
+    ("elasticbert", 3, 3, 40, 4, 61, 24, 3, "first", "f32", {"hidden_act": "gelu_new"}),
+    ("elasticbert", 2, 2, 40, 4, 61, 24, 2, "first", "bf16", {"hidden_act": "gelu_new"}),
+    ("elasticbert", 3, 3, 40, 4, 61, 24, 3, "first", "f32", {"hidden_act": "relu"}),
+    ("elasticbert", 2, 2, 40, 4, 61, 24, 2, "first", "i8", {"hidden_act": "relu"}),
+    ("elasticbert", 3, 3, 40, 4, 61, 24, 3, "first", "f32", {"hidden_act": "silu"}),
+    ("bert", 3, 1, 40, 4, 61, 24, 4, "first", "f32", {"problem_type": "multi_label_classification"}),
+    ("bert", 3, 1, 40, 4, 61, 24, 1, "first", "f32", {"problem_type": "regression"}),
+    ("bert", 3, 1, 40, 4, 61, 24, 3, "first", "f32", {"llama": "pooler"}),
+    ("bert", 3, 1, 40, 4, 61, 24, 3, "first", "f32", {"llama": "direct"}),
+    ("bert", 3, 1, 40, 4, 61, 24, 1, "first", "f32", {"llama": "direct"}),
 ]
 
 
@@ -48,10 +65,12 @@ MODELS = [
 class Checkpoint:
     """Tensors under Hugging Face's names, large enough to make sharp attention and answers."""
 
-    def __init__(self, rng, family, layers, exits, hidden, heads, ffn, positions, classes):
+    def __init__(self, rng, family, layers, exits, hidden, heads, ffn, positions, classes,
+                 pooling, options):  # fmt: skip
+        self.options = options
         self.rng, self.family, self.layers, self.heads = rng, family, layers, heads
         self.hidden, self.ffn, self.positions, self.classes = hidden, ffn, positions, classes
-        self.vocab, self.types, self.epsilon = 61, 2, 1e-12
+        self.vocab, self.types, self.epsilon, self.pooling = 61, 2, 1e-12, pooling
         self.exit_layers = list(range(layers - exits + 1, layers + 1))
         self.temperatures = [round(float(t), 3) for t in rng.uniform(0.5, 2.0, exits)]
         self.tensors = {}
@@ -107,6 +126,8 @@ class Checkpoint:
             "num_labels": self.classes,
             "layer_norm_eps": self.epsilon,
             "hidden_act": "gelu",
+            **self.options,
+            "exit_pooling": self.pooling,
         }
         tokens = SPECIALS + [f"word{i}" for i in range(40)]
         tokens += [f"##piece{i}" for i in range(self.vocab - len(tokens))]
@@ -133,6 +154,63 @@ def write_safetensors(path, tensors):
         file.write(struct.pack("<Q", len(text)) + text)
         for values in tensors.values():
             file.write(values.tobytes())
+
+
+# --- a classifier as llama.cpp's converter writes it, of the same tensors ---
+
+LLAMA_NAMES = (
+    ("bert.embeddings.word_embeddings", "token_embd"),
+    ("bert.embeddings.position_embeddings", "position_embd"),
+    ("bert.embeddings.token_type_embeddings", "token_types"),
+    ("bert.embeddings.LayerNorm", "token_embd_norm"), ("bert.encoder.layer.", "blk."),
+    ("attention.self.query", "attn_q"), ("attention.self.key", "attn_k"),
+    ("attention.self.value", "attn_v"), ("attention.output.dense", "attn_output"),
+    ("attention.output.LayerNorm", "attn_output_norm"), ("intermediate.dense", "ffn_up"),
+    ("output.dense", "ffn_down"), ("output.LayerNorm", "layer_output_norm"),
+    ("bert.pooler.dense", "cls"), ("classifier", "cls.output"),
+)  # fmt: skip
+
+
+def gguf_string(text):
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def write_llama_gguf(path, model):
+    """GGUF v3 by hand: keys and tensors as llama.cpp documents them for BERT with pooling "rank"."""
+    u32 = lambda value: struct.pack("<II", 4, value)  # noqa: E731
+    words = SPECIALS + [f"\u2581word{i}" for i in range(model.vocab - len(SPECIALS) - 1)] + ["[PAD60]"]
+    kinds = [3] * len(SPECIALS) + [1] * (model.vocab - len(SPECIALS) - 1) + [5]
+    array = lambda kind, parts: struct.pack("<IIQ", 9, kind, len(parts)) + b"".join(parts)  # noqa: E731
+    text = lambda value: struct.pack("<I", 8) + gguf_string(value)  # noqa: E731
+    labels = [f"rank {i}" for i in range(model.classes)]
+    keys = {
+        "general.architecture": text("bert"), "bert.block_count": u32(model.layers),
+        "bert.context_length": u32(model.positions), "bert.embedding_length": u32(model.hidden),
+        "bert.feed_forward_length": u32(model.ffn), "bert.attention.head_count": u32(model.heads),
+        "bert.attention.layer_norm_epsilon": struct.pack("<If", 6, model.epsilon),
+        "bert.attention.causal": struct.pack("<IB", 7, 0), "bert.pooling_type": u32(4),
+        "bert.classifier.output_labels": array(8, [gguf_string(label) for label in labels]),
+        "tokenizer.ggml.model": text("bert"), "tokenizer.ggml.token_type_count": u32(model.types),
+        "tokenizer.ggml.tokens": array(8, [gguf_string(word) for word in words]),
+        "tokenizer.ggml.token_type": array(5, [struct.pack("<i", kind) for kind in kinds]),
+    }  # fmt: skip
+    tensors = {}
+    for name, values in model.tensors.items():
+        if model.options["llama"] == "direct" and "pooler" in name:
+            continue
+        for old, new in LLAMA_NAMES:
+            name = name.replace(old, new)
+        tensors[name] = values[0] if name == "cls.output.weight" and len(values) == 1 else values
+    header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
+    header += b"".join(gguf_string(key) + value for key, value in keys.items())
+    data = b""
+    for name, values in tensors.items():
+        dims = values.shape[::-1]
+        header += gguf_string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, 0, len(data))
+        data += values.tobytes() + bytes(-values.nbytes % 32)
+    with open(path, "wb") as file:
+        file.write(header + bytes(-len(header) % 32) + data)
 
 
 # --- the reference ---
@@ -184,6 +262,14 @@ def softmax(values):
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
+ACTIVATIONS = {
+    "gelu": lambda x: x * 0.5 * (1 + erf(x / math.sqrt(2))),
+    "gelu_new": lambda x: x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+
+
 class Reference:
     def __init__(self, checkpoint, dtype, target):
         self.model = checkpoint
@@ -222,10 +308,15 @@ class Reference:
         attended = self.attention(f"{prefix}.attention", x)
         x = self.norm(f"{prefix}.attention.output.LayerNorm", x + attended)
         inner = self.linear(f"{prefix}.intermediate.dense", x)
-        inner = inner * 0.5 * (1 + erf(inner / math.sqrt(2)))
+        inner = ACTIVATIONS[self.model.options.get("hidden_act", "gelu")](inner)
         return self.norm(
             f"{prefix}.output.LayerNorm", x + self.linear(f"{prefix}.output.dense", inner)
         )
+
+    def answer(self, logits):
+        if self.model.options.get("problem_type") == "multi_label_classification":
+            return 1 / (1 + np.exp(-logits))
+        return logits if self.model.classes == 1 else softmax(logits)
 
     def exits(self, ids, types):
         tables = f"{self.model.root}.embeddings"
@@ -238,8 +329,11 @@ class Reference:
             x = self.layer(layer - 1, x)
             if layer in self.model.exit_layers:
                 pooler, classifier = self.model.head(layer)
-                logits = self.linear(classifier, np.tanh(self.linear(pooler, x[0])))
-                answers.append(softmax(logits / self.model.temperatures[len(answers)]))
+                read = x.mean(axis=0) if self.model.pooling == "mean" else x[0]
+                if self.model.options.get("llama") != "direct":
+                    read = np.tanh(self.linear(pooler, read))
+                logits = self.linear(classifier, read) / self.model.temperatures[len(answers)]
+                answers.append(self.answer(logits))
         return np.array(answers)
 
 
@@ -271,17 +365,23 @@ def engine_answers(run_model, path, target, inputs):
 
 
 def check_model(run_model, convert_hf, targets, seed, number):
-    *shape, dtype = MODELS[number]
+    row = MODELS[number]
+    *shape, dtype, options = row if isinstance(row[-1], dict) else (*row, {})
     rng = np.random.default_rng([seed, number])
-    checkpoint = Checkpoint(rng, *shape)
+    checkpoint = Checkpoint(rng, *shape, options)
+    if "llama" in options:
+        checkpoint.temperatures = [1.0]
     inputs = list(samples(rng, checkpoint))
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint.write(folder)
         path = os.path.join(folder, "model.gguf")
         temperatures = os.path.join(folder, "temperatures.json")
-        run([sys.executable, convert_hf, folder, "--output", path, "--dtype", dtype,
-             "--temperatures", temperatures])  # fmt: skip
+        if "llama" in options:
+            write_llama_gguf(path, checkpoint)
+        else:
+            checkpoint.write(folder)
+            run([sys.executable, convert_hf, folder, "--output", path, "--dtype", dtype,
+                 "--sample", "none", "--temperatures", temperatures])  # fmt: skip
         for target in targets:
             reference = Reference(checkpoint, dtype, target)
             expected = [reference.exits(ids, types) for ids, types in inputs]

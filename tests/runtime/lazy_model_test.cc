@@ -12,14 +12,16 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "runtime/engine.h"
-#include "runtime/file.h"
-#include "runtime/model_bytes.h"
-#include "runtime/page_memory.h"
+#include "base/file.h"
+#include "runtime/bert/engine.h"
+#include "runtime/file/model_bytes.h"
+#include "runtime/file/page_memory.h"
+#include "tests/base/temp_folder.h"
 #include "tests/runtime/model_builder.h"
-#include "tests/runtime/temp_folder.h"
 
+using namespace splitee;
 using namespace splitee::runtime;
+using splitee::testing::TempFolder;
 using namespace splitee::runtime::testing;
 
 namespace {
@@ -66,10 +68,10 @@ bool limit_is_held(const rlimit& before) {
 struct Opened {
   explicit Opened(const ModelShape& shape = kLarge) : bytes(build(random_model(shape))) {
     REQUIRE(write_file_atomically(path, as_bytes(bytes)).ok());
-    const auto model_in_memory = Model::from_bytes("M", as_bytes(bytes), best());
+    const auto model_in_memory = BertNetwork::from_bytes("M", as_bytes(bytes), best());
     REQUIRE(model_in_memory.ok());
     expected = answers(*model_in_memory, 3);
-    const auto result = Model::open(path, best());
+    const auto result = BertNetwork::open(path, best());
     REQUIRE_MESSAGE(result.ok(), result.status().message());
     model = *result;
   }
@@ -77,8 +79,9 @@ struct Opened {
   std::size_t place(const std::string& tensor) const {
     return Gguf::parse("M", as_bytes(bytes))->find_tensor(tensor)->offset;
   }
-  static std::vector<float> answers(const std::shared_ptr<const Model>& of, std::size_t exits) {
-    Engine engine(of);
+  static std::vector<float> answers(const std::shared_ptr<const BertNetwork>& of,
+                                    std::size_t exits) {
+    BertEngine engine(of);
     REQUIRE(engine.begin(kIds, kTypes).ok());
     std::vector<float> all;
     for (std::size_t exit = 0; exit < exits; ++exit) {
@@ -94,12 +97,13 @@ struct Opened {
   std::string path = folder.file("m.gguf");
   std::string bytes;
   std::vector<float> expected;
-  std::shared_ptr<const Model> model;
+  std::shared_ptr<const BertNetwork> model;
 };
 
 }  // namespace
 
-TEST_CASE("Model: what is read late answers as what is read at once, by any number of threads") {
+TEST_CASE(
+    "BertNetwork: what is read late answers as what is read at once, by any number of threads") {
   const Opened opened;
   std::vector<std::vector<float>> found(4);
   std::vector<std::thread> threads;
@@ -110,7 +114,7 @@ TEST_CASE("Model: what is read late answers as what is read at once, by any numb
   for (const auto& answer : found) CHECK(answer == opened.expected);
 }
 
-TEST_CASE("Model: a file replaced by rename is still the one that was opened") {
+TEST_CASE("BertNetwork: a file replaced by rename is still the one that was opened") {
   const Opened opened;
   ModelShape other = kLarge;
   other.seed = 10;
@@ -119,12 +123,12 @@ TEST_CASE("Model: a file replaced by rename is still the one that was opened") {
   CHECK(Opened::answers(opened.model, 3) == opened.expected);
 }
 
-TEST_CASE("Model: a layer that changed after open() is refused; those before it answer") {
+TEST_CASE("BertNetwork: a layer that changed after open() is refused; those before it answer") {
   const Opened opened;
   const std::size_t at = opened.place("blk.1.ffn_down.weight") + kBlock;
   const std::string before = opened.bytes.substr(at, 4);
   overwrite(opened.path, at, raw(0.5f));
-  Engine engine(opened.model);
+  BertEngine engine(opened.model);
   REQUIRE(engine.begin(kIds, kTypes).ok());
   REQUIRE(engine.run_to(1).ok());
   CHECK(engine.evaluate_exit(0)[0] == opened.expected[0]);
@@ -140,7 +144,7 @@ TEST_CASE("Model: a layer that changed after open() is refused; those before it 
   CHECK(engine.evaluate_exit(2)[0] == opened.expected[4]);
 }
 
-TEST_CASE("Model: cut off at random places while it is used, an error or the right answer") {
+TEST_CASE("BertNetwork: cut off at random places while it is used, an error or the right answer") {
   std::mt19937 random(23);
   int answers = 0, errors = 0;
   for (int i = 0; i < 30; ++i) {
@@ -148,7 +152,7 @@ TEST_CASE("Model: cut off at random places while it is used, an error or the rig
     const std::size_t layers = random() % 4;
     if (layers > 0) REQUIRE(opened.model->load(0, layers).ok());
     std::filesystem::resize_file(opened.path, random() % opened.bytes.size());
-    Engine engine(opened.model);
+    BertEngine engine(opened.model);
     Status status = engine.begin(kIds, kTypes);
     if (status.ok()) status = engine.run_to(3);
     if (status.ok()) {
@@ -164,7 +168,7 @@ TEST_CASE("Model: cut off at random places while it is used, an error or the rig
   CHECK(errors > 0);
 }
 
-TEST_CASE("Model: cut off while it is opened, an error or a model") {
+TEST_CASE("BertNetwork: cut off while it is opened, an error or a model") {
   const std::string bytes = build(random_model(kLarge));
   const TempFolder folder;
   const std::string path = folder.file("m.gguf");
@@ -179,13 +183,13 @@ TEST_CASE("Model: cut off while it is opened, an error or a model") {
       std::filesystem::resize_file(path, size);
     });
     go = true;
-    const auto model = Model::open(path, best());
+    const auto model = BertNetwork::open(path, best());
     cutter.join();
     if (!model.ok()) CHECK(model.status().message().starts_with(path + ": "));
   }
 }
 
-TEST_CASE("Model: a word embedding is read when its word first occurs") {
+TEST_CASE("BertNetwork: a word embedding is read when its word first occurs") {
   ModelShape shape = kLarge;
   shape.vocab = 700;  // eight blocks
   const Opened opened(shape);
@@ -193,7 +197,7 @@ TEST_CASE("Model: a word embedding is read when its word first occurs") {
   const std::size_t row_bytes = 192 * sizeof(float);
   CHECK(Opened::answers(opened.model, 1)[0] == opened.expected[0]);
   overwrite(opened.path, rows + 650 * row_bytes, raw(0.5f));
-  Engine engine(opened.model);
+  BertEngine engine(opened.model);
   CHECK(engine.begin(kIds, kTypes).ok());
   const Status status = engine.begin(std::vector<std::int32_t>{2, 650, 3}, kTypes);
   CHECK(status.code() == Code::kCorrupt);
@@ -201,11 +205,11 @@ TEST_CASE("Model: a word embedding is read when its word first occurs") {
   CHECK(engine.begin(kIds, kTypes).ok());
 }
 
-TEST_CASE("Model: an exit that nobody wants is not read") {
+TEST_CASE("BertNetwork: an exit that nobody wants is not read") {
   const Opened opened;
   const std::size_t at = opened.place("splitee.exit.1.pooler.weight");
   const std::string before = opened.bytes.substr(at, 4);
-  Engine engine(opened.model);
+  BertEngine engine(opened.model);
   REQUIRE(engine.begin(kIds, kTypes).ok());
   overwrite(opened.path, at, raw(0.5f));
   REQUIRE(engine.run_to(1, /*exit_wanted=*/false).ok());
@@ -215,21 +219,21 @@ TEST_CASE("Model: an exit that nobody wants is not read") {
   CHECK(engine.evaluate_exit(0)[0] == opened.expected[0]);
 }
 
-TEST_CASE("Model: layers read by open() answer as those read late, and are not read again") {
+TEST_CASE("BertNetwork: layers read by open() answer as those read late, and are not read again") {
   const Opened opened;
   for (const std::size_t preload : {std::size_t{1}, std::size_t{2}, kAllLayers}) {
     CAPTURE(preload);
-    const auto model = Model::open(opened.path, best(), {.preload = preload});
+    const auto model = BertNetwork::open(opened.path, best(), {.preload = preload});
     REQUIRE(model.ok());
     // The exits before the last one that was preloaded, and the words.
     for (std::size_t exit = 1; exit < std::min(preload, std::size_t{3}); ++exit) {
       REQUIRE((*model)->load(exit, exit).ok());
     }
-    REQUIRE(Engine(*model).begin(kIds, kTypes).ok());
+    REQUIRE(BertEngine(*model).begin(kIds, kTypes).ok());
     for (const char* tensor : {"blk.0.attn_q.weight", "blk.1.ffn_down.weight"}) {
       overwrite(opened.path, opened.place(tensor) + kBlock, raw(0.5f));
     }
-    Engine engine(*model);
+    BertEngine engine(*model);
     REQUIRE(engine.begin(kIds, kTypes).ok());
     CHECK(engine.run_to(1).ok());
     CHECK(engine.run_to(2).ok() == (preload > 1));
@@ -238,7 +242,7 @@ TEST_CASE("Model: layers read by open() answer as those read late, and are not r
   }
 }
 
-TEST_CASE("Model: damage is found by open(), whatever it reads") {
+TEST_CASE("BertNetwork: damage is found by open(), whatever it reads") {
   const Opened opened;
   for (const char* tensor : {"token_embd.weight", "blk.0.attn_q.weight", "blk.2.ffn_up.weight"}) {
     for (const std::size_t preload : {std::size_t{0}, std::size_t{1}, kAllLayers}) {
@@ -246,7 +250,7 @@ TEST_CASE("Model: damage is found by open(), whatever it reads") {
       CAPTURE(preload);
       const auto open = [&](const std::string& bytes) {
         REQUIRE(write_file_atomically(opened.path, as_bytes(bytes)).ok());
-        return Model::open(opened.path, best(), {.preload = preload}).status();
+        return BertNetwork::open(opened.path, best(), {.preload = preload}).status();
       };
       std::string changed = opened.bytes;
       changed[opened.place(tensor)] ^= 1;
@@ -263,14 +267,14 @@ TEST_CASE("Model: damage is found by open(), whatever it reads") {
   }
 }
 
-TEST_CASE("Model: load_all() reads everything, so that the file may go") {
+TEST_CASE("BertNetwork: load_all() reads everything, so that the file may go") {
   const Opened opened;
   REQUIRE(opened.model->load_all().ok());
   std::filesystem::resize_file(opened.path, 0);
   CHECK(Opened::answers(opened.model, 3) == opened.expected);
 }
 
-TEST_CASE("Model: not enough memory is an error, wherever it is met") {
+TEST_CASE("BertNetwork: not enough memory is an error, wherever it is met") {
   if (address_space_bytes() >> 40 != 0) {
     MESSAGE("skipped: a sanitizer takes terabytes of addresses");
     return;
@@ -287,7 +291,7 @@ TEST_CASE("Model: not enough memory is an error, wherever it is met") {
   for (std::size_t spare = std::size_t{64} << 20; spare > 65536; spare -= spare / 8) {
     const rlimit limit{address_space_bytes() + spare, before.rlim_max};
     REQUIRE(::setrlimit(RLIMIT_AS, &limit) == 0);
-    const auto model = Model::open(opened.path, best());
+    const auto model = BertNetwork::open(opened.path, best());
     const Status status = model.ok() ? (*model)->load_all() : model.status();
     REQUIRE(::setrlimit(RLIMIT_AS, &before) == 0);
     if (status.ok()) continue;

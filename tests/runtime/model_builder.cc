@@ -4,7 +4,7 @@
 #include <random>
 #include <stdexcept>
 
-#include "runtime/hash.h"
+#include "base/hash.h"
 
 namespace splitee::runtime::testing {
 namespace {
@@ -21,9 +21,73 @@ void pad(std::string& bytes, std::size_t alignment) {
   bytes.resize((bytes.size() + alignment - 1) / alignment * alignment, '\0');
 }
 
-class RandomModel {
+// Tensors with random values.
+class RandomTensors {
  public:
-  explicit RandomModel(const ModelShape& shape) : shape_(shape), random_(shape.seed) {}
+  RandomTensors(std::uint32_t type, std::uint32_t seed) : type_(type), random_(seed) {}
+
+ protected:
+  void add_linear(const std::string& name, std::uint64_t rows, std::uint64_t cols) {
+    add(name + ".weight", {rows, cols}, 1.5f / std::sqrt(static_cast<float>(cols)));
+    add(name + ".bias", {rows}, 0.3f);
+  }
+  void add(const std::string& name, std::vector<std::uint64_t> dims, float scale,
+           float offset = 0) {
+    std::size_t size = 1;
+    for (const std::uint64_t dim : dims) size *= dim;
+    std::vector<float> values(size);
+    std::normal_distribution<float> normal(offset, scale);
+    for (float& value : values) value = normal(random_);
+    if (dims.size() == 2 && type_ != kTensorF32) return add_narrow(name, dims, values);
+    spec_.tensors.push_back({name, std::move(dims), kTensorF32, float_bytes(values), {}, {}});
+  }
+
+  void add_narrow(const std::string& name, const std::vector<std::uint64_t>& dims,
+                  const std::vector<float>& values) {
+    std::string data;
+    std::vector<float> scales;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (type_ == kTensorI8) {
+        // Every row its own scale, coarse enough that no value is beyond the range.
+        const std::size_t row = i / dims[1];
+        if (i % dims[1] == 0) scales.push_back(8.0f / static_cast<float>(127 + row % 3));
+        data += raw(static_cast<std::int8_t>(std::lround(values[i] / scales.back())));
+      } else {
+        std::uint32_t bits;
+        std::memcpy(&bits, &values[i], sizeof(bits));
+        data += raw(static_cast<std::uint16_t>(bits >> 16));
+      }
+    }
+    spec_.tensors.push_back({name, dims, type_, data, {}, {}});
+    if (scales.empty()) return;
+    spec_.tensors.push_back({name + ".scale", {dims[0]}, kTensorF32, float_bytes(scales), {}, {}});
+  }
+
+  void add_u32(const char* key, std::size_t value) {
+    spec_.keys.push_back({key, kU32, raw(static_cast<std::uint32_t>(value))});
+  }
+  void add_u32_array(const char* key, const std::vector<std::uint32_t>& values) {
+    std::string bytes;
+    for (const std::uint32_t value : values) bytes += raw(value);
+    spec_.keys.push_back({key, kArray, raw_array(kU32, values.size(), bytes)});
+  }
+  void add_exits(const std::vector<std::uint32_t>& exit_layers, std::size_t classes) {
+    spec_.keys.push_back({"splitee.content_hash", kU64, raw<std::uint64_t>(0)});
+    add_u32_array("splitee.exit_layers", exit_layers);
+    std::string labels;
+    for (std::size_t c = 0; c < classes; ++c) labels += raw_string("c" + std::to_string(c));
+    spec_.keys.push_back({"splitee.labels", kArray, raw_array(kString, classes, labels)});
+  }
+
+  std::uint32_t type_;
+  std::mt19937 random_;
+  FileSpec spec_;
+};
+
+class RandomModel : private RandomTensors {
+ public:
+  explicit RandomModel(const ModelShape& shape)
+      : RandomTensors(shape.type, shape.seed), shape_(shape) {}
 
   FileSpec make() {
     add_keys();
@@ -43,26 +107,18 @@ class RandomModel {
 
  private:
   void add_keys() {
-    const auto u32 = [&](const char* key, std::size_t value) {
-      spec_.keys.push_back({key, kU32, raw(static_cast<std::uint32_t>(value))});
-    };
     spec_.keys.push_back({"general.architecture", kString, raw_string("bert")});
-    u32("general.alignment", 32);
-    u32("bert.block_count", shape_.layers);
-    u32("bert.context_length", shape_.positions);
-    u32("bert.embedding_length", shape_.hidden);
-    u32("bert.feed_forward_length", shape_.ffn);
-    u32("bert.attention.head_count", shape_.heads);
+    add_u32("general.alignment", 32);
+    add_u32("bert.block_count", shape_.layers);
+    add_u32("bert.context_length", shape_.positions);
+    add_u32("bert.embedding_length", shape_.hidden);
+    add_u32("bert.feed_forward_length", shape_.ffn);
+    add_u32("bert.attention.head_count", shape_.heads);
+    if (shape_.mean_exits) add_u32("bert.pooling_type", 1);
     spec_.keys.push_back({"bert.attention.layer_norm_epsilon", kF32, raw(1e-12f)});
     add_vocab();
-    u32("tokenizer.ggml.token_type_count", shape_.types);
-    spec_.keys.push_back({"splitee.content_hash", kU64, raw<std::uint64_t>(0)});
-    std::string layers, labels;
-    for (const std::uint32_t layer : shape_.exit_layers) layers += raw(layer);
-    for (std::size_t c = 0; c < shape_.classes; ++c) labels += raw_string("c" + std::to_string(c));
-    spec_.keys.push_back(
-        {"splitee.exit_layers", kArray, raw_array(kU32, shape_.exit_layers.size(), layers)});
-    spec_.keys.push_back({"splitee.labels", kArray, raw_array(kString, shape_.classes, labels)});
+    add_u32("tokenizer.ggml.token_type_count", shape_.types);
+    add_exits(shape_.exit_layers, shape_.classes);
   }
 
   void add_vocab() {
@@ -92,51 +148,114 @@ class RandomModel {
     add_norm(prefix + "layer_output_norm");
   }
 
-  void add_linear(const std::string& name, std::uint64_t rows, std::uint64_t cols) {
-    add(name + ".weight", {rows, cols}, 1.5f / std::sqrt(static_cast<float>(cols)));
-    add(name + ".bias", {rows}, 0.3f);
-  }
-
   void add_norm(const std::string& name) {
     add(name + ".weight", {shape_.hidden}, 0.2f, 1.0f);
     add(name + ".bias", {shape_.hidden}, 0.2f);
   }
 
-  void add(const std::string& name, std::vector<std::uint64_t> dims, float scale,
-           float offset = 0) {
-    std::size_t size = 1;
-    for (const std::uint64_t dim : dims) size *= dim;
-    std::vector<float> values(size);
-    std::normal_distribution<float> normal(offset, scale);
-    for (float& value : values) value = normal(random_);
-    if (dims.size() == 2 && shape_.type != kTensorF32) return add_narrow(name, dims, values);
-    spec_.tensors.push_back({name, std::move(dims), kTensorF32, float_bytes(values), {}, {}});
-  }
-
-  void add_narrow(const std::string& name, const std::vector<std::uint64_t>& dims,
-                  const std::vector<float>& values) {
-    std::string data;
-    std::vector<float> scales;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      if (shape_.type == kTensorI8) {
-        // Every row its own scale, coarse enough that no value is beyond the range.
-        const std::size_t row = i / dims[1];
-        if (i % dims[1] == 0) scales.push_back(8.0f / static_cast<float>(127 + row % 3));
-        data += raw(static_cast<std::int8_t>(std::lround(values[i] / scales.back())));
-      } else {
-        std::uint32_t bits;
-        std::memcpy(&bits, &values[i], sizeof(bits));
-        data += raw(static_cast<std::uint16_t>(bits >> 16));
-      }
-    }
-    spec_.tensors.push_back({name, dims, shape_.type, data, {}, {}});
-    if (scales.empty()) return;
-    spec_.tensors.push_back({name + ".scale", {dims[0]}, kTensorF32, float_bytes(scales), {}, {}});
-  }
-
   ModelShape shape_;
-  std::mt19937 random_;
-  FileSpec spec_;
+};
+
+class RandomNumbers : private RandomTensors {
+ public:
+  explicit RandomNumbers(const NumbersShape& shape)
+      : RandomTensors(shape.type, shape.seed), shape_(shape) {}
+
+  FileSpec make() {
+    spec_.keys.push_back({"general.architecture", kString, raw_string("splitee-numbers")});
+    add_u32("general.alignment", 32);
+    add_u32("numbers.block_count", shape_.widths.size());
+    add_u32("numbers.feature_count", shape_.features);
+    add_u32_array("numbers.widths", shape_.widths);
+    add_u32_array("numbers.residual", shape_.residual);
+    spec_.keys.push_back(
+        {"numbers.activation", kString, raw_string(shape_.gelu ? "gelu" : "relu")});
+    add_exits(shape_.exit_layers, shape_.classes);
+    add("input.mean", {shape_.features}, 0.5f);
+    add("input.std", {shape_.features}, 0.05f, 1.0f);
+    for (std::size_t i = 0; i < shape_.widths.size(); ++i) {
+      add_linear("blk." + std::to_string(i) + ".dense", shape_.widths[i],
+                 i == 0 ? shape_.features : shape_.widths[i - 1]);
+    }
+    for (const std::uint32_t layer : shape_.exit_layers) {
+      add_linear("splitee.exit." + std::to_string(layer) + ".classifier", shape_.classes,
+                 shape_.widths[layer - 1]);
+    }
+    return std::move(spec_);
+  }
+
+ private:
+  NumbersShape shape_;
+};
+
+class RandomConv : private RandomTensors {
+ public:
+  explicit RandomConv(const ConvShape& shape)
+      : RandomTensors(shape.type, shape.seed), shape_(shape) {}
+
+  FileSpec make() {
+    add_keys();
+    const std::uint32_t window = shape_.stem_kernel * shape_.stem_kernel;
+    add_linear("stem", shape_.stem_channels, std::uint64_t{3} * window);
+    std::uint32_t in = shape_.stem_channels;
+    for (std::size_t i = 0; i < shape_.channels.size(); ++i) {
+      add_block("blk." + std::to_string(i) + ".", i, in);
+      in = shape_.channels[i];
+    }
+    for (std::size_t i = 0; i < shape_.exit_layers.size(); ++i) {
+      const std::uint32_t layer = shape_.exit_layers[i], own = shape_.exit_channels[i];
+      const std::string prefix = "splitee.exit." + std::to_string(layer) + ".";
+      const std::uint32_t channels = shape_.channels[layer - 1];
+      if (own != 0) add_linear(prefix + "conv", own, channels);
+      add_linear(prefix + "classifier", shape_.classes, own != 0 ? own : channels);
+    }
+    return std::move(spec_);
+  }
+
+ private:
+  void add_string(const char* key, const std::string& word) {
+    spec_.keys.push_back({key, kString, raw_string(word)});
+  }
+  void add_floats(const char* key, std::vector<float> values) {
+    spec_.keys.push_back({key, kArray, raw_array(kF32, values.size(), float_bytes(values))});
+  }
+  void add_keys() {
+    add_string("general.architecture", "splitee-conv");
+    add_u32("general.alignment", 32);
+    add_u32("conv.input_height", shape_.height);
+    add_u32("conv.input_width", shape_.width);
+    add_floats("conv.mean", {0.5f, 0.4f, 0.3f});
+    add_floats("conv.std", {0.2f, 0.25f, 0.3f});
+    add_u32("conv.stem_kernel", shape_.stem_kernel);
+    add_u32("conv.stem_stride", shape_.stem_stride);
+    add_u32("conv.stem_channels", shape_.stem_channels);
+    add_u32("conv.stem_pool", shape_.stem_pool);
+    add_string("conv.activation", shape_.activation);
+    add_string("conv.block", shape_.inverted ? "inverted" : "basic");
+    if (!shape_.projection) add_string("conv.shortcut", "pad");
+    add_u32("conv.block_count", shape_.channels.size());
+    add_u32_array("conv.channels", shape_.channels);
+    add_u32_array("conv.strides", shape_.strides);
+    if (shape_.inverted) add_u32_array("conv.hidden", shape_.hidden);
+    add_u32_array("conv.exit_channels", shape_.exit_channels);
+    add_exits(shape_.exit_layers, shape_.classes);
+  }
+  void add_block(const std::string& prefix, std::size_t index, std::uint64_t in) {
+    const std::uint64_t out = shape_.channels[index];
+    if (shape_.inverted) {
+      const std::uint64_t hidden = shape_.hidden[index];
+      if (hidden != in) add_linear(prefix + "expand", hidden, in);
+      add(prefix + "depthwise.weight", {9 * hidden}, 0.4f);
+      add(prefix + "depthwise.bias", {hidden}, 0.2f);
+      return add_linear(prefix + "project", out, hidden);
+    }
+    add_linear(prefix + "conv1", out, 9 * in);
+    add_linear(prefix + "conv2", out, 9 * out);
+    const bool changes = shape_.strides[index] != 1 || in != out;
+    if (changes && shape_.projection) add_linear(prefix + "shortcut", out, in);
+  }
+
+  ConvShape shape_;
 };
 
 }  // namespace
@@ -159,6 +278,14 @@ void FileSpec::erase_tensor(std::string_view name) {
 
 FileSpec random_model(const ModelShape& shape) {
   return RandomModel(shape).make();
+}
+
+FileSpec random_numbers(const NumbersShape& shape) {
+  return RandomNumbers(shape).make();
+}
+
+FileSpec random_conv(const ConvShape& shape) {
+  return RandomConv(shape).make();
 }
 
 std::string float_bytes(std::span<const float> values) {
@@ -191,10 +318,6 @@ void fix_content_hash(std::string& file) {
   if (at == std::string::npos || at + before.size() + 8 > file.size()) return;
   const std::size_t offset = at + before.size();
   file.replace(offset, 8, raw(content_hash_zeroing(as_bytes(file), offset)));
-}
-
-std::span<const std::byte> as_bytes(std::string_view text) {
-  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
 }
 
 }  // namespace splitee::runtime::testing

@@ -10,9 +10,11 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/base/bytes.h"
+
 namespace splitee::runtime::testing {
 
-// Numbers of the format (runtime/model_format.h).
+// Numbers of the format (runtime/bert/model_format.h).
 enum : std::uint32_t {
   kU8 = 0,
   kU32 = 4,
@@ -76,10 +78,40 @@ struct ModelShape {
   std::vector<std::uint32_t> exit_layers = {1, 2};
   std::uint32_t seed = 1;
   std::uint32_t type = kTensorF32;  // of the matrices; i8 ones get their scales
+  bool mean_exits = false;          // bert.pooling_type: 1, else no such key
 };
 
 // A valid model with random weights.
 FileSpec random_model(const ModelShape& shape);
+
+struct NumbersShape {
+  std::size_t features = 3;
+  std::vector<std::uint32_t> widths = {8, 8, 6}, residual = {0, 1, 0};
+  bool gelu = false;
+  std::size_t classes = 3;
+  std::vector<std::uint32_t> exit_layers = {1, 2, 3};
+  std::uint32_t seed = 1;
+  std::uint32_t type = kTensorF32;
+};
+
+// A valid network on rows of numbers with random weights.
+FileSpec random_numbers(const NumbersShape& shape);
+
+struct ConvShape {
+  std::uint32_t height = 9, width = 12;
+  std::uint32_t stem_kernel = 3, stem_stride = 1, stem_channels = 8, stem_pool = 0;
+  bool inverted = false, projection = true;
+  std::vector<std::uint32_t> channels = {8, 12}, strides = {1, 2};
+  std::vector<std::uint32_t> hidden = {};  // inverted
+  std::vector<std::uint32_t> exit_layers = {1, 2}, exit_channels = {0, 0};
+  std::string activation = "relu";
+  std::size_t classes = 3;
+  std::uint32_t seed = 1;
+  std::uint32_t type = kTensorF32;
+};
+
+// A valid network on images with random weights.
+FileSpec random_conv(const ConvShape& shape);
 
 std::string float_bytes(std::span<const float> values);
 
@@ -88,6 +120,6 @@ std::string float_bytes(std::span<const float> values);
 std::string build(const FileSpec& spec);
 void fix_content_hash(std::string& file);
 
-std::span<const std::byte> as_bytes(std::string_view text);
+using splitee::testing::as_bytes;
 
 }  // namespace splitee::runtime::testing

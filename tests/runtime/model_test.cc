@@ -1,4 +1,4 @@
-#include "runtime/model.h"
+#include "runtime/bert/model.h"
 
 #include <cmath>
 #include <cstring>
@@ -8,12 +8,14 @@
 
 #include <doctest/doctest.h>
 
-#include "runtime/engine.h"
-#include "runtime/file.h"
+#include "base/file.h"
+#include "runtime/bert/engine.h"
+#include "tests/base/temp_folder.h"
 #include "tests/runtime/model_builder.h"
-#include "tests/runtime/temp_folder.h"
 
+using namespace splitee;
 using namespace splitee::runtime;
+using splitee::testing::TempFolder;
 using namespace splitee::runtime::testing;
 
 namespace {
@@ -22,14 +24,14 @@ const splitee::kernels::Kernels& scalar() {
   return *splitee::kernels::find_target("scalar");
 }
 
-std::shared_ptr<const Model> load(const FileSpec& spec, const ModelOptions& options = {}) {
-  const auto model = Model::from_bytes("M", as_bytes(build(spec)), scalar(), options);
+std::shared_ptr<const BertNetwork> load(const FileSpec& spec, const ModelOptions& options = {}) {
+  const auto model = BertNetwork::from_bytes("M", as_bytes(build(spec)), scalar(), options);
   REQUIRE_MESSAGE(model.ok(), model.status().message());
   return *model;
 }
 
-std::vector<float> answer(const std::shared_ptr<const Model>& model) {
-  Engine engine(model);
+std::vector<float> answer(const std::shared_ptr<const BertNetwork>& model) {
+  BertEngine engine(model);
   REQUIRE(
       engine.begin(std::vector<std::int32_t>{2, 7, 3}, std::vector<std::int32_t>{0, 1, 0}).ok());
   REQUIRE(engine.run_to(model->config().layers).ok());
@@ -45,7 +47,7 @@ std::vector<float> floats_of(const TensorSpec& tensor) {
 
 }  // namespace
 
-TEST_CASE("Model: configuration, labels and optional keys") {
+TEST_CASE("BertNetwork: configuration, labels and optional keys") {
   FileSpec spec = random_model({.layers = 3, .exit_layers = {2, 3}});
   const auto plain = load(spec);
   const ModelConfig& config = plain->config();
@@ -59,11 +61,11 @@ TEST_CASE("Model: configuration, labels and optional keys") {
   CHECK(config.classes == 3);
   CHECK(config.layer_norm_epsilon == 1e-12f);
   CHECK(config.exit_layers == std::vector<std::size_t>{2, 3});
-  CHECK(config.labels == std::vector<std::string>{"c0", "c1", "c2"});
-  CHECK(config.alpha == 0);
+  CHECK(plain->info().labels == std::vector<std::string>{"c0", "c1", "c2"});
+  CHECK(plain->info().alpha == 0);
   CHECK(config.dtype == std::string("f32"));
   CHECK(plain->path() == std::string("M"));
-  CHECK(plain->temperature(1) == 1.0f);
+  CHECK(plain->info().temperatures[1] == 1.0f);
 
   spec.keys.push_back({"splitee.alpha", kF32, raw(0.75f)});
   spec.keys.push_back(
@@ -71,12 +73,12 @@ TEST_CASE("Model: configuration, labels and optional keys") {
   spec.keys.push_back({"bert.attention.causal", kBool, std::string(1, '\0')});
   spec.keys.push_back({"general.name", kString, raw_string("anything")});
   const auto more = load(spec);
-  CHECK(more->config().alpha == 0.75);
-  CHECK(more->temperature(0) == 0.5f);
-  CHECK(more->temperature(1) == 2.0f);
+  CHECK(more->info().alpha == 0.75);
+  CHECK(more->info().temperatures[0] == 0.5f);
+  CHECK(more->info().temperatures[1] == 2.0f);
 }
 
-TEST_CASE("Model: the vocabulary is turned back to BERT's spelling") {
+TEST_CASE("BertNetwork: the vocabulary is turned back to BERT's spelling") {
   FileSpec spec = random_model({});
   const std::vector<std::string> stored = {"[PAD]",
                                            "[UNK]",
@@ -100,7 +102,7 @@ TEST_CASE("Model: the vocabulary is turned back to BERT's spelling") {
                                  "\xe2\x96\x81x", "##\xe2\x96\x81", "##a", "##[x", "##b"});
 }
 
-TEST_CASE("Model: lower-casing follows its key") {
+TEST_CASE("BertNetwork: lower-casing follows its key") {
   FileSpec spec = random_model({});
   const std::string word = "\xe2\x96\x81T5";
   std::string& tokens = spec.key("tokenizer.ggml.tokens").value;
@@ -111,14 +113,14 @@ TEST_CASE("Model: lower-casing follows its key") {
   CHECK(load(spec)->tokenizer().encode("T5", nullptr, 9).ids == std::vector<std::int32_t>{2, 1, 3});
 }
 
-TEST_CASE("Model: open() reads what from_bytes() reads, and the hash is the file's") {
+TEST_CASE("BertNetwork: open() reads what from_bytes() reads, and the hash is the file's") {
   const TempFolder folder;
   const std::string path = folder.file("m.gguf");
   const std::string bytes = build(random_model({}));
   REQUIRE(write_file_atomically(path, as_bytes(bytes)).ok());
-  const auto opened = Model::open(path, scalar());
+  const auto opened = BertNetwork::open(path, scalar());
   REQUIRE(opened.ok());
-  const auto same = Model::from_bytes("M", as_bytes(bytes), scalar());
+  const auto same = BertNetwork::from_bytes("M", as_bytes(bytes), scalar());
   CHECK((*opened)->hash() == (*same)->hash());
   CHECK((*opened)->path() == path);
   CHECK(answer(*opened) == answer(*same));
@@ -128,17 +130,17 @@ TEST_CASE("Model: open() reads what from_bytes() reads, and the hash is the file
   CHECK(answer(*opened) == answer(*same));
 }
 
-TEST_CASE("Model: bytes at any address") {
+TEST_CASE("BertNetwork: bytes at any address") {
   const std::string bytes = build(random_model({}));
-  const auto aligned = Model::from_bytes("M", as_bytes(bytes), scalar());
+  const auto aligned = BertNetwork::from_bytes("M", as_bytes(bytes), scalar());
   const std::string shifted = "x" + bytes;
-  const auto moved = Model::from_bytes("M", as_bytes(shifted).subspan(1), scalar());
+  const auto moved = BertNetwork::from_bytes("M", as_bytes(shifted).subspan(1), scalar());
   REQUIRE(aligned.ok());
   REQUIRE(moved.ok());
   CHECK(answer(*aligned) == answer(*moved));
 }
 
-TEST_CASE("Model: exact i8 with scales, bf16 and f16 equal the f32 file of the same values") {
+TEST_CASE("BertNetwork: exact i8 with scales, bf16 and f16 equal the f32 file of the same values") {
   for (const std::uint32_t type : {kTensorI8, kTensorBf16, kTensorF16}) {
     CAPTURE(type);
     FileSpec narrow = random_model({}), wide = random_model({});
@@ -176,7 +178,34 @@ TEST_CASE("Model: exact i8 with scales, bf16 and f16 equal the f32 file of the s
   }
 }
 
-TEST_CASE("Model: dtype is that of the first layer's matrices") {
+// A product with input scales is the same product without them, its input and weights the other way
+// round: in float32 within rounding, in int8 within the steps of both.
+TEST_CASE("BertNetwork: input scales") {
+  const ModelShape shape{.type = kTensorI8};
+  const FileSpec plain = random_model(shape);
+  FileSpec scaled = plain;
+  const auto add = [&](const std::string& input, std::size_t size, float scale,
+                       std::initializer_list<const char*> matrices) {
+    std::vector<float> scales(size, scale);
+    scaled.tensors.push_back(
+        {input + ".input_scale", {size}, kTensorF32, float_bytes(scales), {}, {}});
+    for (const char* matrix : matrices) {
+      std::vector<float> rows = floats_of(scaled.tensor(std::string(matrix) + ".weight.scale"));
+      for (float& row : rows) row /= scale;
+      scaled.tensor(std::string(matrix) + ".weight.scale").data = float_bytes(rows);
+    }
+  };
+  add("blk.0.attn_qkv", 12, 4.0f, {"blk.0.attn_q", "blk.0.attn_k", "blk.0.attn_v"});
+  add("blk.0.attn_output", 12, 0.5f, {"blk.0.attn_output"});
+  add("blk.1.ffn_up", 12, 0.25f, {"blk.1.ffn_up"});
+  add("blk.1.ffn_down", 20, 8.0f, {"blk.1.ffn_down"});
+  add("splitee.exit.1.pooler", 12, 2.0f, {"splitee.exit.1.pooler"});
+  // Powers of two: every rounding is the same.
+  CHECK(answer(load(scaled)) == answer(load(plain)));
+  CHECK(answer(load(scaled, {.exact = true})) == answer(load(plain, {.exact = true})));
+}
+
+TEST_CASE("BertNetwork: dtype is that of the first layer's matrices") {
   FileSpec spec = random_model({});
   spec.tensor("blk.0.attn_q.weight").type = kTensorBf16;
   spec.tensor("blk.0.attn_q.weight").data.resize(288);

@@ -8,13 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "runtime/engine.h"
-#include "runtime/model.h"
+#include "runtime/bert/engine.h"
+#include "runtime/bert/model.h"
 
 namespace {
 
-using splitee::runtime::Engine;
-using splitee::runtime::Model;
+using splitee::runtime::BertEngine;
+using splitee::runtime::BertNetwork;
 
 int fail(const std::string& message) {
   std::fprintf(stderr, "run_model: %s\n", message.c_str());
@@ -28,7 +28,7 @@ void print_targets() {
 }
 
 // An exit is read before its layer is computed for all tokens, and the next one after.
-splitee::runtime::Status print_exits(Engine& engine) {
+splitee::Status print_exits(BertEngine& engine) {
   const auto& layers = engine.model().config().exit_layers;
   std::printf("[");
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -54,9 +54,9 @@ std::vector<std::int32_t> parse_numbers(const std::string& text) {
 int run(const std::string& path, const std::string& target, std::size_t threads) {
   const auto* kernels = splitee::kernels::find_target(target);
   if (kernels == nullptr) return fail("no target " + target);
-  const auto model = Model::open(path, *kernels);
+  const auto model = BertNetwork::open(path, *kernels);
   if (!model.ok()) return fail(model.status().message());
-  Engine engine(*model, threads);
+  BertEngine engine(*model, threads);
   for (std::string line; std::getline(std::cin, line);) {
     const std::size_t bar = line.find('|');
     if (bar == std::string::npos) return fail("a line without |");

@@ -1,7 +1,9 @@
 // Runs the tokenizer for tests/runtime/tokenizer_reference.py.
 //   tokenizer_dump VOCAB cased|uncased < REQUESTS: a request is four little-endian u32 (maximum of
 //     tokens, 1 for a pair, bytes of either text) and the texts; a line of ids and types answers.
-//   tokenizer_dump --unicode: a line "category lower decomposition..." for every code point.
+//   tokenizer_dump --unicode: a line "kind lower decomposition..." for every code point; the kind
+//   is
+//     a letter: Text, Mark (nonspacing), Punctuation, Ideograph, Space, Dropped.
 #include <cstdint>
 #include <cstring>
 #include <fstream>
@@ -9,10 +11,8 @@
 #include <string>
 #include <vector>
 
-#include <utf8proc.h>
-
-#include "runtime/tokenizer.h"
-#include "runtime/unicode.h"
+#include "runtime/text/tokenizer.h"
+#include "runtime/text/unicode.h"
 
 namespace {
 
@@ -44,8 +44,8 @@ void print_unicode() {
     std::size_t count = 0;
     const bool surrogate = value >= 0xD800 && value < 0xE000;
     if (!surrogate) count = splitee::runtime::decompose(value, parts);
-    const auto code = static_cast<utf8proc_int32_t>(value);
-    std::string line = utf8proc_category_string(code);
+    const auto kind = static_cast<std::size_t>(splitee::runtime::char_kind(value));
+    std::string line(1, splitee::runtime::is_nonspacing_mark(value) ? 'M' : "TPISD"[kind]);
     line += ' ' + std::to_string(static_cast<std::uint32_t>(splitee::runtime::to_lower(value)));
     for (std::size_t i = 0; i < count; ++i) {
       line += ' ' + std::to_string(static_cast<std::uint32_t>(parts[i]));

@@ -1,4 +1,4 @@
-#include "runtime/tokenizer.h"
+#include "runtime/text/tokenizer.h"
 
 #include <algorithm>
 #include <string>
@@ -8,11 +8,14 @@
 
 #include <doctest/doctest.h>
 
-#include "runtime/token_trie.h"
-#include "runtime/unicode.h"
+#include "base/utf8.h"
+#include "runtime/text/token_trie.h"
+#include "runtime/text/unicode.h"
 
 namespace splitee::runtime {
 namespace {
+
+using namespace std::string_literals;
 
 using Ids = std::vector<std::int32_t>;
 
@@ -73,16 +76,41 @@ TEST_CASE("lower case, accents, punctuation and ideographs") {
   CHECK(tokens(cased, "Low low \u00ea e") == "[UNK] low [UNK] e");
 }
 
-TEST_CASE("a capital sigma is final where no cased letter follows") {
+TEST_CASE("lower case is one character's own business: a capital sigma is never final") {
   const Tokenizer tokenizer = make_tokenizer();
-  CHECK(tokens(tokenizer, "E\u03a3") == "e ##\u03c2");
-  CHECK(tokens(tokenizer, "E\u03a3'") == "e ##\u03c2 [UNK]");
+  CHECK(tokens(tokenizer, "E\u03a3") == "e ##\u03c3");
+  CHECK(tokens(tokenizer, "\u00c9\u03a3") == "e ##\u03c3");
   CHECK(tokens(tokenizer, "E\u03a3'E") == "e ##\u03c3 [UNK] e");
-  CHECK(tokens(tokenizer, "E\u03a3 E") == "e ##\u03c2 e");
   CHECK(tokens(tokenizer, "\u03a3") == "\u03c3");
-  CHECK(tokens(tokenizer, "E \u03a3") == "e \u03c3");
-  CHECK(tokens(tokenizer, "E\u6f22\u03a3") == "e \u6f22 \u03c3");
-  CHECK(tokens(tokenizer, "E\u03a3\u6f22E") == "e ##\u03c2 \u6f22 e");
+  CHECK(tokens(tokenizer, "\u03c2") == "\u03c2");
+}
+
+TEST_CASE("accents apart from lower case") {
+  const Tokenizer kept = make_tokenizer({.lower_case = true, .strip_accents = false});
+  CHECK(tokens(kept, "E \u00ea \u00ca e\u0301") == "e [UNK] [UNK] [UNK]");
+  CHECK(tokens(kept, "\u0130") == "[UNK]");  // i and a dot above
+  const Tokenizer stripped = make_tokenizer({.lower_case = false, .strip_accents = true});
+  CHECK(tokens(stripped, "e \u00ea e\u0301 E \u00ca") == "e e e [UNK] [UNK]");
+}
+
+TEST_CASE("ideographs as letters") {
+  const Tokenizer tokenizer = make_tokenizer({.split_ideographs = false});
+  CHECK(tokens(tokenizer, "\u6f22 \u6f22\u6f22 low\u6f22") == "\u6f22 [UNK] [UNK]");
+  // Of the ranges that BERT lists 256 characters are left out in practice.
+  CHECK(char_kind(0x2B81F) == CharKind::kIdeograph);
+  CHECK(char_kind(0x2B820) == CharKind::kText);
+  CHECK(char_kind(0x2B91F) == CharKind::kText);
+  CHECK(char_kind(0x2B920) == CharKind::kIdeograph);
+}
+
+TEST_CASE("characters that came after Unicode 8 are parts of words") {
+  CHECK(char_kind(0x2E52) == CharKind::kText);         // punctuation
+  CHECK_FALSE(is_nonspacing_mark(0x08D0));             // a mark
+  CHECK(char_kind(0x13430) == CharKind::kText);        // a format character
+  CHECK(char_kind(0x166D) == CharKind::kPunctuation);  // was one
+  CHECK(is_nonspacing_mark(0x0301));
+  CHECK(to_lower(0x1C89) == 0x1C8A);
+  CHECK(to_lower(0x10D65) == 0x10D85);
 }
 
 TEST_CASE("no text can spell a special token") {
@@ -115,7 +143,8 @@ TEST_CASE("a single text keeps its first tokens") {
   CHECK(tokens(tokenizer, "low unwantedX", 4) == "low [UNK]");
 }
 
-TEST_CASE("of a pair the longer text is cut first, of equals the second") {
+TEST_CASE(
+    "of a pair the longer text is cut first; an odd token is the longer one's, else the second's") {
   const Tokenizer tokenizer = make_tokenizer();
   const std::string_view second = "low , low ,";
   const auto lengths = [&](std::string_view first, std::size_t limit) {
@@ -132,12 +161,15 @@ TEST_CASE("of a pair the longer text is cut first, of equals the second") {
   CHECK(lengths("e e", 9) == Lengths(2, 4));
   CHECK(lengths("e e", 8) == Lengths(2, 3));
   CHECK(lengths("e e", 7) == Lengths(2, 2));
-  CHECK(lengths("e e", 6) == Lengths(2, 1));
+  CHECK(lengths("e e", 6) == Lengths(1, 2));
   CHECK(lengths("e e", 5) == Lengths(1, 1));
-  CHECK(lengths("e e", 4) == Lengths(1, 0));
+  CHECK(lengths("e e", 4) == Lengths(0, 1));
   CHECK(lengths("e e", 3) == Lengths(0, 0));
   CHECK(lengths("e e e e e e e e e", 10) == Lengths(4, 3));
   CHECK(lengths("e e e e e e e e e", 12) == Lengths(5, 4));
+  CHECK(lengths("e e e e e e e e e", 6) == Lengths(2, 1));  // both longer than all that is kept
+  CHECK(lengths("e e e e", 6) == Lengths(1, 2));
+  CHECK(lengths("e e e", 6) == Lengths(1, 2));
 }
 
 TEST_CASE("words of 100 characters are known, longer ones are not") {
@@ -158,9 +190,9 @@ TEST_CASE("invalid UTF-8 is dropped") {
     CHECK(tokens(tokenizer, std::string("lo") + bad + "w") == "low");
     CHECK(tokens(tokenizer, std::string("low") + bad) == "low");
     CHECK(tokens(tokenizer, bad) == "");
-    CHECK_FALSE(is_valid_utf8(bad));
+    CHECK_FALSE(valid_utf8(bad));
   }
-  CHECK(is_valid_utf8("a\u00e9\u6f22\U0001F600\uFFFD"));
+  CHECK(valid_utf8("a\u00e9\u6f22\U0001F600\uFFFD"));
 }
 
 TEST_CASE("huge texts take linear time and only the tokens asked for") {
@@ -170,13 +202,101 @@ TEST_CASE("huge texts take linear time and only the tokens asked for") {
   CHECK(tokenizer.encode(words, nullptr, 128).ids.size() == 128);
   CHECK(tokenizer.encode(words, nullptr, 1000000).ids.size() == 300002);
   CHECK(tokens(tokenizer, std::string(10'000'000, 'e')) == "[UNK]");
-  std::string sigmas = "E";  // a quadratic search for the end of the word would never come back
+  std::string sigmas = "E";
   for (int i = 0; i < 1'000'000; ++i) sigmas += "\u03a3'";
   const std::string_view second = sigmas;
   CHECK(tokenizer.encode(sigmas, &second, 1000).ids.size() == 1000);
   std::string marks = "e";  // marks in an order that has to be sorted, far beyond a word's length
   for (int i = 0; i < 1'000'000; ++i) marks += "\U0001d16d\U0001d165";
   CHECK(tokens(tokenizer, marks) == "[UNK]");
+}
+
+// kVocab with tokens that a text may spell: ids 30 and on.
+Tokenizer with_added(const std::vector<std::string>& spellings, std::vector<AddedToken> added,
+                     TokenizerOptions options = {}) {
+  std::vector<std::string> vocab = kVocab;
+  vocab.insert(vocab.end(), spellings.begin(), spellings.end());
+  for (std::size_t i = 0; i < added.size(); ++i) {
+    if (added[i].id == 0) added[i].id = static_cast<std::int32_t>(kVocab.size() + i);
+  }
+  options.added_tokens = std::move(added);
+  auto tokenizer = Tokenizer::create(std::move(vocab), options);
+  REQUIRE_MESSAGE(tokenizer.ok(), tokenizer.status().message());
+  return std::move(*tokenizer);
+}
+
+Ids ids(const Tokenizer& tokenizer, std::string_view text, std::size_t limit = 1000) {
+  const Ids all = tokenizer.encode(text, nullptr, limit).ids;
+  return {all.begin() + 1, all.end() - 1};
+}
+
+constexpr std::int32_t kLow = 15, kE = 20, kFirst = 30;
+
+TEST_CASE("added tokens are found in the text as it is") {
+  const Tokenizer tokenizer = with_added({"[URL]", "[URLS]", "Low", "\u00e9x"}, {{}, {}, {}, {}});
+  CHECK(ids(tokenizer, "[URL]") == Ids{kFirst});
+  CHECK(ids(tokenizer, "low[URL]low") == Ids{kLow, kFirst, kLow});
+  CHECK(ids(tokenizer, "[URLS][URL]") == Ids{kFirst + 1, kFirst});
+  CHECK(ids(tokenizer, "[URLS[URL]") == Ids{17, 1, kFirst});
+  CHECK(ids(tokenizer, "[url]") == Ids{17, 1, 18});
+  CHECK(ids(tokenizer, "Low low LOW") == Ids{kFirst + 2, kLow, kLow});
+  CHECK(ids(tokenizer, "e\u00e9xe") == Ids{kE, kFirst + 3, kE});
+  CHECK(ids(tokenizer, "[URL] [URL] [URL]", 4) == Ids{kFirst, kFirst});
+  // A limit within, before and after a token, and no token of a text that a limit leaves out.
+  CHECK(ids(tokenizer, "low [URL] low", 3) == Ids{kLow});
+  CHECK(ids(tokenizer, "low [URL] low", 4) == Ids{kLow, kFirst});
+}
+
+TEST_CASE("added tokens that are found in the normalized text") {
+  const Tokenizer tokenizer =
+      with_added({"Foo B\u00e1r", "\u6f22\u6f22"}, {{.normalized = true}, {.normalized = true}});
+  CHECK(ids(tokenizer, "low FOO bar low") == Ids{kLow, kFirst, kLow});
+  CHECK(ids(tokenizer, "f\u00f3o\tBAR") == Ids{kFirst});
+  CHECK(ids(tokenizer, "lowfoo barlow") == Ids{kLow, kFirst, kLow});
+  CHECK(ids(tokenizer, "foobar") == Ids{1});
+  CHECK(ids(tokenizer, "low\u6f22\u6f22low") == Ids{kLow, kFirst + 1, kLow});
+  const Tokenizer both = with_added({"Foo", "foo"}, {{}, {.normalized = true}});
+  CHECK(ids(both, "Foo foo FOO") == Ids{kFirst, kFirst + 1, kFirst + 1});
+}
+
+TEST_CASE("added tokens that have to be single words") {
+  const Tokenizer tokenizer = with_added({"low"s + "x", "a"}, {{.single_word = true}, {}});
+  CHECK(ids(tokenizer, "lowx") == Ids{kFirst});
+  CHECK(ids(tokenizer, "(lowx)").at(1) == kFirst);
+  for (const char* beside : {"e", "9", "_", "\u00e9", "\u0301", "\u6f22"}) {
+    CHECK(ids(tokenizer, beside + "lowx"s).back() != kFirst);
+    CHECK(ids(tokenizer, "lowx"s + beside).front() != kFirst);
+  }
+  for (const char* beside : {" ", "-", "\u2014", "\U0001F600"}) {
+    CHECK(ids(tokenizer, "lowx"s + beside).front() == kFirst);
+    CHECK(ids(tokenizer, beside + "lowx"s).back() == kFirst);
+  }
+}
+
+TEST_CASE("added tokens are words too where they are words of the vocabulary") {
+  // "lo" is not in the vocabulary: its token is found in the text alone, which is not "LO".
+  const Tokenizer added = with_added({"lo"}, {{}});
+  CHECK(ids(added, "lo LO") == Ids{kFirst, 1});
+  const Tokenizer word = with_added({}, {{.id = kLow, .single_word = true, .word = true}});
+  CHECK(ids(word, "low LOW") == Ids{kLow, kLow});
+}
+
+TEST_CASE("added tokens that cannot be told apart are refused") {
+  const auto refused = [](std::vector<std::string> more, std::vector<AddedToken> added) {
+    std::vector<std::string> vocab = kVocab;
+    vocab.insert(vocab.end(), more.begin(), more.end());
+    TokenizerOptions options;
+    options.added_tokens = std::move(added);
+    const auto tokenizer = Tokenizer::create(vocab, options);
+    REQUIRE_FALSE(tokenizer.ok());
+    CHECK(tokenizer.status().code() == Code::kCorrupt);
+    return tokenizer.status().message();
+  };
+  CHECK(refused({}, {{.id = 30}}) == "added token 30 is no token");
+  CHECK(refused({}, {{.id = -1}}) == "added token -1 is no token");
+  CHECK(refused({"\u0301"}, {{.id = 30, .normalized = true}}) == "added token 30 is empty");
+  CHECK(refused({"Foo", "FOO"}, {{.id = 30, .normalized = true}, {.id = 31, .normalized = true}})
+            .ends_with("is looked for as token 30 is"));
 }
 
 TEST_CASE("threads share a tokenizer") {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "tests/simulation/world.h"
-#include "transport/wire.h"
+#include "transport/wire/wire.h"
 
 namespace splitee::simulation {
 

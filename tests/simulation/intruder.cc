@@ -1,9 +1,10 @@
 #include "tests/simulation/intruder.h"
 
-#include "transport/wire.h"
+#include "transport/wire/wire.h"
 
 namespace splitee::simulation {
 
+using namespace splitee;
 using namespace splitee::transport;
 
 void Intruder::start(std::int64_t interval_us) {
@@ -48,7 +49,8 @@ PacketPtr Intruder::message() {
       packet = fabric_.overheard();
       break;
     default:
-      packet = to_packet(*encode_tokens(envelope, 1 + world_.rng().below(1u << 31), ids, ids));
+      packet = to_packet(*encode_input(envelope, 1 + world_.rng().below(1u << 31), 1, ids.size(),
+                                       std::as_bytes(std::span(ids))));
       break;
   }
   if (!packet || world_.chance(0.6)) return packet;

@@ -10,7 +10,7 @@ namespace splitee::simulation {
 namespace {
 
 using policy::Action;
-using policy::Link;
+using policy::LinkState;
 using policy::Outcome;
 using policy::Route;
 using transport::OffloadOutcome;
@@ -101,7 +101,7 @@ void SimEdge::resume() {
   if (clock_stopped_) {
     const std::int64_t lost_us = world_.now_us() - suspended_at_us_;
     clock_.offset_us -= lost_us;
-    for (auto& [ticket, sample] : in_flight_) sample.expires_us += lost_us;
+    for (auto& [request_id, sample] : in_flight_) sample.expires_us += lost_us;
   }
   next_wake_us_ = -1;
   std::deque<std::function<void()>> actions;
@@ -218,7 +218,7 @@ void SimEdge::compute(std::size_t layers, std::function<void()> then) {
 }
 
 float SimEdge::confidence(std::size_t sample, std::size_t arm) const {
-  const std::uint64_t mixed = policy::mix_seed(sample * 1'000 + id_ * 7 + arm);
+  const std::uint64_t mixed = mix_seed(sample * 1'000 + id_ * 7 + arm);
   const float unit = static_cast<float>(mixed >> 40) * 0x1p-24f;
   return 0.5f + 0.5f * std::pow(unit, 3.0f - static_cast<float>(arm));
 }
@@ -233,12 +233,12 @@ void SimEdge::begin_sample() {
   Sample sample{next_sample_++, {}, {}, 0, 0, 0, 0, false};
   next_start_us_ = world_.now_us() + options_.interval_us;
   sample.confidence.assign(kArms, std::nanf(""));
-  sample.outcome.plan = policy_->plan(core_->available() ? Link::kUp : Link::kDown);
+  sample.outcome.plan = policy_->plan(core_->available() ? LinkState::kUp : LinkState::kDown);
   open_[sample.id] = false;
   const policy::Plan& plan = sample.outcome.plan;
   world_.note("sample", id_, sample.id, plan.arm);
   if (plan.arm == policy::kOffloadAtOnce) {
-    if (plan.link == Link::kUp) return offload(std::move(sample), plan.arm);
+    if (plan.link == LinkState::kUp) return offload(std::move(sample), plan.arm);
     return walk(std::move(sample), kArms - 1);
   }
   walk(std::move(sample), plan.every_exit ? 0 : plan.arm);
@@ -262,7 +262,7 @@ void SimEdge::walk(Sample sample, std::size_t arm) {
     } else if (action == Action::kOffload) {
       offload(std::move(sample), arm);
     } else {
-      world_.require(!last && (arm < plan.arm || plan.link != Link::kUp),
+      world_.require(!last && (arm < plan.arm || plan.link != LinkState::kUp),
                      "the last exit in reach decides", id_);
       walk(std::move(sample), arm < plan.arm ? arm + 1 : kArms - 1);
     }
@@ -271,19 +271,17 @@ void SimEdge::walk(Sample sample, std::size_t arm) {
 
 void SimEdge::make_parcel(const Sample& sample, Parcel& parcel) const {
   // Values that every dtype in use carries exactly, and that no other sample has.
-  const std::size_t tokens = 1 + sample.id % kMaxTokens;
-  parcel.types.assign(tokens, 0);
-  policy::Rng rng(sample.id * 64 + id_ + (sample.is_probe ? std::uint64_t{1} << 40 : 0));
-  for (std::size_t i = 0; i < tokens * kHidden; ++i) {
+  const std::size_t length = 1 + sample.id % kMaxTokens;
+  Rng rng(sample.id * 64 + id_ + (sample.is_probe ? std::uint64_t{1} << 40 : 0));
+  for (std::size_t i = 0; i < length * kHidden; ++i) {
     parcel.values.push_back(static_cast<float>(rng.below(2'000)) - 1'000);
   }
-  for (std::size_t i = 0; i < tokens; ++i)
+  for (std::size_t i = 0; i < length; ++i)
     parcel.ids.push_back(static_cast<std::int32_t>(rng.below(30'000)));
   transport::OffloadRequest& request = parcel.request;
-  request.tokens = tokens;
+  request.shape = {length, kHidden};
   if (sample.arm == policy::kOffloadAtOnce) {
-    request.ids = parcel.ids;
-    request.types = parcel.types;
+    request.input = transport::testing::input_of(parcel.ids);
     parcel.content = content_of(parcel.ids);
   } else {
     // A split at the last layer leaves nothing to send.
@@ -299,9 +297,10 @@ void SimEdge::offload(Sample sample, std::size_t arm) {
   make_parcel(sample, parcel);
   sample.content = parcel.content;
   sample.expires_us = world_.now_us() + options_.deadline_us;
-  const auto ticket = core_->submit(parcel.request, options_.deadline_us, local_us());
-  world_.note("offload", id_, sample.id, ticket);
-  world_.require(in_flight_.emplace(ticket, std::move(sample)).second, "tickets are new", id_);
+  const auto request_id = core_->submit(parcel.request, options_.deadline_us, local_us());
+  world_.note("offload", id_, sample.id, request_id);
+  world_.require(in_flight_.emplace(request_id, std::move(sample)).second, "request_ids are new",
+                 id_);
 }
 
 void SimEdge::probe() {
@@ -315,13 +314,13 @@ void SimEdge::probe() {
 
 void SimEdge::collect() {
   while (auto completion = core_->take_oldest()) {
-    const auto it = in_flight_.find(completion->ticket);
-    world_.require(it != in_flight_.end(), "I1: one outcome for each ticket", id_);
+    const auto it = in_flight_.find(completion->request_id);
+    world_.require(it != in_flight_.end(), "I1: one outcome for each request_id", id_);
     Sample sample = std::move(it->second);
     in_flight_.erase(it);
     const OffloadOutcome& outcome = completion->outcome;
-    world_.note("outcome", id_, completion->ticket, static_cast<std::uint64_t>(outcome.kind));
-    if (!outcome.reason.empty()) world_.note(outcome.reason, id_, completion->ticket);
+    world_.note("outcome", id_, completion->request_id, static_cast<std::uint64_t>(outcome.kind));
+    if (!outcome.reason.empty()) world_.note(outcome.reason, id_, completion->request_id);
     if (outcome.kind == OffloadOutcome::Kind::kReply) {
       take_reply(sample, outcome.reply);
     } else if (!sample.is_probe && !send_again(sample, outcome)) {
@@ -335,12 +334,12 @@ bool SimEdge::send_again(Sample& sample, const OffloadOutcome& failed) {
   Parcel parcel;
   make_parcel(sample, parcel);
   const std::int64_t left_us = sample.expires_us - world_.now_us();
-  const auto ticket = core_->retry(parcel.request, failed, left_us, local_us());
-  if (!ticket) return false;
-  world_.note("again", id_, sample.id, *ticket);
+  const auto request_id = core_->retry(parcel.request, failed, left_us, local_us());
+  if (!request_id) return false;
+  world_.note("again", id_, sample.id, *request_id);
   ++tally_.retries;
   sample.retried = true;
-  return in_flight_.emplace(*ticket, std::move(sample)).second;
+  return in_flight_.emplace(*request_id, std::move(sample)).second;
 }
 
 void SimEdge::take_reply(Sample& sample, const transport::Reply& reply) {
@@ -403,7 +402,7 @@ void SimEdge::learn(const Sample& sample) {
   policy_->observe(outcome);
   if (!sound) {
     ++rejected_;
-  } else if (outcome.plan.link != Link::kDown) {
+  } else if (outcome.plan.link != LinkState::kDown) {
     ++learned_;
   }
   if (world_.chance(options_.twice)) {
@@ -416,7 +415,7 @@ void SimEdge::learn(const Sample& sample) {
 void SimEdge::check() const {
   if (busy_ || suspended_) return;
   const std::int64_t slack_us = options_.deadline_us / 1'000 + 2 * clock_.step_us + 10;
-  for (const auto& [ticket, sample] : in_flight_) {
+  for (const auto& [request_id, sample] : in_flight_) {
     world_.require(world_.now_us() <= sample.expires_us + slack_us,
                    "I1: every request ends by its deadline", id_);
   }

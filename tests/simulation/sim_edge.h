@@ -13,7 +13,7 @@
 #include "policy/policy.h"
 #include "tests/simulation/fabric.h"
 #include "tests/simulation/sim_server.h"
-#include "transport/client_core.h"
+#include "transport/client/client_core.h"
 
 namespace splitee::simulation {
 
@@ -63,7 +63,7 @@ class SimEdge : public Host {
   void on_established(const ConnectionPtr&) override { wake(); }
 
  private:
-  struct Net : transport::Network {
+  struct Net : transport::Connections {
     explicit Net(SimEdge& owner) : edge(owner) {}
     void open(std::size_t link) override;
     void close(std::size_t link) override;
@@ -85,7 +85,7 @@ class SimEdge : public Host {
   // What is sent of a sample.
   struct Parcel {
     std::vector<float> values;
-    std::vector<std::int32_t> ids, types;
+    std::vector<std::int32_t> ids;
     transport::OffloadRequest request;
     std::uint64_t content = 0;
   };
@@ -134,7 +134,7 @@ class SimEdge : public Host {
 
   std::size_t next_sample_ = 0;
   std::map<std::size_t, bool> open_;  // samples begun; true once recorded, out of order
-  std::map<transport::Client::Ticket, Sample> in_flight_;
+  std::map<transport::RequestId, Sample> in_flight_;
   std::deque<Sample> to_finish_;  // whose offload failed
   std::string saved_;
   std::uint64_t learned_ = 0, rejected_ = 0;

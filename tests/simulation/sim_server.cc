@@ -184,8 +184,8 @@ void SimServer::answer(const Answer& result) {
 }
 
 void SimServer::send(const std::string& peer, const Frames& frames) {
-  const std::span<const std::byte> parts[] = {frames.header, frames.payload.bytes()};
-  world_.require(transport::decode(parts).ok(), "what a server sends can be read", id_);
+  world_.require(transport::testing::decode_sent(frames).ok(), "what a server sends can be read",
+                 id_);
   const auto it = peers_.find(peer);
   if (it == peers_.end()) return;
   const ConnectionPtr connection = it->second;  // sending may break it, and erase the entry

@@ -12,7 +12,7 @@
 
 #include "tests/simulation/fabric.h"
 #include "tests/simulation/stub_model.h"
-#include "transport/server_core.h"
+#include "transport/server/server_core.h"
 
 namespace splitee::simulation {
 

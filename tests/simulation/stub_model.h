@@ -5,21 +5,22 @@
 #include <bit>
 #include <vector>
 
-#include "policy/rng.h"
-#include "transport/backend.h"
-#include "transport/client.h"
+#include "base/rng.h"
+#include "tests/transport/shapes.h"
+#include "transport/client/client.h"
+#include "transport/server/backend.h"
 
 namespace splitee::simulation {
 
 inline constexpr std::size_t kLayers = 6, kHidden = 3, kMaxTokens = 5, kClasses = 2;
 
 inline transport::ModelShape shape_of_model(std::uint64_t model_hash) {
-  return {model_hash, kLayers, kHidden, kMaxTokens, kClasses};
+  return transport::testing::uniform_shape(model_hash, kLayers, kHidden, kMaxTokens, kClasses);
 }
 
 // Probabilities that two values fix: what came in, and who answers.
 inline std::vector<float> answer_of(std::uint64_t content, std::uint64_t model_hash) {
-  const std::uint64_t mixed = policy::mix_seed(content ^ policy::mix_seed(model_hash));
+  const std::uint64_t mixed = mix_seed(content ^ mix_seed(model_hash));
   const float first = static_cast<float>(mixed >> 40) * 0x1p-24f;
   return {first, 1.0f - first};
 }
@@ -27,23 +28,22 @@ inline std::vector<float> answer_of(std::uint64_t content, std::uint64_t model_h
 inline std::uint64_t content_of(std::size_t layer, std::span<const float> values) {
   std::uint64_t content = layer;
   for (const float value : values) {
-    content = policy::mix_seed(content ^ std::bit_cast<std::uint32_t>(value));
+    content = mix_seed(content ^ std::bit_cast<std::uint32_t>(value));
   }
   return content;
 }
 
 inline std::uint64_t content_of(std::span<const std::int32_t> ids) {
   std::uint64_t content = 0;
-  for (const std::int32_t id : ids)
-    content = policy::mix_seed(content ^ static_cast<std::uint32_t>(id));
+  for (const std::int32_t id : ids) content = mix_seed(content ^ static_cast<std::uint32_t>(id));
   return content;
 }
 
 class StubBackend : public transport::Backend {
  public:
   explicit StubBackend(std::uint64_t model_hash) : model_hash_(model_hash) {}
-  runtime::Result<std::vector<float>> run(const transport::BackendRequest& request) override {
-    return answer_of(request.layer == 0 ? content_of(request.ids)
+  Result<std::vector<float>> run(const transport::BackendRequest& request) override {
+    return answer_of(request.layer == 0 ? content_of(transport::testing::words_of(request.input))
                                         : content_of(request.layer, request.activation),
                      model_hash_);
   }

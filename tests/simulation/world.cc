@@ -37,7 +37,7 @@ std::int64_t World::around(std::int64_t mean) {
 }
 
 void World::note(std::string_view kind, std::size_t who, std::uint64_t a, std::uint64_t b) {
-  const auto mix = [this](std::uint64_t value) { digest_ = policy::mix_seed(digest_ ^ value); };
+  const auto mix = [this](std::uint64_t value) { digest_ = mix_seed(digest_ ^ value); };
   for (const char letter : kind) mix(static_cast<unsigned char>(letter));
   mix(static_cast<std::uint64_t>(now_us_));
   mix(who);

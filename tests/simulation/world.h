@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "policy/rng.h"
+#include "base/rng.h"
 
 namespace splitee::simulation {
 
@@ -30,7 +30,7 @@ class World {
   // Runs the next event, if there is one not later than `until_us`; else sets the clock to it.
   bool step(std::int64_t until_us);
 
-  policy::Rng& rng() { return rng_; }
+  Rng& rng() { return rng_; }
   bool chance(double probability) { return rng_.uniform() < probability; }
   std::int64_t between(std::int64_t low, std::int64_t high);  // both included
   // Around `mean`, now and then much more.
@@ -55,7 +55,7 @@ class World {
   std::priority_queue<Event> events_;
   std::int64_t now_us_ = 0;
   std::uint64_t next_event_ = 0;
-  policy::Rng rng_;
+  Rng rng_;
   bool verbose_;
   std::uint64_t digest_ = 0;
 };

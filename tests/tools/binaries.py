@@ -8,19 +8,21 @@ import json
 import os
 import queue
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+
+from run_tests import run_tests
 
 EDGE, SERVER, TOOL, MODEL, OTHER_MODEL = (os.path.abspath(path) for path in sys.argv[1:6])
 TIMEOUT_S = 120
 LAYERS = 4
 TIMES = ("edge_us", "link_us", "server_us")
-FIELDS = ["id", "class", "label", "confidence", "split", "exit_layer", "route", "cost", "reward",
-          "edge_us", "link_us", "server_us", "bytes_sent", "payload"]  # fmt: skip
+FIELDS = ["id", "class", "label", "confidence", "split", "arm", "exit_layer", "route", "cost", "reward",
+          "edge_us", "link_us", "server_us", "bytes_sent", "payload", "audited"]  # fmt: skip
 LABELS = ["negative", "positive"]
 ANY_PORT = "tcp://127.0.0.1:*"
 
@@ -129,8 +131,10 @@ class Server:
 class LiveEdge:
     """A splitee-edge that is fed line by line."""
 
+    command = [EDGE]
+
     def __init__(self, *flags):
-        command = [EDGE, "--model", MODEL, *map(str, flags)]
+        command = [*self.command, "--model", MODEL, *map(str, flags)]
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=self.log)  # fmt: skip
@@ -181,6 +185,29 @@ class LiveEdge:
         self.log.close()
 
 
+def patiently(condition):
+    """Returns once condition() is true."""
+    end = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def wait_until_blocked(pid, number=signal.SIGTERM):
+    """Until a program has blocked a signal that it takes in its own time.
+
+    All signals are blocked for a moment wherever the C library starts a thread; a signal that nothing
+    here waits for tells that moment apart.
+    """
+
+    def blocked():
+        with open(f"/proc/{pid}/status") as file:
+            mask = int(next(line.split()[1] for line in file if line.startswith("SigBlk:")), 16)
+        return mask & (1 << (number - 1)) and not mask & (1 << (signal.SIGUSR2 - 1))
+
+    patiently(blocked)
+
+
 def write(folder, name, content):
     path = os.path.join(folder, name)
     with open(path, "wb") as file:
@@ -194,13 +221,5 @@ def read(path):
 
 
 def main(functions):
-    """Runs every test_* function with an empty folder of its own."""
-    wanted = sys.argv[6:]
-    for name, test in list(functions.items()):
-        if name.startswith("test_") and (not wanted or name in wanted):
-            print(name, flush=True)
-            folder = tempfile.mkdtemp(prefix="splitee_test_")
-            try:
-                test(folder)
-            finally:
-                shutil.rmtree(folder)
+    """Runs every test_* function, or those named behind the programs and models."""
+    run_tests(functions, sys.argv[6:])

@@ -5,9 +5,13 @@ import json
 import math
 import os
 import random
+import sys
 
 from binaries import (LAYERS, MODEL, OTHER_MODEL, TOOL, edge, lines, main, make_texts, read,
                       records_of, run, write)  # fmt: skip
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "tools", "python"))
+from gguf_reader import GgufFile  # noqa: E402
 
 SCALE = 2.5  # labels are drawn from the last exit's probabilities at this temperature
 
@@ -51,7 +55,8 @@ def test_fits_and_writes(folder):
 
     before, after = inspected(MODEL), inspected(output)
     changed = {"splitee.exit_temperatures", "splitee.exit_alphas", "splitee.alpha",
-               "splitee.content_hash"}  # fmt: skip
+               "splitee.content_hash", "splitee.prior.predictions", "splitee.prior.confidences",
+               "splitee.prior.labels"}  # fmt: skip
     keep = lambda info: {k: v for k, v in info["metadata"].items() if k not in changed}  # noqa: E731
     assert keep(before) == keep(after) and before["tensors"] == after["tensors"]
     assert before["hash"] != after["hash"] and changed <= set(after["metadata"])
@@ -95,6 +100,36 @@ def test_fits_and_writes(folder):
         assert abs(new["ece_before"] - old["ece"]) < 1e-3
     assert inspected(again)["metadata"].keys() == after["metadata"].keys()
     assert os.path.getsize(again) == os.path.getsize(output)
+
+
+def test_held_back_rows_are_kept(folder):
+    """All of --input fits temperatures; the file's prior rows are answers to --held-back."""
+    path = labelled(folder, 400)
+    rows = read(path).decode().splitlines(keepends=True)
+    first, second = (write(folder, name, rows[0] + "".join(part)) for name, part in
+                     (("first.tsv", rows[1:251]), ("second.tsv", rows[251:])))  # fmt: skip
+    output = os.path.join(folder, "out.gguf")
+    report = json.loads(calibrate(first, output, "--held-back", second, "--json").out)
+    assert (report["fit"], report["held_back"]) == (250, 150)
+    trace = os.path.join(folder, "trace.csv")
+    run(TOOL, "trace", "--model", output, "--input", second, "--input-format", "tsv", "--output", trace)
+    traced = [line.split(",") for line in read(trace).decode().splitlines()[1:]]
+    keys = GgufFile(output).keys
+    predictions, confidences = (keys[f"splitee.prior.{name}"] for name in
+                                ("predictions", "confidences"))  # fmt: skip
+    found = [(label, *predictions[n * LAYERS : (n + 1) * LAYERS])
+             for n, label in enumerate(keys["splitee.prior.labels"])]  # fmt: skip
+    expected = [(int(row[0]), *map(int, row[1::2])) for row in traced]
+    assert sorted(found) == sorted(expected) and found != expected, "in random order"
+    for one, other in zip(sorted(confidences), sorted(float(c) for row in traced for c in row[2::2]),
+                          strict=True):  # fmt: skip
+        assert abs(one - other) < 1e-5
+    accuracy = sum(row[0] == row[-2] for row in traced) / 150
+    assert abs(report["exits"][-1]["accuracy"] - accuracy) < 1e-9
+    whole = json.loads(calibrate(path, output, "--json").out)
+    assert whole["held_back"] == 200 and len(GgufFile(output).keys["splitee.prior.labels"]) == 200
+    few = write(folder, "few.tsv", "".join(rows[:80]))
+    calibrate(first, output, "--held-back", few, status=None).expect(1, "few.tsv", "79 labelled")
 
 
 def test_is_repeatable(folder):

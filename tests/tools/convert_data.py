@@ -207,7 +207,7 @@ def read_gguf(path):
 
 
 def slow_hash(data):
-    """runtime/hash.h, word by word in Python's integers."""
+    """base/hash.h, word by word in Python's integers."""
     mask, step = 2**64 - 1, 0x9E3779B97F4A7C15
 
     def mix(x):

@@ -43,6 +43,11 @@ def check_unit():
         done = subprocess.run([verify, "verify", "--man=no", path], capture_output=True, text=True, check=False)
         ours = [line for line in done.stderr.splitlines() if "splitee-server.service" in line]
         assert not ours, "\n".join(ours)
+        # At most 2.0 of 10 points of exposure.
+        done = subprocess.run([verify, "security", "--offline=true", "--threshold=20", path], capture_output=True,
+                              text=True, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        print("  " + done.stdout.strip().splitlines()[-1])
 
 
 def check_kubernetes():
@@ -75,11 +80,34 @@ def check_kubernetes():
     rules = yaml.safe_load(objects["ConfigMap"]["data"]["rules.yaml"])
     served = {rule["name"]["as"] for rule in rules}
     assert {metric["pods"]["metric"]["name"] for metric in scaler["metrics"]} == served
-    with open(os.path.join(DEPLOY, "../tools/metrics_text.cc"), encoding="utf-8") as file:
+    with open(os.path.join(DEPLOY, "../tools/server/metrics_text.cc"), encoding="utf-8") as file:
         source = file.read()
     for rule in rules:
         series = rule["name"]["matches"].removeprefix("splitee_")
         assert f'"{series}"' in source, f"the server has no metric splitee_{series}"
+
+
+def check_inferenceservice():
+    try:
+        import yaml
+    except ImportError:
+        return
+    service = yaml.safe_load(text_of("inferenceservice.yaml"))
+    assert (service["apiVersion"], service["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
+    assert set(service) == {"apiVersion", "kind", "metadata", "spec"} and set(service["spec"]) == {"predictor"}
+    (container,) = service["spec"]["predictor"]["containers"]
+    assert container["name"] == "kserve-container"
+    (port,) = container["ports"]
+    bound = dict(argument.split("=", 1) for argument in container["args"] if "=" in argument)
+    assert bound["--http"].endswith(f":{port['containerPort']}")
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["port"] == port["containerPort"]
+    flags = [argument.split("=")[0] for argument in container["args"]]
+    known = subprocess.run([SERVER, "--help"], capture_output=True, text=True, check=True).stdout
+    if "--http" not in known:
+        print("  this splitee-server has no --http: the InferenceService cannot run with it")
+        flags.remove("--http")
+    check_flags("inferenceservice", flags)
 
 
 def check_container():
@@ -91,4 +119,5 @@ def check_container():
 
 check_unit()
 check_kubernetes()
+check_inferenceservice()
 check_container()

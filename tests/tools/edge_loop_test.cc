@@ -1,7 +1,7 @@
 // Several samples in progress: what overlaps, in which order records come and the policy learns,
 // and what happens to offloads that fail. The servers are scripted, the sockets and the model are
 // real.
-#include "tools/edge_loop.h"
+#include "tools/edge/edge_loop.h"
 
 #include <cmath>
 #include <map>
@@ -11,7 +11,7 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/runtime/model_builder.h"
+#include "tests/runtime/any_network.h"
 #include "tests/transport/peers.h"
 
 namespace splitee::tools {
@@ -27,22 +27,6 @@ using transport::Infer;
 using transport::Message;
 using transport::RefuseCode;
 
-std::shared_ptr<const runtime::Model> random_model() {
-  const runtime::testing::ModelShape shape{.layers = 4,
-                                           .hidden = 36,
-                                           .heads = 3,
-                                           .ffn = 70,
-                                           .positions = 24,
-                                           .classes = 3,
-                                           .exit_layers = {1, 2, 3, 4},
-                                           .seed = 5};
-  const std::string file = runtime::testing::build(runtime::testing::random_model(shape));
-  const auto model = runtime::Model::from_bytes("test", std::as_bytes(std::span(file)),
-                                                *kernels::find_target("scalar"));
-  REQUIRE_MESSAGE(model.ok(), model.status().message());
-  return *model;
-}
-
 // Splits as told, offloads everything, and remembers what it was asked and shown.
 class ScriptedPolicy final : public policy::Policy {
  public:
@@ -51,14 +35,15 @@ class ScriptedPolicy final : public policy::Policy {
   std::map<std::uint64_t, int> seen;  // by ticket
   std::vector<policy::CostModel> costs;
 
-  Plan plan(policy::Link link) override {
+  Plan plan(policy::LinkState link) override {
     calls.push_back("plan " + std::to_string(plans_));
     const std::size_t arm = arms[std::min<std::size_t>(plans_, arms.size() - 1)];
     return {.arm = arm, .ticket = ++plans_, .link = link};
   }
   policy::Action decide(const Plan& plan, std::size_t arm, const policy::ExitReading&) override {
     if (arm == 3) return policy::Action::kExit;
-    return plan.link == policy::Link::kUp ? policy::Action::kOffload : policy::Action::kContinue;
+    return plan.link == policy::LinkState::kUp ? policy::Action::kOffload
+                                               : policy::Action::kContinue;
   }
   void observe(const Outcome& outcome) override {
     calls.push_back("learn " + std::to_string(outcome.plan.ticket - 1));
@@ -66,12 +51,12 @@ class ScriptedPolicy final : public policy::Policy {
     CHECK(outcome.confidence.size() == 4);
   }
   std::uint64_t rejected() const override { return 0; }
-  runtime::Status set_costs(const policy::CostModel& now) override {
+  Status set_costs(const policy::CostModel& now) override {
     costs.push_back(now);
     return policy::check_costs(now);
   }
   std::string save_state() const override { return {}; }
-  runtime::Status load_state(std::string_view) override { return {}; }
+  Status load_state(std::string_view) override { return {}; }
   std::string_view name() const override { return "scripted"; }
 
  private:
@@ -79,7 +64,7 @@ class ScriptedPolicy final : public policy::Policy {
 };
 
 struct Bench {
-  std::shared_ptr<const runtime::Model> model = random_model();
+  std::shared_ptr<const runtime::Network> network = runtime::testing::any_network();
   ScriptedPolicy policy;
   policy::PolicyOptions options;
   EdgeSettings settings;
@@ -94,18 +79,17 @@ struct Bench {
   }
   void connect(const std::vector<std::string>& endpoints) {
     transport::ClientOptions own = client_options(endpoints);
-    own.model_hash = model->hash();
+    own.model_hash = network->hash();
     own.window = settings.window;
     client = make_client(own);
     REQUIRE(client->wait_available(kPatienceUs));
-    loop = std::make_unique<EdgeLoop>(model, policy, options, client.get(), settings);
+    loop = std::make_unique<EdgeLoop>(network, policy, options, client.get(), settings);
   }
   void start(std::size_t id) {
-    // The random model knows no words: each is [UNK], and the count is what differs.
     tools::Sample sample;
     sample.id = id;
-    for (std::size_t i = 0; i <= id % 5; ++i) sample.text += "x ";
-    const runtime::Status status = loop->start(sample);
+    sample.input = runtime::testing::any_input(*network, id);
+    const Status status = loop->start(sample);
     REQUIRE_MESSAGE(status.ok(), status.message());
   }
   Record take() {
@@ -119,24 +103,24 @@ struct Bench {
     return finished->record;
   }
   FakeServer::Script welcoming_this(FakeServer::Script on_infer) {
-    const std::uint64_t hash = model->hash();
+    const std::uint64_t hash = network->hash();
     return [hash, on_infer = std::move(on_infer)](const Message& message) -> std::vector<Raw> {
       if (!is_hello(message)) return on_infer(message);
       return {to_raw(encode(answer_envelope(message, hash),
-                            transport::Welcome{transport::kAllCapabilities, 24, 4, 36, 3, 16}))};
+                            transport::Welcome{transport::kAllCapabilities, 24, 4, 1, 3, 16}))};
     };
   }
   Raw reply(const Message& message, std::uint32_t server_us = 1) const {
-    return to_raw(encode(answer_envelope(message, model->hash()), good_reply(server_us)));
+    return to_raw(encode(answer_envelope(message, network->hash()), good_reply(server_us)));
   }
   Raw refuse(const Message& message, RefuseCode code) const {
-    return refuse_to(message, code, model->hash());
+    return refuse_to(message, code, network->hash());
   }
   // The answer that the edge alone would give.
   Record alone(std::size_t id) {
     Bench local({3});
     local.settings = settings;
-    local.loop = std::make_unique<EdgeLoop>(local.model, local.policy, local.options, nullptr,
+    local.loop = std::make_unique<EdgeLoop>(local.network, local.policy, local.options, nullptr,
                                             local.settings);
     local.start(id);
     return local.take();
@@ -285,10 +269,10 @@ TEST_CASE("the payload is what was asked for, with the same answer") {
   const Case cases[] = {{Payload::kActivation, Dtype::kF32, {Dtype::kF32}},
                         {Payload::kActivation, Dtype::kF16, {Dtype::kF16}},
                         {Payload::kActivation, Dtype::kI8, {Dtype::kI8}},
-                        {Payload::kInput, Dtype::kF32, {Dtype::kTokens}},
+                        {Payload::kInput, Dtype::kF32, {Dtype::kInput}},
                         // Nothing is known of the bandwidth, and the server's layers take most
                         // of the time: both in turn.
-                        {Payload::kAuto, Dtype::kF32, {Dtype::kF32, Dtype::kTokens}}};
+                        {Payload::kAuto, Dtype::kF32, {Dtype::kF32, Dtype::kInput}}};
   for (const Case& c : cases) {
     Bench bench({2});
     bench.settings.payload = {c.payload, c.activation};
@@ -311,11 +295,11 @@ TEST_CASE("the payload is what was asked for, with the same answer") {
       const std::lock_guard lock(mutex);
       const Infer& shape = shapes.back();
       CHECK(shape.dtype == *record.payload);
-      // The exit of layer 3 is read before that layer is complete.
-      CHECK(shape.layer == (shape.dtype == Dtype::kTokens ? 0 : 2));
-      CHECK(record.bytes_sent ==
-            transport::kHeaderBytes +
-                transport::infer_payload_bytes(shape.dtype, shape.tokens, shape.hidden));
+      // The exit of layer 3 of a text is read before that layer is complete; of others it
+      // reads all.
+      const bool is_text = bench.network->info().input == runtime::InputKind::kText;
+      CHECK(shape.layer == (shape.dtype == Dtype::kInput ? 0u : is_text ? 2u : 3u));
+      CHECK(record.bytes_sent == transport::kHeaderBytes + shape.payload.size());
     }
     CHECK(sent == c.sent);
   }

@@ -1,5 +1,5 @@
 // What an offload sends, by what was measured; and what measured power makes of costs.
-#include "tools/edge_meter.h"
+#include "tools/edge/edge_meter.h"
 
 #include <doctest/doctest.h>
 
@@ -8,27 +8,29 @@ namespace {
 
 using transport::Dtype;
 
-constexpr std::size_t kTokens = 20, kLayers = 12, kHidden = 64;
+constexpr std::size_t kLength = 20, kLayers = 12, kColumns = 64;
 
 // An edge with layers of 1 ms and a server with layers of `server_layer_us`, which was seen to run
 // all of them for an input of 200 bytes.
 EdgeMeter meter_with(double server_layer_us, std::int64_t link_us, const PayloadOptions& options) {
-  runtime::ModelConfig config;
-  config.layers = kLayers;
-  config.hidden = kHidden;
-  EdgeMeter meter(config, options);
-  meter.add_sample(kTokens);
+  runtime::NetworkInfo info;
+  runtime::LayerSizes layer;
+  layer.cols = kColumns;
+  info.sizes.assign(kLayers + 1, layer);
+  info.unit_input_bytes = 5;
+  EdgeMeter meter(info, options);
+  meter.add_sample(kLength);
   Work work{};
   work[policy::LinkCosts::kLayer] = {1, 900.0};
   work[policy::LinkCosts::kHead] = {1, 100.0};
   work[policy::LinkCosts::kExit] = {1, 300.0};
-  meter.add_work(work, kTokens);
+  meter.add_work(work, kLength);
   transport::OffloadOutcome outcome;
-  outcome.dtype = Dtype::kTokens;
+  outcome.dtype = Dtype::kInput;
   outcome.link_us = link_us;
   outcome.bytes_sent = 200;
   outcome.reply.server_us = static_cast<std::uint32_t>(server_layer_us * kLayers);
-  meter.add_reply(outcome, 0, kTokens);
+  meter.add_reply(outcome, 0, kLength);
   return meter;
 }
 
@@ -39,23 +41,23 @@ const PayloadOptions kAuto{.payload = Payload::kAuto, .activation = std::nullopt
 TEST_CASE("a bandwidth not known is tried out only where it could matter") {
   // Ten layers of a slow server: worth to know. The smallest activation tells.
   EdgeMeter slow_server = meter_with(2'000, 20'000, kAuto);
-  CHECK(slow_server.choose(10, kTokens).dtype == Dtype::kTokens);
-  CHECK(slow_server.choose(10, kTokens).dtype == Dtype::kI8);
-  CHECK(slow_server.choose(10, kTokens).dtype == Dtype::kTokens);
+  CHECK(slow_server.choose(10, kLength).dtype == Dtype::kInput);
+  CHECK(slow_server.choose(10, kLength).dtype == Dtype::kI8);
+  CHECK(slow_server.choose(10, kLength).dtype == Dtype::kInput);
   // Of a fast one all layers take less than a tenth of the round trip.
   EdgeMeter fast_server = meter_with(20, 20'000, kAuto);
-  for (int i = 0; i < 4; ++i) CHECK(fast_server.choose(10, kTokens).dtype == Dtype::kTokens);
-  CHECK(slow_server.choose(0, kTokens).dtype == Dtype::kTokens);
+  for (int i = 0; i < 4; ++i) CHECK(fast_server.choose(10, kLength).dtype == Dtype::kInput);
+  CHECK(slow_server.choose(0, kLength).dtype == Dtype::kInput);
 }
 
 TEST_CASE("payloads as told are sent as told") {
   EdgeMeter activation =
       meter_with(20, 20'000, {.payload = Payload::kActivation, .activation = Dtype::kF16});
-  CHECK(activation.choose(3, kTokens).dtype == Dtype::kF16);
-  CHECK(activation.choose(3, kTokens).layer == 3);
+  CHECK(activation.choose(3, kLength).dtype == Dtype::kF16);
+  CHECK(activation.choose(3, kLength).layer == 3);
   EdgeMeter input = meter_with(2'000, 20'000, {.payload = Payload::kInput});
-  CHECK(input.choose(3, kTokens).dtype == Dtype::kTokens);
-  CHECK(input.choose(3, kTokens).layer == 0);
+  CHECK(input.choose(3, kLength).dtype == Dtype::kInput);
+  CHECK(input.choose(3, kLength).layer == 0);
 }
 
 TEST_CASE("offloads cost in lambda what they take in layers' time") {

@@ -1,13 +1,13 @@
 // Energy from trees of files as Linux shows them.
-#include "tools/energy_meter.h"
+#include "tools/edge/energy_meter.h"
 
 #include <filesystem>
 #include <fstream>
 
 #include <doctest/doctest.h>
 
-#include "policy/link_costs.h"
-#include "tests/runtime/temp_folder.h"
+#include "policy/measure/link_costs.h"
+#include "tests/base/temp_folder.h"
 
 namespace splitee::tools {
 namespace {
@@ -31,7 +31,7 @@ class FakeRoot {
   }
 
  private:
-  runtime::testing::TempFolder folder_;
+  testing::TempFolder folder_;
 };
 
 }  // namespace

@@ -99,7 +99,7 @@ def test_payloads(_):
 def test_costs_live(folder):
     path = os.path.join(folder, "summary.json")
     with Server() as remote:
-        flags = ("--costs", "live", "--alpha", "0.8", "--summary-json", path, *PATIENT)
+        flags = ("--costs", "live", "--policy", "adaptive", "--alpha", "0.8", "--summary-json", path, *PATIENT)
         records = records_of(*flags, "--server", remote.endpoint, stdin=lines(TEXTS * 5))
     assert len(records) == 5 * len(TEXTS)
     assert all(record["cost"] > 0 for record in records)

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Tests bench/paper/run on one committed trace: files, rows and what must hold exactly.
+"""Tests bench/paper/run on one committed trace, and bench/paper/images on made ones: files, rows and what
+must hold exactly.
 
   paper_test.py BENCH_PAPER SPLITEE
 """
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -99,8 +101,55 @@ def test_refusals(folder):
     assert DATA_SET + ".csv.zst" in run(folder, "--traces", empty, status=1).stderr
 
 
+def made_trace(folder, name, rows, sure, right):
+    """Two exits that agree; of every 10 answers so many are right, all equally sure."""
+    plain = os.path.join(folder, name + ".csv")
+    with open(plain, "w", encoding="ascii") as file:
+        file.write("label,pred_1,conf_1,pred_2,conf_2\n")
+        for i in range(rows):
+            wrong = i % 10 >= right
+            file.write(f"{i % 2},{(i + wrong) % 2},{sure},{(i + wrong) % 2},{sure}\n")
+    subprocess.run(["zstd", "-q", "--rm", plain, "-o", plain + ".zst"], check=True)
+
+
+def table_row(text, below, first):
+    """Cells of the first row behind a line that begins with `below` whose first cell is `first`."""
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(below))
+    row = next(line for line in lines[start:] if line.startswith(f"| {first} |"))
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_images(folder):
+    if not shutil.which("zstd"):
+        return
+    for name in ("pristine", "blur-0.5", "blur-1", "blur-1.5", "noise-10", "noise-25", "noise-50"):
+        made_trace(folder, name, 600, *((0.8, 8) if name == "pristine" else (0.9, 5)))
+    with open(os.path.join(folder, "about.json"), "w", encoding="ascii") as file:
+        json.dump({"hash": "0", "layers": 4, "exits": [1, 4], "alpha": 0.85, "temperatures": [1, 1], "pictures": 600,
+                   "seed": 1}, file)  # fmt: skip
+    words = [sys.executable, os.path.join(PAPER, "images"), "--splitee", SPLITEE, "--traces", folder, "--runs", "2",
+             "--policies", "final", "--output", folder]  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with open(os.path.join(folder, "images.md"), encoding="utf-8") as file:
+        text = file.read()
+    assert table_row(text, "Accuracy %", "pristine")[1:] == ["80.0 (100)", "80.0 (100)"], text
+    assert table_row(text, "Expected calibration error", "pristine")[1:] == ["0.0 (+0.0)"] * 2, text
+    assert table_row(text, "Expected calibration error", "noise-50")[1:] == ["40.0 (+40.0)"] * 2, text
+    # Alone, a pristine sample runs to the end; the others are sure enough for the first exit.
+    cells = table_row(text, "noise-25:", "threshold, no server")
+    assert cells[4:7] == ["3.60 ± 0.00", "1.00 ± 0.00", "3.60 ± 0.00"], cells
+    assert table_row(text, "### pristine", "final")[3] == "3.400", text
+    with open(os.path.join(folder, "images.svg"), encoding="utf-8") as file:
+        assert file.read().count("<polyline") == 18
+    words[words.index("--traces") + 1] = os.path.join(folder, "none")
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1 and "about.json" in done.stderr, done
+
+
 def main():
-    for test in (test_results, test_refusals):
+    for test in (test_results, test_refusals, test_images):
         with tempfile.TemporaryDirectory() as folder:
             test(folder)
         print(f"{test.__name__}: ok")

@@ -5,9 +5,15 @@ import csv
 import io
 import json
 import os
+import sys
+
+import numpy as np
 
 from binaries import (LAYERS, MODEL, TOOL, edge, lines, main, make_texts, read, records_of, run,
                       write)  # fmt: skip
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "tools", "python"))
+from gguf_reader import GgufFile  # noqa: E402
 
 TEXTS = make_texts(60)
 HEADER = "label," + ",".join(f"pred_{i},conf_{i}" for i in range(1, LAYERS + 1)) + "\n"
@@ -49,9 +55,9 @@ def test_inspect(folder):
 
 
 def test_usage(_):
-    for flags, word in (((), "subcommand"), (("what",), "subcommand"), (("inspect",), "model"),
+    for flags, word in (((), "subcommand"), (("what",), "no command 'what'"), (("inspect",), "model"),
                         (("profile",), "--model"), (("inspect", "m", "--what"), "--what"),
-                        (("replay", "--trace", "t"), "--policy"), (("keygen",), "--output"),
+                        (("replay",), "--trace"), (("keygen",), "--output"),
                         (("keygen", "--output", ""), "--output")):  # fmt: skip
         tool(*flags, status=None).expect(2, word)
     for prefix in ("", "/tmp/"):
@@ -101,6 +107,7 @@ def test_profile_and_costs(folder):
     edge("--costs", path, stdin="ba\n")
     edge("--costs", known, "--lambda1", "0.1", status=None).expect(2, "--lambda1")
     for name, change in (("zero", {"layers_us": [0], "exits_us": [0]}), ("less", {"layers_us": [-1]}),
+                         ("huge", {"layers_us": [1e308, 1e308]}), ("tiny", {"layers_us": [5e-324], "exits_us": [0]}),
                          ("empty", {"exits_us": []}), ("word", {"exits_us": ["a"]}),
                          ("other", {"format": "x"}), ("newer", {"version": 2})):  # fmt: skip
         bad = write(folder, name, json.dumps(costs | change))
@@ -138,6 +145,51 @@ def test_trace(folder):
     assert read(whole_zst)[:4] == b"\x28\xb5\x2f\xfd"
     results = [replay(p, "--policy", "splitee") for p in (path, cat, cat_zst, whole_zst)]
     assert all(result == results[0] for result in results)
+
+
+def test_trace_of_probabilities(folder):
+    labelled(folder)
+    full = list(csv.DictReader(io.StringIO(read(trace(folder, "p.csv", "--probabilities")).decode())))
+    short = list(csv.DictReader(io.StringIO(read(trace(folder, "c.csv")).decode())))
+    assert list(full[0]) == ["label"] + [f"p_{i}_{k}" for i in range(1, LAYERS + 1) for k in (1, 2)]
+    for a, b in zip(full, short, strict=True):
+        assert a["label"] == b["label"]
+        for i in range(1, LAYERS + 1):
+            values = [a[f"p_{i}_1"], a[f"p_{i}_2"]]
+            assert abs(sum(map(float, values)) - 1) < 1e-6
+            assert values[int(b[f"pred_{i}"])] == b[f"conf_{i}"] == max(values, key=float)
+    packed = trace(folder, "p.csv.zst", "--probabilities", "--threads", "2")
+    assert 0 < os.path.getsize(packed) < os.path.getsize(os.path.join(folder, "p.csv"))
+
+
+def features(folder, name, *flags):
+    path = os.path.join(folder, name)
+    tool("features", "--model", MODEL, "--input", os.path.join(folder, "in.tsv"), "--input-format",
+         "tsv", "--output", path, *flags)  # fmt: skip
+    return np.load(path)
+
+
+def test_features(folder):
+    """The pooler and classifier of every exit, applied to what is written, give its answers."""
+    labelled(folder)
+    first, mean = features(folder, "f.npy"), features(folder, "m.npy", "--rows", "mean")
+    assert first.shape == mean.shape == (len(TEXTS), LAYERS, 24) and first.dtype == np.float32
+    assert not np.allclose(first, mean, atol=0.1)
+    path = trace(folder, "p.csv", "--probabilities")
+    expected = np.loadtxt(path, delimiter=",", skiprows=1, usecols=range(1, 2 * LAYERS + 1))
+    model = GgufFile(MODEL)
+    for i in range(LAYERS):
+        name = f"splitee.exit.{i + 1}."
+        part = {n: model.values(name + n) for n in ("pooler.weight", "pooler.bias",
+                                                    "classifier.weight", "classifier.bias")}  # fmt: skip
+        pooled = np.tanh(first[:, i] @ part["pooler.weight"].T + part["pooler.bias"])
+        logits = pooled @ part["classifier.weight"].T + part["classifier.bias"]
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        found = powers / powers.sum(1, keepdims=True)
+        assert np.allclose(found, expected[:, 2 * i : 2 * i + 2], atol=1e-4)
+    assert (features(folder, "t.npy", "--threads", "3") == first).all()
+    tool("features", "--model", MODEL, "--output", "/no/such/f", stdin="ba\n", status=None).expect(
+        1, "/no/such")  # fmt: skip
 
 
 def test_trace_errors(folder):

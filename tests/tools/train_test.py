@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Tests tools/train.py and tools/vocab.py on a tiny model. Exits with 77 without PyTorch."""
+"""Tests tools/train.py and tools/training/vocab.py on a tiny model. Exits with 77 without PyTorch."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
+
+import numpy as np
 
 try:
     import torch
@@ -14,9 +17,11 @@ except ImportError:
     print("SKIP: PyTorch is not installed")
     sys.exit(77)
 
-TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools")
+TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "training")
 sys.path.insert(0, TOOLS)
-from train_lib import data, folder, metrics, model, pair_layer, tokenizer  # noqa: E402
+import train  # noqa: E402
+from train_lib import data, folder, metrics, model, pair_layer, recipes, tokenizer  # noqa: E402
+from train_lib.tensors import read_safetensors  # noqa: E402
 
 GOOD = ["a fine and moving film", "great food , great people", "the best phone i had"]
 BAD = ["a dull and empty film", "cold food , rude people", "the worst phone i had"]
@@ -33,6 +38,10 @@ def run(*arguments, status=0):
     result = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
     assert result.returncode == status, f"{arguments}: {result.returncode}\n{result.stderr}"
     return result
+
+
+def read_tensors(path):
+    return {name: torch.from_numpy(values) for name, values in read_safetensors(path).items()}
 
 
 def write(name, text):
@@ -69,7 +78,15 @@ def test_rows():
 
 
 def test_padding_changes_nothing():
-    net = model.MultiExitEncoder(model.Shape(50, 2, HIDDEN, LAYERS, 2, INTERMEDIATE, POSITIONS))
+    for pooling in model.POOLINGS:
+        check_padding(model.MultiExitEncoder(model.Shape(
+            50, 2, HIDDEN, LAYERS, 2, INTERMEDIATE, POSITIONS, exit_pooling=pooling)))
+    rows = [([2, 7, 3], [0] * 3), ([2, 7, 8, 9, 9, 9, 3], [0] * 7)]
+    assert data.pad_rows(rows, POSITIONS)[0].shape == (2, 8)
+    assert data.pad_rows(rows, 7)[0].shape == (2, 7)
+
+
+def check_padding(net):
     ids = torch.randint(5, 50, (1, 9))
     padded = torch.cat([ids, torch.zeros(1, 4, dtype=torch.long)], 1)
     plain = net.exit_logits(ids, torch.zeros_like(ids), torch.tensor([9]))
@@ -125,6 +142,78 @@ def test_last_layer_of_the_first_token_alone():
     assert torch.allclose(first[-1][:, 0], whole[-1][:, 0], atol=1e-6)
 
 
+def test_mean_of_the_tokens():
+    net = pretrained_net()
+    net.shape.exit_pooling = "mean"
+    ids = torch.randint(5, 200, (2, 9))
+    arguments = (ids, torch.zeros_like(ids), torch.tensor([9, 6]))
+    states = net.hidden_states(*arguments, exits_only=True)
+    read = net.exit_input(states[-1], arguments[2])
+    expected = torch.stack([states[-1][0].mean(0), states[-1][1, :6].mean(0)])
+    assert torch.allclose(read, expected, atol=1e-6)
+    assert not torch.allclose(read, states[-1][:, 0], atol=1e-2)
+
+
+def test_rounded_operands():
+    """To the int8 engine's steps, and only where asked for; the gradient is as if they were not."""
+    x = torch.tensor([[1.0, -0.5, 0.004, 127 / 254], [0.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    assert model.Operand.of(x) is x
+    model.Operand.rounded = True
+    try:
+        rounded = model.Operand.of(x)
+        net = pretrained_net()
+        ids = torch.arange(5, 23).view(2, 9)
+        arguments = (ids, torch.zeros_like(ids), torch.tensor([9, 9]))
+        coarse = net.exit_logits(*arguments)
+    finally:
+        model.Operand.rounded = False
+    steps = torch.tensor([[127.0, -64, 1, 64], [0, 0, 0, 0]]) / 127
+    assert torch.allclose(rounded, steps, atol=1e-6), rounded
+    (rounded * torch.arange(4.0)).sum().backward()
+    assert torch.equal(x.grad, torch.arange(4.0).expand(2, -1))
+    difference = (net.exit_logits(*arguments) - coarse).abs().max()
+    assert 1e-4 < difference < 0.2, difference
+
+
+def layer_gradient(recipe, exits, layer=0):
+    """Gradient that the losses of some exits leave in a layer."""
+    net = pretrained_net(layers=4)
+    net.recipe = recipe
+    ids = torch.arange(5, 23).view(2, 9)
+    logits = net.exit_logits(ids, torch.zeros_like(ids), torch.tensor([9, 9]))
+    logits[exits].sum().backward()
+    return net.elasticbert["encoder"]["layer"][layer].output.dense.weight.grad.clone()
+
+
+def test_whose_gradient_reaches_which_layer():
+    plain, limited, equal = (recipes.Recipe(kind, reach=0.5) for kind in recipes.KINDS)
+    for exit in range(4):
+        full = layer_gradient(plain, [exit])
+        assert torch.allclose(layer_gradient(limited, [exit]), 0.5**exit * full, atol=1e-6)
+        assert torch.allclose(layer_gradient(equal, [exit]), full / 4, atol=1e-6)
+    own = layer_gradient(plain, [3], 3)
+    assert torch.allclose(layer_gradient(limited, [3], 3), own, atol=1e-6)
+    assert torch.allclose(layer_gradient(equal, [3], 3), own, atol=1e-6)
+    assert float(layer_gradient(recipes.Recipe("limited"), [1, 2, 3]).abs().max()) == 0
+
+
+def test_loss_of_a_recipe():
+    logits = torch.tensor([[[0.0, 0.0]], [[2.0, -1.0]]])
+    labels = torch.tensor([1])
+    last, first = math.log(1 + math.exp(3)), math.log(2)
+    assert abs(float(recipes.Recipe().loss(logits, labels)) - (first + last) / 2) < 1e-6
+    weighted = recipes.Recipe(first_exit_weight=0.5).loss(logits, labels)
+    assert abs(float(weighted) - (0.5 * first + last) / 1.5) < 1e-6
+    # The first exit follows the last one's probabilities alone; those are not trained by it.
+    logits = torch.tensor([[[0.0, 1.0]], [[2.0, -1.0]]], requires_grad=True)
+    follow = recipes.Recipe(distill=1.0)
+    follow.loss(logits, labels).backward()
+    wanted = torch.softmax(torch.tensor([0.0, 1.0]), -1) - torch.softmax(torch.tensor([2.0, -1.0]), -1)
+    assert torch.allclose(logits.grad[0, 0], wanted / 2, atol=1e-6)
+    own = torch.softmax(torch.tensor([2.0, -1.0]), -1) - torch.tensor([0.0, 1.0])
+    assert torch.allclose(logits.grad[1, 0], own / 2, atol=1e-6)
+
+
 def expected_shapes(vocab, labels):
     norm = {"LayerNorm.weight": [HIDDEN], "LayerNorm.bias": [HIDDEN]}
     square = {"weight": [HIDDEN, HIDDEN], "bias": [HIDDEN]}
@@ -158,7 +247,7 @@ def check_folder(path, labels):
     assert len(config["id2label"]) == labels
     with open(os.path.join(path, "tokenizer_config.json"), encoding="utf-8") as file:
         assert json.load(file)["do_lower_case"] is True
-    tensors = folder.read_safetensors(os.path.join(path, "model.safetensors"))
+    tensors = read_tensors(os.path.join(path, "model.safetensors"))
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     assert shapes == expected_shapes(config["vocab_size"], labels)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
@@ -185,7 +274,7 @@ def test_pairs_of_three_classes_on_two_cores():
         "--train", "pairs.tsv", "--dev", "own=pairs.tsv", "--labels", "yes,maybe,no", "--grow", 0.5,
         "--output", "pairs", *SIZES[:-1], 2)
     check_folder("pairs", 3)
-    layers = folder.read_safetensors("pairs/model.safetensors")
+    layers = read_tensors("pairs/model.safetensors")
     name = "elasticbert.encoder.layer.%d.attention.self.query.weight"
     apart = (layers[name % 0] - layers[name % 1]).abs().max()
     assert 0 < apart < 0.02, f"layer 2 began as a copy of layer 1, now they differ by {apart}"
@@ -200,11 +289,51 @@ def test_pair_options():
         "--output", "two")
     run(*common, "--work", "four", "--start", "two", "--deepen", 4, "--output", "four")
     name = "elasticbert.embeddings.word_embeddings.weight"
-    tensors = {path: folder.read_safetensors(f"{path}/model.safetensors")
+    tensors = {path: read_tensors(f"{path}/model.safetensors")
                for path in ("wide", "two", "four")}
     assert torch.equal(tensors["wide"][name], tensors["two"][name])
     assert not torch.equal(tensors["two"][name], tensors["four"][name])
     assert "classifiers.3.weight" in tensors["four"]
+
+
+def test_mean_exits_in_the_folder():
+    run("train.py", "finetune", "--work", "mean", "--vocab", "vocab.txt", "--steps", 5,
+        "--pooling", "mean", "--recipe", "equilibrium", "--head-lr", 3, "--round-from", 0.5, "--train", "train.tsv",
+        "--output", "mean", *SIZES)
+    assert folder.load_folder("mean")[0].shape.exit_pooling == "mean"
+    again, _, _ = folder.load_folder("mean", pooling="first")
+    assert again.shape.exit_pooling == "first"
+    name = "classifiers.0.weight"
+    kept = read_tensors("mean/model.safetensors")[name]
+    assert not torch.equal(again.state_dict()[name], kept)  # made for other inputs
+    with open("mean/config.json", encoding="utf-8") as file:
+        config = json.load(file)
+    del config["exit_pooling"]
+    write("mean/config.json", json.dumps(config))
+    assert folder.load_folder("mean")[0].shape.exit_pooling == "first"
+
+
+def test_class_weights():
+    weights = train.class_weights(np.array([0] * 9 + [1]), 3, 0.5)
+    assert abs(float(weights[1] / weights[0]) - 3) < 1e-6
+    assert abs(float(9 * weights[0] + weights[1]) / 10 - 1) < 1e-6
+    assert train.class_weights(np.array([0, 1]), 2, 0) is None
+
+
+def test_epochs_end_it():
+    result = run("train.py", "finetune", "--work", "epochs", "--vocab", "vocab.txt", "--train",
+                 "train.tsv", "--epochs", 2, "--minutes", 100, "--output", "epochs",
+                 "--labels-file", write("labels.json", '["a, b", "c"]'), *SIZES)
+    assert "wrote epochs" in result.stderr
+    with open("epochs/config.json", encoding="utf-8") as file:
+        assert json.load(file)["id2label"] == {"0": "a, b", "1": "c"}
+
+
+def test_cased_tokenizer():
+    tokens = tokenizer.SPECIAL_TOKENS + ["Film", "film", "##s"]
+    assert tokenizer.Tokenizer(tokens, False).encode("Film films FILM") == [5, 6, 7, tokenizer.UNK]
+    assert tokenizer.Tokenizer(tokens).encode("Film films FILM") == [6, 6, 7, 6]
+    assert tokenizer.basic_tokenize("Caf\u00e9!", False) == ["Caf\u00e9", "!"]
 
 
 def finetune_arguments(name):
@@ -222,8 +351,8 @@ def test_resume_equals_uninterrupted():
     process.kill()
     process.wait()
     assert "resumed from" in run(*finetune_arguments("cut")).stderr
-    whole = folder.read_safetensors("whole/model.safetensors")
-    cut = folder.read_safetensors("cut/model.safetensors")
+    whole = read_tensors("whole/model.safetensors")
+    cut = read_tensors("cut/model.safetensors")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     changed = finetune_arguments("cut") + ["--lr", 1]
     assert "other --lr" in run(*changed, status=1).stderr

@@ -1,4 +1,4 @@
-#include "transport/channel.h"
+#include "transport/zmq/channel.h"
 
 #include <atomic>
 #include <thread>

@@ -1,4 +1,4 @@
-#include "transport/checksum.h"
+#include "transport/wire/checksum.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 
 #include <doctest/doctest.h>
 
-#include "runtime/hash.h"
+#include "base/hash.h"
 
 namespace splitee::transport {
 namespace {
@@ -35,7 +35,7 @@ std::uint64_t by_the_book(Bytes bytes) {
     a += word;
     words[9 + i % 8] += a;
   }
-  return runtime::content_hash(std::as_bytes(std::span(words)));
+  return content_hash(std::as_bytes(std::span(words)));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // The client against scripted servers, over real sockets.
-#include "transport/client.h"
+#include "transport/client/client.h"
 
 #include <limits>
 #include <set>
@@ -8,9 +8,9 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
-#include "runtime/hash.h"
+#include "base/hash.h"
 #include "tests/transport/peers.h"
-#include "transport/retry_budget.h"
+#include "transport/client/retry_budget.h"
 
 namespace splitee::transport {
 namespace {
@@ -49,13 +49,13 @@ TEST_CASE("the request arrives as it was given, in every type") {
   Infer shape;
   FakeServer server(welcoming([&](const Message& message) -> std::vector<Raw> {
     shape = std::get<Infer>(message.body);
-    if (shape.dtype == Dtype::kTokens) {
-      std::vector<std::int32_t> ids(shape.tokens), types(shape.tokens);
-      if (!read_tokens(shape, ids, types).ok()) return {};
-      got.assign(ids.begin(), ids.end());
-      got.insert(got.end(), types.begin(), types.end());
+    if (shape.dtype == Dtype::kInput) {
+      if (!check_input(shape).ok()) return {};
+      for (const std::byte byte : shape.payload) {
+        got.push_back(static_cast<float>(std::to_integer<int>(byte)));
+      }
     } else {
-      got.resize(std::size_t{shape.tokens} * shape.hidden);
+      got.resize(std::size_t{shape.rows} * shape.cols);
       if (!read_activation(shape, got).ok()) return {};
     }
     return {reply_to(message)};
@@ -68,7 +68,8 @@ TEST_CASE("the request arrives as it was given, in every type") {
     REQUIRE(kind_of(client->offload(Sample(0.25f, 3).request(), kPatienceUs)) == "reply");
     CHECK(shape.dtype == dtype);
     CHECK(shape.layer == 1);
-    CHECK(shape.tokens == 3);
+    CHECK(shape.rows == 3);
+    CHECK(shape.cols == 8);
     REQUIRE(got.size() == 24);
     CHECK(got[0] == doctest::Approx(0.25f).epsilon(0.01));
     CHECK(got[23] == 0.5f);
@@ -76,12 +77,14 @@ TEST_CASE("the request arrives as it was given, in every type") {
   const auto client = make_client(client_options({server.endpoint()}));
   REQUIRE(client->wait_available(kPatienceUs));
   OffloadRequest request;
-  const std::vector<std::int32_t> ids = {101, 7, 102}, types = {0, 0, 1};
-  request.tokens = 3;
-  request.ids = ids;
-  request.types = types;
+  const std::vector<std::byte> bytes = {std::byte{101}, std::byte{7}, std::byte{0}};
+  request.input_kind = runtime::InputKind::kNumbers;
+  request.input = {5, bytes};
+  got.clear();
   REQUIRE(kind_of(client->offload(request, kPatienceUs)) == "reply");
-  CHECK(got == std::vector<float>{101, 7, 102, 0, 0, 1});
+  CHECK(got == std::vector<float>{101, 7, 0});
+  CHECK(shape.rows == 5);
+  CHECK(shape.cols == 2);
 }
 
 TEST_CASE("nothing is sent before the welcome") {
@@ -202,8 +205,8 @@ TEST_CASE("another model is named with both hashes, and asked for again") {
   const auto client = make_client(client_options({server.endpoint()}));
   CHECK_FALSE(client->wait_available(kShortUs));
   CHECK(contains(client->last_problem(), "wrong model"));
-  CHECK(contains(client->last_problem(), runtime::hash_to_string(kModelHash)));
-  CHECK(contains(client->last_problem(), runtime::hash_to_string(kOther)));
+  CHECK(contains(client->last_problem(), hash_to_string(kModelHash)));
+  CHECK(contains(client->last_problem(), hash_to_string(kOther)));
   CHECK(server.infers() == 0);
   replaced = true;
   REQUIRE(client->wait_available(kPatienceUs));
@@ -368,23 +371,23 @@ TEST_CASE("submitted requests are in flight together, each with one outcome") {
   options.window = 3;
   const auto client = make_client(options);
   REQUIRE(client->wait_available(kPatienceUs));
-  std::vector<Client::Ticket> tickets;
+  std::vector<RequestId> request_ids;
   for (int i = 0; i < 3; ++i) {
     CHECK(client->available());
-    tickets.push_back(client->submit(Sample(1).request(), kPatienceUs));
+    request_ids.push_back(client->submit(Sample(1).request(), kPatienceUs));
   }
   CHECK_FALSE(client->available());
-  tickets.push_back(client->submit(Sample(1).request(), kPatienceUs));  // beyond the window
+  request_ids.push_back(client->submit(Sample(1).request(), kPatienceUs));  // beyond the window
   may_answer = true;
   may_answer.notify_all();
-  std::set<Client::Ticket> seen;
+  std::set<RequestId> seen;
   while (const auto completion = client->poll(kPatienceUs)) {
-    CHECK(seen.insert(completion->ticket).second);
-    const bool is_extra = completion->ticket == tickets.back();
+    CHECK(seen.insert(completion->request_id).second);
+    const bool is_extra = completion->request_id == request_ids.back();
     CHECK(kind_of(completion->outcome) == (is_extra ? "unavailable" : "reply"));
-    if (!is_extra) CHECK(completion->outcome.reply.request_id == completion->ticket);
+    if (!is_extra) CHECK(completion->outcome.reply.request_id == completion->request_id);
   }
-  CHECK(seen == std::set<Client::Ticket>(tickets.begin(), tickets.end()));
+  CHECK(seen == std::set<RequestId>(request_ids.begin(), request_ids.end()));
   CHECK(client->available());
 }
 
@@ -395,11 +398,11 @@ TEST_CASE("every submitted request has one outcome when the server vanishes") {
   options.window = 4;
   const auto client = make_client(options);
   REQUIRE(client->wait_available(kPatienceUs));
-  std::set<Client::Ticket> open;
+  std::set<RequestId> open;
   for (int i = 0; i < 4; ++i) open.insert(client->submit(Sample(1).request(), 50'000 + 1'000 * i));
   server.reset();
   while (const auto completion = client->poll(kPatienceUs)) {
-    CHECK(open.erase(completion->ticket) == 1);
+    CHECK(open.erase(completion->request_id) == 1);
     CHECK(kind_of(completion->outcome) != "reply");
   }
   CHECK(open.empty());
@@ -410,12 +413,12 @@ TEST_CASE("a request in flight ends when its server goes, not at its deadline") 
       std::make_unique<FakeServer>(welcoming([](const Message&) { return std::vector<Raw>(); }));
   const auto client = make_client(client_options({server->endpoint()}));
   REQUIRE(client->wait_available(kPatienceUs));
-  const Client::Ticket ticket = client->submit(Sample(1).request(), 3'600'000'000);
+  const RequestId request_id = client->submit(Sample(1).request(), 3'600'000'000);
   while (server->infers() == 0) CHECK(!client->poll(1'000));
   server.reset();
   const auto completion = client->poll(kPatienceUs);
   REQUIRE(completion);
-  CHECK(completion->ticket == ticket);
+  CHECK(completion->request_id == request_id);
   CHECK(kind_of(completion->outcome) == "unavailable");
   CHECK(contains(client->last_problem(), "connection lost"));
 }
@@ -439,21 +442,21 @@ TEST_CASE("a request that is refused as busy or lost is sent once more, to anoth
   const std::int64_t until_us = now_us() + kPatienceUs;
   OffloadOutcome outcome;
   // The second server's welcome may still be on its way.
-  std::optional<Client::Ticket> ticket;
-  while (!ticket && now_us() < until_us) {
+  std::optional<RequestId> request_id;
+  while (!request_id && now_us() < until_us) {
     REQUIRE(client->wait_available(kPatienceUs));
     outcome = client->offload(Sample(1).request(), kPatienceUs);
     if (kind_of(outcome) == "reply") continue;  // the first one rests
     REQUIRE(kind_of(outcome) == "refused");
     CHECK(outcome.retryable == helps);
-    ticket = client->retry(Sample(1).request(), outcome, kPatienceUs);
+    request_id = client->retry(Sample(1).request(), outcome, kPatienceUs);
     if (!helps) break;
   }
-  REQUIRE(ticket.has_value() == helps);
+  REQUIRE(request_id.has_value() == helps);
   if (!helps) return;
   const auto completion = client->poll(kPatienceUs);
   REQUIRE(completion);
-  CHECK(completion->ticket == *ticket);
+  CHECK(completion->request_id == *request_id);
   CHECK(kind_of(completion->outcome) == "reply");
   CHECK(completion->outcome.server == 1);
   CHECK(client->counters().retries == 1);
@@ -496,7 +499,7 @@ TEST_CASE("one request may differ in type, if the server speaks it") {
   std::atomic<std::uint32_t> spoken{kAllCapabilities};
   FakeServer server([&](const Message& message) -> std::vector<Raw> {
     if (!is_hello(message)) return answer_well(message);
-    return {to_raw(encode(answer_envelope(message), Welcome{spoken, 16, 4, 8, 3, 4}))};
+    return {to_raw(encode(answer_envelope(message), Welcome{spoken, 16, 4, 1, 3, 4}))};
   });
   OffloadRequest request;
   Sample sample(0.25f);
@@ -555,7 +558,7 @@ TEST_CASE("a wait ends by an answer or by a descriptor") {
   REQUIRE(client->wait_available(kPatienceUs));
   int pipe_ends[2];
   REQUIRE(pipe(pipe_ends) == 0);
-  const Client::Ticket ticket = client->submit(Sample(1).request(), kPatienceUs);
+  const RequestId request_id = client->submit(Sample(1).request(), kPatienceUs);
   REQUIRE(write(pipe_ends[1], "x", 1) == 1);
   const int fds[] = {pipe_ends[0]};
   const std::int64_t begin_us = now_us();
@@ -568,7 +571,7 @@ TEST_CASE("a wait ends by an answer or by a descriptor") {
   client->wait(fds, kPatienceUs);
   const auto completion = client->poll(0);
   REQUIRE(completion);
-  CHECK(completion->ticket == ticket);
+  CHECK(completion->request_id == request_id);
   CHECK(now_us() - begin_us < kPatienceUs);
   close(pipe_ends[0]);
   close(pipe_ends[1]);
@@ -603,7 +606,7 @@ TEST_CASE("malformed options are named") {
   options.curve = CurveClientKeys{"short", "short", "short"};
   CHECK(contains(problem(options), "public key"));
   options = client_options({"tcp://127.0.0.1:5"});
-  options.activation_dtype = Dtype::kTokens;
+  options.activation_dtype = Dtype::kInput;
   CHECK(contains(problem(options), "activation"));
 }
 

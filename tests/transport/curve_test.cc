@@ -79,4 +79,36 @@ TEST_CASE("an empty allow-list lets no one in") {
   CHECK(server.counters().hellos == 0);
 }
 
+TEST_CASE(
+    "with CURVE a routing id is the server's to give: those that call themselves alike are "
+    "served") {
+  const KeyPair server_keys = new_keys(), listed = new_keys();
+  ServerOptions options = server_options();
+  options.curve =
+      CurveServerKeys{server_keys.public_key, server_keys.secret_key, {listed.public_key}};
+  RunningServer server(options);
+  zmq::context_t context;
+  std::vector<zmq::socket_t> twins;
+  for (int i = 0; i < 3; ++i) {
+    zmq::socket_t socket(context, zmq::socket_type::dealer);
+    socket.set(zmq::sockopt::linger, 0);
+    socket.set(zmq::sockopt::rcvtimeo, 5'000);
+    socket.set(zmq::sockopt::routing_id, "same-identity-01");
+    socket.set(zmq::sockopt::curve_serverkey, server_keys.public_key);
+    socket.set(zmq::sockopt::curve_publickey, listed.public_key);
+    socket.set(zmq::sockopt::curve_secretkey, listed.secret_key);
+    socket.connect(server.endpoint());
+    const Raw hello = to_raw(encode({1, kModelHash, 0}, Hello{}));
+    zmq_send(socket.handle(), hello.header.data(), hello.header.size(), ZMQ_SNDMORE);
+    zmq_send(socket.handle(), hello.payload.data(), hello.payload.size(), 0);
+    twins.push_back(std::move(socket));
+  }
+  for (zmq::socket_t& twin : twins) {
+    zmq::message_t part;
+    CHECK(twin.recv(part).has_value());
+  }
+  CHECK(server.counters().hellos == 3);
+  CHECK(server.counters().sessions == 3);
+}
+
 }  // namespace splitee::transport

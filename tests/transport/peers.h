@@ -13,11 +13,12 @@
 
 #include <doctest/doctest.h>
 
-#include "transport/backend.h"
-#include "transport/client.h"
-#include "transport/server.h"
-#include "transport/socket.h"
-#include "transport/wire.h"
+#include "tests/transport/shapes.h"
+#include "transport/client/client.h"
+#include "transport/server/backend.h"
+#include "transport/server/server.h"
+#include "transport/wire/wire.h"
+#include "transport/zmq/socket.h"
 
 namespace splitee::transport::testing {
 
@@ -25,7 +26,7 @@ using Bytes = std::vector<std::byte>;
 using View = std::span<const std::byte>;
 
 inline constexpr std::uint64_t kModelHash = 0xabcdef0123456789u;
-inline constexpr ModelShape kShape{kModelHash, 4, 8, 16, 3};
+inline const ModelShape kShape = uniform_shape(kModelHash, 4, 8, 16, 3);
 // Generous: only a hang lasts as long.
 inline constexpr std::int64_t kPatienceUs = 10'000'000;
 
@@ -41,7 +42,7 @@ inline Raw to_raw(const Frames& frames) {
   return {to_bytes(frames.header), to_bytes(frames.payload.bytes())};
 }
 
-inline runtime::Result<Message> decode_raw(const Raw& raw) {
+inline Result<Message> decode_raw(const Raw& raw) {
   const View frames[] = {raw.header, raw.payload};
   return decode(frames);
 }
@@ -109,7 +110,7 @@ inline Envelope answer_envelope(const Message& message, std::uint64_t hash = kMo
 }
 
 inline Raw welcome_to(const Message& message, std::uint64_t hash = kModelHash) {
-  return to_raw(encode(answer_envelope(message, hash), Welcome{kAllCapabilities, 16, 4, 8, 3, 4}));
+  return to_raw(encode(answer_envelope(message, hash), Welcome{kAllCapabilities, 16, 4, 1, 3, 4}));
 }
 
 inline Reply good_reply(std::uint32_t server_us = 1) {
@@ -178,6 +179,14 @@ class RawEdge {
     REQUIRE_MESSAGE(message.ok(), message.status().message());
     return std::move(*message);
   }
+  // The next message as it is, within five seconds.
+  bool receive_raw(Raw& raw, int timeout_ms = 5'000) {
+    zmq_pollitem_t items[] = {{socket_.handle(), 0, ZMQ_POLLIN, 0}};
+    zmq_poll(items, 1, timeout_ms);
+    if (!receive(socket_, received_) || received_.parts.size() != 2) return false;
+    raw = {to_bytes(bytes_of(received_.parts[0])), to_bytes(bytes_of(received_.parts[1]))};
+    return true;
+  }
   // The code of the refusal that comes next.
   std::optional<RefuseCode> receive_refusal() {
     const auto message = receive_message();
@@ -193,7 +202,7 @@ class RawEdge {
     return {++id_, hash, static_cast<std::uint64_t>(now_us())};
   }
   bool greet(std::uint32_t window = 4) {
-    send(encode(next(), Hello{1, 1, kAllCapabilities, window}));
+    send(encode(next(), Hello{kProtocolVersion, kProtocolVersion, kAllCapabilities, window}));
     const auto message = receive_message();
     return message && std::holds_alternative<Welcome>(message->body);
   }
@@ -208,17 +217,17 @@ class RawEdge {
 };
 
 inline Frames infer_frames(const Envelope& envelope, std::uint32_t layer = 1,
-                           std::uint32_t tokens = 2, std::uint32_t hidden = 8, float value = 0.5f,
+                           std::uint32_t rows = 2, std::uint32_t cols = 8, float value = 0.5f,
                            std::uint64_t deadline_us = 5'000'000) {
-  const std::vector<float> values(std::size_t{tokens} * hidden, value);
-  return std::move(*encode_activation(
-      envelope, Infer{layer, tokens, hidden, Dtype::kF32, deadline_us, {}}, values));
+  const std::vector<float> values(std::size_t{rows} * cols, value);
+  return std::move(
+      *encode_activation(envelope, Infer{layer, rows, cols, Dtype::kF32, deadline_us, {}}, values));
 }
 
 // --- a backend without a model ----------------------------------------------------------------
 
-// The first value of a sample (or its first id) is coded into the probabilities, so that a test
-// sees whose answer it got. Values below 0 are refused; the hook may wait or throw.
+// The first value of a sample (or the first word of its input) is coded into the probabilities, so
+// that a test sees whose answer it got. Values below 0 are refused; the hook may wait or throw.
 inline std::vector<float> expected_probabilities(float first) {
   const float p = 0.5f + 0.25f * (first / 1024.0f);
   return {p, 1.0f - p, 0.0f};
@@ -229,12 +238,12 @@ class FakeBackend : public Backend {
   // `shift` is added to what is coded.
   explicit FakeBackend(std::function<void()> hook, float shift = 0)
       : hook_(std::move(hook)), shift_(shift) {}
-  runtime::Result<std::vector<float>> run(const BackendRequest& request) override {
+  Result<std::vector<float>> run(const BackendRequest& request) override {
     if (hook_) hook_();
     const float first =
-        request.layer == 0 ? static_cast<float>(request.ids[0]) : request.activation[0];
+        request.layer == 0 ? static_cast<float>(words_of(request.input)[0]) : request.activation[0];
     if (first < 0) {
-      return runtime::Status{runtime::Code::kInvalidArgument, "/secret/path at 0x7ffd1234"};
+      return Status{Code::kInvalidArgument, "/secret/path at 0x7ffd1234"};
     }
     return expected_probabilities(first + shift_);
   }
@@ -263,10 +272,11 @@ class RunningServer {
     thread_.join();
   }
   void stop() { server_->stop(); }
-  runtime::Status replace(const ModelShape& shape, const BackendFactory& factory) {
+  Status replace(const ModelShape& shape, const BackendFactory& factory) {
     return server_->replace_model(shape, factory);
   }
   const std::string& endpoint() const { return server_->endpoint(); }
+  const std::vector<std::string>& endpoints() const { return server_->endpoints(); }
   const ServerCounters& counters() const { return server_->counters(); }
 
  private:
@@ -303,10 +313,10 @@ inline std::unique_ptr<Client> make_client(const ClientOptions& options) {
 // One sample whose first value is `first`.
 class Sample {
  public:
-  explicit Sample(float first, std::size_t tokens = 2) : values_(tokens * 8, 0.5f) {
+  explicit Sample(float first, std::size_t rows = 2) : values_(rows * 8, 0.5f) {
     values_[0] = first;
     request_.layer = 1;
-    request_.tokens = tokens;
+    request_.shape = {rows, 8};
     request_.activation = values_;
   }
   const OffloadRequest& request() const { return request_; }

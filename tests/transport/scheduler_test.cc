@@ -1,4 +1,4 @@
-#include "transport/scheduler.h"
+#include "transport/server/scheduler.h"
 
 #include <algorithm>
 #include <map>
@@ -7,7 +7,7 @@
 
 #include <doctest/doctest.h>
 
-#include "transport/job_queue.h"
+#include "transport/server/job_queue.h"
 
 namespace splitee::transport {
 namespace {
@@ -36,7 +36,8 @@ Job job_of(const Request& request) {
   job.address.request_id = request.id;
   job.flow = request.flow;
   job.infer.layer = request.layer;
-  job.infer.tokens = request.rows;
+  job.infer.rows = request.rows;
+  job.length = request.rows;
   job.infer.payload = std::span(room).first(request.bytes);
   job.model = some_model();
   job.work = request.work != 0 ? request.work : request.rows;

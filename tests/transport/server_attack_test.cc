@@ -10,10 +10,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "runtime/hash.h"
+#include "base/hash.h"
 #include "tests/transport/server_peers.h"
-#include "transport/checksum.h"
-#include "transport/server.h"
+#include "transport/server/server.h"
+#include "transport/wire/checksum.h"
 
 namespace splitee::transport {
 
@@ -41,7 +41,7 @@ TEST_CASE("what does not fit is refused with its reason, and good edges notice n
   };
   const Bytes empty, some(10, std::byte{1});
   const std::string wrong_hashes =
-      "the edge has 0000000000000005, the server " + runtime::hash_to_string(kModelHash);
+      "the edge has 0000000000000005, the server " + hash_to_string(kModelHash);
   const std::vector<Case> cases = {
       {"W02", parts({empty}), "bad request", "frames"},
       {"W03", mangle([](Raw& raw) { raw.header.resize(71); }), "bad request", "header of 71"},
@@ -55,9 +55,9 @@ TEST_CASE("what does not fit is refused with its reason, and good edges notice n
       {"W08", mangle([](Raw& raw) { raw.payload.push_back({}); }), "bad request", "payload of 65"},
       {"W10", parts({some}), "bad request", "1 frames"},
       {"W10", parts({some, some, some}), "bad request", "3 frames"},
-      {"W12", infer(1u, 2u, 7u), "bad request", "hidden size"},
-      {"W12", infer(1u, 2u, 9u), "bad request", "hidden size"},
-      {"W12", infer(1u, 17u, 4u), "bad request", "more tokens"},
+      {"W12", infer(1u, 2u, 7u), "bad request", "shape"},
+      {"W12", infer(1u, 2u, 9u), "bad request", "shape"},
+      {"W12", infer(1u, 17u, 4u), "bad request", "more rows"},
       {"W13", infer(4u), "bad request", "layer"},
       {"W13", infer(5u), "bad request", "layer"},
       {"W13", infer(4096u), "bad request", "layer"},
@@ -69,15 +69,22 @@ TEST_CASE("what does not fit is refused with its reason, and good edges notice n
        "header check"},
       {"", infer(1u, 2u, 8u, -1.0f), "bad request", "does not take"},
       {"",
-       [](RawEdge& edge) { edge.send(tokens_frames(edge.next(), std::vector<std::int32_t>(17))); },
-       "bad request", "more tokens"},
+       [](RawEdge& edge) { edge.send(input_frames(edge.next(), std::vector<std::int32_t>(17))); },
+       "bad request", "longer input"},
+      {"",
+       [](RawEdge& edge) {
+         edge.send(input_frames(edge.next(), std::vector<std::int32_t>(17), /*length=*/1));
+       },
+       "bad request", "more bytes"},
+      {"", [](RawEdge& edge) { edge.send(input_frames(edge.next(), {5}, 1, /*kind=*/2)); },
+       "bad request", "kind of the input"},
       {"", [](RawEdge& edge) { edge.send(encode(edge.next(5), Hello{})); }, "wrong model",
        wrong_hashes},
       {"",
        [](RawEdge& edge) {
-         edge.send(encode(edge.next(), Hello{2, 3, 2, 1}));
+         edge.send(encode(edge.next(), Hello{3, 4, 2, 1}));
        },
-       "unsupported version", "version 1"},
+       "unsupported version", "versions 3 to 4, this server 2"},
   };
   RunningServer server(server_options());
   const auto good = ready_client(server);
@@ -193,14 +200,30 @@ TEST_CASE("frames beyond the longest legal one cut the peer (W09)") {
   CHECK(name_of(limit.receive_refusal()) == "bad request");
 }
 
-TEST_CASE("a message of very many parts is one bad request (W14)") {
+TEST_CASE("a message of many parts is one bad request (W14)") {
   RunningServer server(server_options());
   const auto good = ready_client(server);
   RawEdge edge(server.endpoint());
-  edge.send_parts(std::vector<Bytes>(100'000, Bytes(1)));
+  REQUIRE(edge.greet());
+  edge.send_parts(std::vector<Bytes>(100, Bytes(1)));
   CHECK(name_of(edge.receive_refusal()) == "bad request");
   CHECK(offloads_well(*good, 1));
   CHECK(server.counters().bad_frames == 1);
+}
+
+// Whole before the server looks what is unfinished, it is a bad request; else its sender is cut.
+TEST_CASE("a message of very many parts is refused or cut, once (W14)") {
+  RunningServer server(server_options());
+  const auto good = ready_client(server);
+  RawEdge edge(server.endpoint());
+  REQUIRE(edge.greet());
+  edge.send_parts(std::vector<Bytes>(100'000, Bytes(1)));
+  const auto seen = [&] {
+    return server.counters().bad_frames + server.counters().endless_messages;
+  };
+  CHECK(eventually([&] { return seen() == 1; }));
+  CHECK(offloads_well(*good, 1));
+  CHECK(seen() == 1);
 }
 
 TEST_CASE("an edge that never reads harms no other (W34)") {
@@ -324,6 +347,27 @@ TEST_CASE("a message that never ends costs its sender the connection (W15)") {
   CHECK(server.counters().endless_messages.load() == 1);
   CHECK(offloads_well(*good, 2));
   close(fd);
+}
+
+TEST_CASE("a connection that says much before its hello is cut, and one that says nothing") {
+  ServerOptions options = server_options();
+  options.silent_ms = 300;
+  RunningServer server(options);
+  const auto good = ready_client(server);
+  const int silent = connect_to(server);
+  shake_hands(silent);
+  CHECK(eventually([&] { return server.counters().silent_connections == 1; }));
+  CHECK(eventually([&] { return server.counters().connections == 1; }));
+  close(silent);
+  if (kernel_counts_bytes()) {
+    const int fd = connect_to(server);
+    shake_hands(fd);
+    const std::string part = "\1\x7f" + std::string(127, 'x');
+    CHECK(eventually([&] { return ::send(fd, part.data(), part.size(), MSG_NOSIGNAL) < 0; }));
+    CHECK(server.counters().endless_messages + server.counters().silent_connections == 2);
+    close(fd);
+  }
+  CHECK(offloads_well(*good, 2));
 }
 
 TEST_CASE("a long message is no endless one, however slowly it comes (W35)") {

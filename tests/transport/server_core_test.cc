@@ -1,13 +1,15 @@
 // The server's decisions, without sockets, threads or clocks.
-#include "transport/server_core.h"
+#include "transport/server/server_core.h"
 
+#include <array>
 #include <deque>
 #include <map>
 #include <string>
 
 #include <doctest/doctest.h>
 
-#include "runtime/hash.h"
+#include "base/hash.h"
+#include "tests/transport/allocation_failure.h"
 #include "tests/transport/server_peers.h"
 
 namespace splitee::transport {
@@ -43,8 +45,10 @@ class CoreBench {
   }
   bool greet(const std::string& peer, std::uint64_t hash = kModelHash,
              const std::string& user = "") {
-    const auto message =
-        send(peer, encode(envelope(hash), Hello{1, 1, kAllCapabilities, 16}), user);
+    const auto message = send(
+        peer,
+        encode(envelope(hash), Hello{kProtocolVersion, kProtocolVersion, kAllCapabilities, 16}),
+        user);
     return message && std::holds_alternative<Welcome>(message->body);
   }
   std::optional<Message> infer(const std::string& peer, float value = 0.5f,
@@ -118,8 +122,8 @@ TEST_CASE("after a change of model, no answer mixes the two") {
   const auto refused = bench.infer("old");
   CHECK(refusal_of(refused) == "wrong model");
   CHECK(refused->envelope.model_hash == kOtherHash);
-  CHECK(contains(std::get<Refusal>(refused->body).text, runtime::hash_to_string(kModelHash)));
-  CHECK(contains(std::get<Refusal>(refused->body).text, runtime::hash_to_string(kOtherHash)));
+  CHECK(contains(std::get<Refusal>(refused->body).text, hash_to_string(kModelHash)));
+  CHECK(contains(std::get<Refusal>(refused->body).text, hash_to_string(kOtherHash)));
   CHECK_FALSE(bench.greet("old"));
   REQUIRE(bench.greet("new", kOtherHash));
   CHECK_FALSE(bench.infer("new", 9, 5'000'000, "", kOtherHash));
@@ -235,6 +239,117 @@ TEST_CASE("times are counted where they belong") {
   CHECK(bench.counters.service_us.sum() == 200);
   CHECK(bench.counters.total_us.sum() == 3'200);
   CHECK(bench.counters.service_us.bucket(1) == 1);  // up to 250 us
+}
+
+TEST_CASE("a model that cannot be run is the server's fault, values that do not fit the edge's") {
+  struct Failing : Backend {
+    explicit Failing(Code failure) : code(failure) {}
+    Result<std::vector<float>> run(const BackendRequest&) override {
+      return Status{code, "/secret/model.gguf: block 3 has changed"};
+    }
+    Code code;
+  };
+  for (const Code code : {Code::kInvalidArgument, Code::kCorrupt, Code::kIo, Code::kUnsupported}) {
+    CoreBench bench;
+    bench.core.set_model(std::make_shared<ServedModel>(
+        kShape, [code] { return std::make_unique<Failing>(code); }, 1));
+    REQUIRE(bench.greet("edge"));
+    CHECK_FALSE(bench.infer("edge"));
+    const std::vector<Job> jobs = bench.queue.take();
+    Scratch scratch;
+    const Executed executed = execute(jobs, *jobs.front().model->backends[0], scratch, 1'000);
+    const std::optional<Frames> frames = bench.core.complete(executed.answers.front(), 2'000);
+    REQUIRE(frames);
+    const auto message = decode_raw(to_raw(*frames));
+    const Refusal& refusal = std::get<Refusal>(message->body);
+    const bool own = code != Code::kInvalidArgument;
+    CHECK(refusal.code == (own ? RefuseCode::kInternal : RefuseCode::kBadRequest));
+    CHECK_FALSE(contains(refusal.text, "secret"));
+    CHECK(bench.counters.bad_frames == (own ? 0 : 1));
+    CHECK(bench.counters.refused_by_code[static_cast<std::size_t>(refusal.code)] == 1);
+    // For the operator.
+    CHECK(executed.fault == (own ? "/secret/model.gguf: block 3 has changed" : ""));
+  }
+}
+
+namespace {
+
+// Requests of two edges that fill a queue of two, with an allocation that fails on the way. Whether
+// it came to that.
+bool run_short_of_memory(std::size_t number, std::size_t also) {
+  ServerOptions options;
+  options.max_queue = 2;
+  CoreBench bench(options);
+  REQUIRE(bench.greet("a"));
+  REQUIRE(bench.greet("b"));
+  std::vector<std::shared_ptr<Raw>> requests;
+  std::vector<std::array<View, 2>> views;
+  for (std::uint64_t id = 10; id < 16; ++id) {
+    const std::uint64_t deadline_us = id == 11 ? 10 : 5'000'000;  // one expires in the queue
+    requests.push_back(std::make_shared<Raw>(to_raw(infer_frames(
+        {id, kModelHash, static_cast<std::uint64_t>(bench.now_us)}, 1, 2, 8, 7, deadline_us))));
+    views.push_back({View(requests.back()->header), View(requests.back()->payload)});
+  }
+  std::vector<Job> jobs;
+  std::vector<Answer> answers;
+  Scratch scratch;
+  const auto attempt = [](auto body) {
+    try {
+      body();
+    } catch (const std::bad_alloc&) {
+    }
+  };
+  const auto complete_all = [&](std::vector<Answer>& all) {
+    for (const Answer& answer : all)
+      attempt([&] { (void)bench.core.complete(answer, bench.now_us); });
+    all.clear();
+  };
+  fail_allocation(number, also);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    attempt([&] {
+      const std::string_view peer = i < 3 ? "a" : "b";
+      (void)bench.core.receive({peer, "", views[i], requests[i]}, bench.now_us, bench.dropped);
+    });
+    bench.now_us += 20;
+    complete_all(bench.dropped);
+  }
+  // As a worker does: until there is memory again.
+  while (bench.queue.size() > 0) {
+    attempt([&] { jobs = bench.queue.take(); });
+    while (!jobs.empty()) {
+      attempt([&] {
+        answers = execute(jobs, *jobs.front().model->backends[0], scratch, bench.now_us).answers;
+        for (const Job& job : jobs) bench.queue.finished(job.work, job.work, 1);
+        jobs.clear();
+      });
+    }
+    complete_all(answers);
+  }
+  const bool failed = allocation_failed();
+  fail_allocation(0);
+  CHECK(bench.core.outstanding() == 0);
+  CHECK(bench.counters.in_flight == 0);
+  CHECK(bench.queue.bytes() == 0);
+  // Nothing is left behind: both have their whole windows.
+  for (const std::string peer : {"a", "b"}) {
+    for (std::uint64_t id = 100; id < 102; ++id) {
+      CHECK_FALSE(bench.send(peer, infer_frames({id, kModelHash, 1'000}, 1, 2, 8, 7)));
+    }
+    std::size_t replies = 0;
+    while (bench.queue.size() > 0) replies += bench.run().size();
+    CHECK(replies == 2);
+  }
+  return failed;
+}
+
+}  // namespace
+
+TEST_CASE("an allocation that fails costs a request, whichever it is") {
+  for (const std::size_t also : {0, 1, 3, 20}) {
+    std::size_t number = 1;
+    while (run_short_of_memory(number, also)) ++number;
+    CHECK(number > 20);
+  }
 }
 
 }  // namespace splitee::transport

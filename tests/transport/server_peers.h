@@ -69,8 +69,11 @@ inline std::unique_ptr<Client> ready_client(const RunningServer& server) {
   return client;
 }
 
-inline Frames tokens_frames(const Envelope& envelope, const std::vector<std::int32_t>& ids) {
-  return std::move(*encode_tokens(envelope, 5'000'000, ids, std::vector<std::int32_t>(ids.size())));
+// length 0: as many units as words.
+inline Frames input_frames(const Envelope& envelope, const std::vector<std::int32_t>& words,
+                           std::size_t length = 0, std::uint32_t kind = 1) {
+  return std::move(*encode_input(envelope, 5'000'000, kind, length == 0 ? words.size() : length,
+                                 std::as_bytes(std::span(words))));
 }
 
 }  // namespace splitee::transport::testing

@@ -1,5 +1,5 @@
 // The server against good clients, over real sockets.
-#include "transport/server.h"
+#include "transport/server/server.h"
 
 #include <atomic>
 #include <map>
@@ -48,7 +48,7 @@ TEST_CASE("a window of requests keeps every answer with its question") {
   own.window = 8;
   const auto client = make_client(own);
   REQUIRE(client->wait_available(kPatienceUs));
-  std::map<Client::Ticket, float> asked;
+  std::map<RequestId, float> asked;
   int answered = 0;
   for (int i = 0; i < 400; ++i) {
     while (!client->available()) {
@@ -56,7 +56,7 @@ TEST_CASE("a window of requests keeps every answer with its question") {
       REQUIRE(completion);
       REQUIRE(kind_of(completion->outcome) == "reply");
       CHECK(completion->outcome.reply.probabilities ==
-            expected_probabilities(asked.at(completion->ticket)));
+            expected_probabilities(asked.at(completion->request_id)));
       ++answered;
     }
     const float first = static_cast<float>(i);
@@ -64,17 +64,17 @@ TEST_CASE("a window of requests keeps every answer with its question") {
   }
   while (const auto completion = client->poll(kPatienceUs)) {
     CHECK(completion->outcome.reply.probabilities ==
-          expected_probabilities(asked.at(completion->ticket)));
+          expected_probabilities(asked.at(completion->request_id)));
     ++answered;
   }
   CHECK(answered == 400);
 }
 
-TEST_CASE("token ids are taken in place of an activation") {
+TEST_CASE("an input is taken in place of an activation") {
   RunningServer server(server_options());
   RawEdge edge(server.endpoint());
   REQUIRE(edge.greet());
-  edge.send(tokens_frames(edge.next(), {77, 5, 6}));
+  edge.send(input_frames(edge.next(), {77, 5, 6}));
   const auto message = edge.receive_message();
   REQUIRE(message);
   REQUIRE(std::holds_alternative<Reply>(message->body));
@@ -186,7 +186,8 @@ TEST_CASE("a request that was stuck on the way is not run, without a common cloc
     envelope.clock_us = clock_us;
     edge.send(infer_frames(envelope, 1, 2, 8, 0.5f, 10'000'000));
   };
-  edge.send(encode({edge.next().request_id, kModelHash, start}, Hello{1, 1, 2, 4}));
+  edge.send(encode({edge.next().request_id, kModelHash, start},
+                   Hello{kProtocolVersion, kProtocolVersion, 2, 4}));
   REQUIRE(std::holds_alternative<Welcome>(edge.receive_message()->body));
   send_at(start + 1'000);
   CHECK(std::holds_alternative<Reply>(edge.receive_message()->body));
@@ -237,6 +238,39 @@ TEST_CASE("stop answers what was accepted and refuses the rest") {
   }
   thread.join();
   CHECK(server->counters().replies == 4);
+}
+
+TEST_CASE("stop refuses what it has no time for") {
+  ServerOptions options = server_options();
+  options.drain_ms = 0;
+  options.max_batch = 1;
+  options.max_window = 64;
+  const auto slow = [] { std::this_thread::sleep_for(std::chrono::milliseconds(5)); };
+  auto server = std::make_unique<RunningServer>(options, fake_backend(slow));
+  ClientOptions own = client_options({server->endpoint()});
+  own.window = 32;
+  const auto client = make_client(own);
+  REQUIRE(client->wait_available(kPatienceUs));
+  for (int i = 0; i < 32; ++i) client->submit(Sample(1).request(), kPatienceUs);
+  CHECK(eventually([&] { return server->counters().in_flight >= 16; }));
+  server->stop();
+  std::size_t answered = 0, refused = 0, lost = 0;
+  for (int i = 0; i < 32; ++i) {
+    const auto completion = client->poll(kPatienceUs);
+    REQUIRE(completion);
+    const OffloadOutcome& outcome = completion->outcome;
+    if (kind_of(outcome) == "reply") ++answered;
+    if (kind_of(outcome) == "refused") ++refused;
+    if (kind_of(outcome) == "unavailable") ++lost;
+    if (kind_of(outcome) == "refused") CHECK(contains(outcome.reason, "shutting down"));
+    if (i == 0) server.reset();
+  }
+  CAPTURE(answered);
+  CAPTURE(lost);
+  // Whatever was sent arrives, though the server is gone by then; what ran has no answer.
+  CHECK(lost <= 1);
+  CHECK(answered + refused + lost == 32);
+  CHECK(refused >= 8);
 }
 
 TEST_CASE("answers leave even when the server is destroyed at once") {
@@ -313,7 +347,7 @@ TEST_CASE("the model is changed under load without a wrong or mixed answer") {
     own.model_hash = hash;
     own.window = 4;
     auto client = Client::create(own);
-    std::map<Client::Ticket, float> asked;
+    std::map<RequestId, float> asked;
     for (int i = 0; client.ok() && !stop; ++i) {
       const float first = static_cast<float>(i % 100);
       if ((*client)->wait_available(1'000)) {
@@ -323,7 +357,7 @@ TEST_CASE("the model is changed under load without a wrong or mixed answer") {
         if (completion->outcome.kind != Kind::kReply) continue;
         ++replies;
         wrong += completion->outcome.reply.probabilities !=
-                 expected_probabilities(asked.at(completion->ticket));
+                 expected_probabilities(asked.at(completion->request_id));
       }
     }
   };
@@ -350,10 +384,10 @@ TEST_CASE("the model is changed under load without a wrong or mixed answer") {
 TEST_CASE("a model with longer samples than the server was started for is not taken") {
   RunningServer server(server_options());
   ModelShape longer = kShape;
-  longer.max_tokens = 1'000;
+  longer.max_length = 1'000;
   CHECK(contains(server.replace(longer, fake_backend()).message(), "longer samples"));
   ModelShape empty = kShape;
-  empty.layers = 0;
+  empty.sizes.clear();
   CHECK_FALSE(server.replace(empty, fake_backend()).ok());
   CHECK(server.counters().model_hash == kModelHash);
   CHECK(offloads_well(*ready_client(server), 1));

@@ -1,4 +1,4 @@
-#include "transport/sessions.h"
+#include "transport/server/sessions.h"
 
 #include <doctest/doctest.h>
 

@@ -10,8 +10,8 @@
 
 #include <doctest/doctest.h>
 
-#include "transport/checksum.h"
-#include "transport/wire.h"
+#include "transport/wire/checksum.h"
+#include "transport/wire/wire.h"
 
 namespace splitee::transport::wire_samples {
 
@@ -31,7 +31,7 @@ inline Raw to_raw(const Frames& frames) {
   return {Bytes(frames.header.begin(), frames.header.end()), Bytes(payload.begin(), payload.end())};
 }
 
-inline runtime::Result<Message> decode_raw(const Raw& raw) {
+inline Result<Message> decode_raw(const Raw& raw) {
   const View frames[] = {raw.header, raw.payload};
   return decode(frames);
 }
@@ -60,10 +60,9 @@ inline std::vector<float> random_activation(std::size_t count, unsigned seed) {
   return values;
 }
 
-inline Frames activation_frames(Dtype dtype, std::uint32_t layer, std::uint32_t tokens,
-                                std::uint32_t hidden, std::span<const float> values) {
-  auto frames =
-      encode_activation(kEnvelope, Infer{layer, tokens, hidden, dtype, 250'000, {}}, values);
+inline Frames activation_frames(Dtype dtype, std::uint32_t layer, std::uint32_t rows,
+                                std::uint32_t cols, std::span<const float> values) {
+  auto frames = encode_activation(kEnvelope, Infer{layer, rows, cols, dtype, 250'000, {}}, values);
   REQUIRE_MESSAGE(frames.ok(), frames.status().message());
   return std::move(*frames);
 }
@@ -78,9 +77,9 @@ inline Reply sample_reply() {
 }
 
 inline Frames infer_sample(Dtype dtype) {
-  if (dtype == Dtype::kTokens) {
-    const std::vector<std::int32_t> ids = {101, 7, 30000, 102}, types = {0, 0, 1, 1};
-    return std::move(*encode_tokens(kEnvelope, 250'000, ids, types));
+  if (dtype == Dtype::kInput) {
+    const std::vector<std::uint32_t> words = {101, 7, 30000, 102, 0x01010000};
+    return std::move(*encode_input(kEnvelope, 250'000, 1, 4, std::as_bytes(std::span(words))));
   }
   const std::vector<float> values = random_activation(3 * 5, 1);
   return activation_frames(dtype, 4, 3, 5, values);
@@ -91,11 +90,11 @@ inline std::vector<std::pair<std::string, Raw>> samples() {
   std::vector<std::pair<std::string, Raw>> all;
   all.emplace_back("hello", to_raw(encode(kEnvelope, Hello{})));
   all.emplace_back("welcome",
-                   to_raw(encode(kEnvelope, Welcome{kAllCapabilities, 512, 12, 192, 2, 4})));
+                   to_raw(encode(kEnvelope, Welcome{kAllCapabilities, 512, 12, 3, 2, 4})));
   all.emplace_back("infer f32", to_raw(infer_sample(Dtype::kF32)));
   all.emplace_back("infer f16", to_raw(infer_sample(Dtype::kF16)));
   all.emplace_back("infer i8", to_raw(infer_sample(Dtype::kI8)));
-  all.emplace_back("infer tokens", to_raw(infer_sample(Dtype::kTokens)));
+  all.emplace_back("infer input", to_raw(infer_sample(Dtype::kInput)));
   all.emplace_back("reply", to_raw(encode(kEnvelope, sample_reply())));
   all.emplace_back("refuse", to_raw(encode(kEnvelope, Refusal{RefuseCode::kBusy, "full"})));
   all.emplace_back("ping", to_raw(encode({1, 0, 2}, Ping{})));

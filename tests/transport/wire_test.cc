@@ -1,5 +1,6 @@
-#include "transport/wire.h"
+#include "transport/wire/wire.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -33,9 +34,9 @@ TEST_CASE("small messages come back as they were sent") {
     REQUIRE(message.ok());
     const auto& got = std::get<Welcome>(message->body);
     CHECK(got.capabilities == kAllCapabilities);
-    CHECK(got.max_tokens == 512);
+    CHECK(got.max_length == 512);
     CHECK(got.layers == 12);
-    CHECK(got.hidden == 192);
+    CHECK(got.input_kind == 3);
     CHECK(got.classes == 2);
     CHECK(got.window == 4);
   }
@@ -73,7 +74,7 @@ TEST_CASE("activations come back within the precision of their type") {
       for (const Dtype dtype : {Dtype::kF32, Dtype::kF16, Dtype::kI8}) {
         CAPTURE(std::string(to_string(dtype)));
         const Raw raw = to_raw(activation_frames(dtype, 3, tokens, hidden, sent));
-        CHECK(raw.payload.size() == infer_payload_bytes(dtype, tokens, hidden));
+        CHECK(raw.payload.size() == activation_bytes(dtype, tokens, hidden));
         const auto message = decode_raw(raw);
         REQUIRE(message.ok());
         const auto& infer = std::get<Infer>(message->body);
@@ -173,9 +174,9 @@ TEST_CASE("int8 rows keep zero rows and tiny rows finite") {
   }
 }
 
-TEST_CASE("token ids and types come back, from unaligned frames too") {
-  const std::vector<std::int32_t> ids = {101, 0, 2147483647}, types = {0, 1, 255};
-  auto frames = encode_tokens(kEnvelope, 1, ids, types);
+TEST_CASE("an input comes back with its kind and length, from unaligned frames too") {
+  const std::vector<std::uint8_t> bytes = {1, 2, 3, 0, 255, 128, 7};
+  auto frames = encode_input(kEnvelope, 1, 2, 3, std::as_bytes(std::span(bytes)));
   REQUIRE(frames.ok());
   const Raw raw = to_raw(*frames);
   for (std::size_t shift = 0; shift < 8; ++shift) {
@@ -185,10 +186,12 @@ TEST_CASE("token ids and types come back, from unaligned frames too") {
     const View views[] = {View(header).subspan(shift), View(payload).subspan(shift)};
     const auto message = decode(views);
     REQUIRE(message.ok());
-    std::vector<std::int32_t> got_ids(3), got_types(3);
-    REQUIRE(read_tokens(std::get<Infer>(message->body), got_ids, got_types).ok());
-    CHECK(got_ids == ids);
-    CHECK(got_types == types);
+    const auto& got = std::get<Infer>(message->body);
+    CHECK(got.layer == 0);
+    CHECK(got.rows == 3);
+    CHECK(got.cols == 2);
+    CHECK(check_input(got).ok());
+    CHECK(std::ranges::equal(got.payload, std::as_bytes(std::span(bytes))));
   }
 }
 
@@ -223,7 +226,7 @@ TEST_CASE("what cannot be sent is refused before it is") {
   CHECK(refused({1, 0, 3, Dtype::kF32, 1000, {}}, {}));
   CHECK(refused({1, 1, 0, Dtype::kF32, 1000, {}}, {}));
   CHECK(refused({1, 70000, 1, Dtype::kF32, 1000, {}}, std::vector<float>(70000)));
-  CHECK(refused({1, 1, 3, Dtype::kTokens, 1000, {}}, three));
+  CHECK(refused({1, 1, 3, Dtype::kInput, 1000, {}}, three));
   CHECK(refused({1, 1, 3, Dtype::kNone, 1000, {}}, three));
   CHECK(refused({1, 1, 3, Dtype::kF32, 0, {}}, three));
   CHECK(refused({1, 1, 3, Dtype::kF32, kMaxDeadlineUs + 1, {}}, three));
@@ -232,13 +235,14 @@ TEST_CASE("what cannot be sent is refused before it is") {
       CHECK(refused({1, 1, 3, dtype, 1000, {}}, std::vector<float>{0, bad, 1}));
     }
   }
-  using Ids = std::vector<std::int32_t>;
-  CHECK(encode_tokens(kEnvelope, 1, Ids{1}, Ids{0}).ok());
-  CHECK_FALSE(encode_tokens(kEnvelope, 1, Ids{}, Ids{}).ok());
-  CHECK_FALSE(encode_tokens(kEnvelope, 1, Ids{1, 2}, Ids{0}).ok());
-  CHECK_FALSE(encode_tokens(kEnvelope, 1, Ids{-1}, Ids{0}).ok());
-  CHECK_FALSE(encode_tokens(kEnvelope, 1, Ids{1}, Ids{256}).ok());
-  CHECK_FALSE(encode_tokens(kEnvelope, 0, Ids{1}, Ids{0}).ok());
+  const Bytes some(5), none;
+  CHECK(encode_input(kEnvelope, 1, 1, 1, some).ok());
+  CHECK_FALSE(encode_input(kEnvelope, 1, 1, 1, none).ok());
+  CHECK_FALSE(encode_input(kEnvelope, 1, 1, 0, some).ok());
+  CHECK_FALSE(encode_input(kEnvelope, 1, 1, kMaxRows + 1, some).ok());
+  CHECK_FALSE(encode_input(kEnvelope, 1, 0, 1, some).ok());
+  CHECK_FALSE(encode_input(kEnvelope, 1, 256, 1, some).ok());
+  CHECK_FALSE(encode_input(kEnvelope, 0, 1, 1, some).ok());
 }
 
 }  // namespace splitee::transport

@@ -1,4 +1,4 @@
-#include "policy/rng.h"
+#include "base/rng.h"
 
 #include <algorithm>
 #include <numeric>

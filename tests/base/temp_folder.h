@@ -1,13 +1,15 @@
-// A folder for one test, removed at its end.
+// A folder for one test, removed at its end; files in it.
 #pragma once
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 
 #include <stdlib.h>
 
-namespace splitee::runtime::testing {
+namespace splitee::testing {
 
 class TempFolder {
  public:
@@ -29,4 +31,20 @@ class TempFolder {
   std::string path_;
 };
 
-}  // namespace splitee::runtime::testing
+// Whole files by the standard library alone.
+inline void write_plain(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+inline std::string read_plain(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// Of a folder.
+inline std::size_t entries(const std::string& folder) {
+  const std::filesystem::directory_iterator begin(folder);
+  return static_cast<std::size_t>(std::distance(begin, {}));
+}
+
+}  // namespace splitee::testing

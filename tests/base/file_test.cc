@@ -1,4 +1,4 @@
-#include "runtime/file.h"
+#include "base/file.h"
 
 #include <csignal>
 #include <filesystem>
@@ -10,28 +10,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/runtime/model_builder.h"
-#include "tests/runtime/temp_folder.h"
+#include "tests/base/bytes.h"
+#include "tests/base/temp_folder.h"
 
-using namespace splitee::runtime;
-using splitee::runtime::testing::as_bytes;
-using splitee::runtime::testing::TempFolder;
+using namespace splitee;
+using splitee::testing::as_bytes;
+using splitee::testing::entries;
+using splitee::testing::read_plain;
+using splitee::testing::TempFolder;
+using splitee::testing::write_plain;
 
 namespace {
-
-void write_plain(const std::string& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
-
-std::string read_plain(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-std::size_t entries(const std::string& folder) {
-  const std::filesystem::directory_iterator begin(folder);
-  return static_cast<std::size_t>(std::distance(begin, {}));
-}
 
 bool contains(const Status& status, const std::string& text) {
   return status.message().find(text) != std::string::npos;
@@ -194,11 +183,24 @@ TEST_CASE("write_file_atomically: refuses what is not a regular file") {
   CHECK(entries(folder.path()) == 1);
 }
 
-TEST_CASE("write_file_atomically: a temporary file left by a killed process is no obstacle") {
+TEST_CASE("write_file_atomically: keeps the mode of what it replaces") {
   const TempFolder folder;
   const std::string path = folder.file("state");
-  write_plain(path + ".tmp" + std::to_string(::getpid()), "torn");
+  write_plain(path, "old");
+  REQUIRE(::chmod(path.c_str(), 0640) == 0);
+  REQUIRE(write_file_atomically(path, as_bytes("new")).ok());
+  struct stat info;
+  REQUIRE(::stat(path.c_str(), &info) == 0);
+  CHECK((info.st_mode & 0777) == 0640);
+}
+
+TEST_CASE("write_file_atomically: temporary files of the same process id are no obstacle") {
+  const TempFolder folder;
+  const std::string path = folder.file("state");
+  const std::string left = path + ".tmp-" + std::to_string(::getpid()) + "-";
+  write_plain(left + "0", "another container's");
+  write_plain(left + "1", "torn");
   REQUIRE(write_file_atomically(path, as_bytes("new")).ok());
   CHECK(read_plain(path) == "new");
-  CHECK(entries(folder.path()) == 1);
+  CHECK(read_plain(left + "0") == "another container's");
 }

@@ -1,18 +1,18 @@
-#include "runtime/hash.h"
+#include "base/hash.h"
 
 #include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
 
-#include "tests/runtime/model_builder.h"
+#include "tests/base/bytes.h"
 
-using splitee::runtime::content_hash;
-using splitee::runtime::content_hash_finish;
-using splitee::runtime::content_hash_terms;
-using splitee::runtime::content_hash_zeroing;
-using splitee::runtime::hash_to_string;
-using splitee::runtime::testing::as_bytes;
+using splitee::content_hash;
+using splitee::content_hash_finish;
+using splitee::content_hash_terms;
+using splitee::content_hash_zeroing;
+using splitee::hash_to_string;
+using splitee::testing::as_bytes;
 
 namespace {
 

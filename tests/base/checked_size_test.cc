@@ -1,10 +1,10 @@
-#include "runtime/checked_size.h"
+#include "base/checked_size.h"
 
 #include <limits>
 
 #include <doctest/doctest.h>
 
-using splitee::runtime::CheckedSize;
+using splitee::CheckedSize;
 
 constexpr std::size_t kMax = std::numeric_limits<std::size_t>::max();
 

@@ -1,0 +1,83 @@
+// Operations on maps of pixels: every target against references from the definitions.
+#include "tests/kernels/maps_support.h"
+
+namespace splitee::kernels::testing {
+namespace {
+
+constexpr Epilogue kEpilogues[] = {Epilogue::kNone, Epilogue::kGelu,  Epilogue::kRelu,
+                                   Epilogue::kSilu, Epilogue::kRelu6, Epilogue::kHardSwish};
+
+template <class Test>
+void for_each_map(const Test& test) {
+  for_each_target([&](const Kernels& kernels) {
+    for (const std::size_t stride : {1, 2}) {
+      for (const auto& [height, width] :
+           {std::pair(1, 1), {1, 2}, {2, 1}, {3, 3}, {4, 5}, {7, 6}, {8, 8}}) {
+        for (std::size_t channels = 1; channels <= 2 * kMaxLanes + 3; channels += 3) {
+          MapCase c{static_cast<std::size_t>(height), static_cast<std::size_t>(width), channels,
+                    stride};
+          c.offset = channels % 5;
+          c.epilogue = kEpilogues[(channels + stride) % std::size(kEpilogues)];
+          CAPTURE(height);
+          CAPTURE(width);
+          CAPTURE(channels);
+          CAPTURE(stride);
+          Random random(static_cast<std::uint32_t>(100 * channels + c.height));
+          test(kernels, c, random);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("depthwise3x3: sizes, strides, channels, in two parts") {
+  for_each_map([](const Kernels& kernels, const MapCase& c, Random& random) {
+    CHECK(wrong_windows(kernels, c, true, random.below(c.out_height() + 1), random) == 0);
+  });
+}
+
+TEST_CASE("max_pool3x3: sizes, strides, channels, in two parts") {
+  for_each_map([](const Kernels& kernels, const MapCase& c, Random& random) {
+    CHECK(wrong_windows(kernels, c, false, random.below(c.out_height() + 1), random) == 0);
+  });
+}
+
+TEST_CASE("mean_rows and add: every length") {
+  for_each_target([](const Kernels& kernels) {
+    for (std::size_t n = 1; n <= 5 * kMaxLanes + 3; ++n) {
+      Random random(static_cast<std::uint32_t>(n));
+      CAPTURE(n);
+      for (const std::size_t rows : {1, 4, 49}) {
+        CHECK(wrong_means(kernels, rows, n, n % 7, random) == 0);
+      }
+      for (const Epilogue epilogue : kEpilogues) {
+        CHECK(wrong_sums(kernels, n, epilogue, n % 7, random) == 0);
+      }
+    }
+  });
+}
+
+TEST_CASE("add with an epilogue: special values as the scalar one has them") {
+  const Kernels& scalar = *compiled_targets().back();
+  const std::vector<float> values = {kNan,  kInfinity, -kInfinity, 0.0f, -0.0f,
+                                     3e38f, -3e38f,    6.0f,       -3.0f};
+  for_each_target([&](const Kernels& kernels) {
+    for (const Epilogue epilogue : {Epilogue::kRelu, Epilogue::kRelu6, Epilogue::kHardSwish}) {
+      for (const std::size_t n : {2 * kMaxLanes, values.size()}) {
+        const std::vector<float> zeros(n, -0.0f);
+        std::vector<float> out(n);
+        for (std::size_t i = 0; i < n; ++i) out[i] = values[i % values.size()];
+        std::vector<float> expected = out;
+        kernels.add(out.data(), zeros.data(), n, epilogue);
+        scalar.add(expected.data(), zeros.data(), n, epilogue);
+        for (std::size_t i = 0; i < n; ++i) {
+          CAPTURE(values[i % values.size()]);
+          CHECK(close(static_cast<double>(out[i]), static_cast<double>(expected[i]), 0.0));
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace splitee::kernels::testing
