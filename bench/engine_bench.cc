@@ -2,9 +2,8 @@
 // and every number of tokens in bench/shapes.txt (--shapes=FILE names another), on model files
 // (--model=FILE, may be repeated; default models/default.gguf) and --threads=N. Each row stands
 // beside the peak of its target and of the number format of its weights. Before a model is timed,
-// all its exits' answers are compared with the scalar target's.
+// all its layers and exits are compared with the scalar target's (tests/runtime/layer_check.h).
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -13,25 +12,24 @@
 #include <vector>
 
 #include "bench/support.h"
-#include "runtime/engine.h"
+#include "runtime/bert/engine.h"
+#include "tests/runtime/layer_check.h"
 
 namespace splitee::bench {
 namespace {
 
-using runtime::Engine;
-using runtime::Model;
+using runtime::BertEngine;
+using runtime::BertNetwork;
 using runtime::ModelConfig;
-
-// Of probabilities; wide enough for sums in another order, too narrow for a wrong kernel.
-constexpr float kTolerance = 1e-3f;
 
 [[noreturn]] void fail(const std::string& message) {
   std::fprintf(stderr, "engine_bench: %s\n", message.c_str());
   std::exit(1);
 }
 
-std::shared_ptr<const Model> open_model(const std::string& path, const kernels::Kernels& kernels) {
-  auto model = Model::open(path, kernels);
+std::shared_ptr<const BertNetwork> open_model(const std::string& path,
+                                              const kernels::Kernels& kernels) {
+  auto model = BertNetwork::open(path, kernels);
   if (!model.ok()) fail(model.status().message());
   return *model;
 }
@@ -49,19 +47,19 @@ Sample random_sample(const ModelConfig& config, std::size_t tokens) {
   return sample;
 }
 
-void begin(Engine& engine, const Sample& sample) {
+void begin(BertEngine& engine, const Sample& sample) {
   if (const auto status = engine.begin(sample.ids, sample.types); !status.ok()) {
     fail(status.message());
   }
 }
 
-void run_layer(Engine& engine, std::size_t layer) {
+void run_layer(BertEngine& engine, std::size_t layer) {
   if (const auto status = engine.run_to(layer); !status.ok()) fail(status.message());
   engine.finish_layer();
 }
 
 // Every exit's probabilities, all tokens of every layer.
-std::vector<float> run_all(Engine& engine, const Sample& sample) {
+std::vector<float> run_all(BertEngine& engine, const Sample& sample) {
   begin(engine, sample);
   const std::vector<std::size_t>& exit_layers = engine.model().config().exit_layers;
   std::vector<float> result;
@@ -76,18 +74,14 @@ std::vector<float> run_all(Engine& engine, const Sample& sample) {
 // The models that rows take turns with are kept open: one per target and file.
 struct Subject {
   std::string name, target, dtype;
-  std::shared_ptr<const Model> model, scalar;
-  std::unique_ptr<Engine> engine;
+  std::shared_ptr<const BertNetwork> model, scalar;
+  std::unique_ptr<BertEngine> engine;
 };
 
-bool same_as_scalar(const Subject& subject, const Sample& sample) {
-  Engine reference(subject.scalar);
-  const std::vector<float> expected = run_all(reference, sample);
-  const std::vector<float> actual = run_all(*subject.engine, sample);
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    if (!(std::fabs(actual[i] - expected[i]) <= kTolerance)) return false;
-  }
-  return true;
+// What differs from the scalar target, layer by layer; empty where nothing does.
+std::string difference_from_scalar(const Subject& subject, const Sample& sample) {
+  BertEngine reference(subject.scalar);
+  return testing::first_large(testing::compare_layers(reference, *subject.engine, sample.ids));
 }
 
 double layer_operations(const ModelConfig& config, std::size_t tokens) {
@@ -103,7 +97,7 @@ double exit_operations(const ModelConfig& config) {
 
 // The layers in turn, so that their weights come from where a whole model's come from; the time of
 // one layer is the time of all, divided.
-void bench_layers(benchmark::State& state, Engine& engine, const Sample& sample) {
+void bench_layers(benchmark::State& state, BertEngine& engine, const Sample& sample) {
   const ModelConfig& config = engine.model().config();
   begin(engine, sample);
   const std::vector<float> input(engine.activation().begin(), engine.activation().end());
@@ -121,7 +115,7 @@ void bench_layers(benchmark::State& state, Engine& engine, const Sample& sample)
 
 // From the embeddings to the first exit, which reads one token: keys and values for all tokens, the
 // rest of the layer for that one, and the exit.
-void bench_first_exit(benchmark::State& state, Engine& engine, const Sample& sample) {
+void bench_first_exit(benchmark::State& state, BertEngine& engine, const Sample& sample) {
   for (auto _ : state) {
     begin(engine, sample);
     if (!engine.run_to(engine.model().config().exit_layers.front()).ok()) fail("run_to");
@@ -129,7 +123,7 @@ void bench_first_exit(benchmark::State& state, Engine& engine, const Sample& sam
   }
 }
 
-void bench_exit(benchmark::State& state, Engine& engine, const Sample& sample) {
+void bench_exit(benchmark::State& state, BertEngine& engine, const Sample& sample) {
   const std::vector<std::size_t>& exit_layers = engine.model().config().exit_layers;
   begin(engine, sample);
   run_layer(engine, exit_layers.front());
@@ -145,7 +139,9 @@ void add_rows(const std::shared_ptr<Subject>& subject, std::size_t tokens) {
     count_operations(state, operations, subject->dtype, subject->target);
   };
   add_row("model" + suffix, [=](benchmark::State& state) {
-    if (!same_as_scalar(*subject, sample)) return state.SkipWithError("differs from scalar");
+    if (const std::string large = difference_from_scalar(*subject, sample); !large.empty()) {
+      return state.SkipWithError(large.c_str());
+    }
     for (auto _ : state) benchmark::DoNotOptimize(run_all(*subject->engine, sample).data());
     const ModelConfig& shape = subject->model->config();
     count(state, static_cast<double>(shape.layers) * layer_operations(shape, tokens) +
@@ -180,7 +176,7 @@ void add_model(const std::string& path, const std::vector<std::size_t>& tokens,
     subject->scalar = scalar;
     subject->dtype = subject->model->config().dtype;
     subject->name = base_name(path);
-    subject->engine = std::make_unique<Engine>(subject->model, threads);
+    subject->engine = std::make_unique<BertEngine>(subject->model, threads);
     for (const std::size_t count : tokens) {
       if (count <= subject->model->config().max_tokens) add_rows(subject, count);
     }

@@ -1,7 +1,8 @@
 // One row per operation, target and shape of bench/shapes.txt (--shapes=FILE names another), each
 // beside the target's peak (see support.h). Every output is compared with the scalar target's
 // before it is timed. "cold" rows go through weights of 64 MB, as a model does; the others use the
-// same weight again and again. "prepare" rows include the preparing of the activations.
+// same weight again and again. "prepare" rows include the preparing of the activations, and so do
+// convolutions.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -121,7 +122,7 @@ struct Product {
   }
   void prepare(const Floats& a) {
     if (matmul.prepare != nullptr)
-      matmul.prepare(a.data(), args.k, args.m, args.k, prepared.data());
+      matmul.prepare(a.data(), args.k, nullptr, args.m, args.k, prepared.data());
   }
   void run(std::size_t turn, Floats& c) {
     args.packed = packed[turn % packed.size()].data();
@@ -181,8 +182,8 @@ void bench_attention(benchmark::State& state, const Kernels& kernels, std::size_
   Floats out(q_rows * hidden);
   Floats expected = out;
   const auto run = [&](const Kernels& target, Floats& scratch, Floats& to) {
-    target.attention(q.data(), hidden, k.data(), hidden, v.data(), hidden, to.data(), hidden,
-                     q_rows, kv_rows, head_size, 0, heads, scratch.data());
+    target.attention({q.data(), hidden, k.data(), hidden, v.data(), hidden, to.data(), hidden,
+                      q_rows, kv_rows, head_size, 0, heads, scratch.data()});
   };
   Floats scratch(kernels.attention_scratch(q_rows, kv_rows, head_size));
   Floats scalar_scratch(scalar().attention_scratch(q_rows, kv_rows, head_size));
@@ -221,6 +222,129 @@ void bench_in_place(benchmark::State& state, const Kernels& kernels, std::size_t
   }
   state.counters["elements"] =
       benchmark::Counter(static_cast<double>(n * state.iterations()), benchmark::Counter::kIsRate);
+}
+
+// A convolution of one target on a map that has its border: windows of kernel x kernel pixels are
+// read where they lie; of 1 x 1, stride 1, the rows are the pixels.
+struct Convolution {
+  const kernels::Matmul& matmul;
+  Floats map;
+  Bytes packed, prepared;
+  kernels::MatmulArgs args;
+
+  static std::size_t bordered(const ConvShape& s) { return s.side + s.kernel - 1; }
+  static std::size_t out_side(const ConvShape& s) { return (s.side + s.stride - 1) / s.stride; }
+
+  Convolution(const kernels::Matmul& of, const Weights& w, const Floats& bias, const ConvShape& s)
+      : matmul(of),
+        map(random_floats(bordered(s) * bordered(s) * s.channels, 1)),
+        packed(matmul.packed_bytes(s.out, s.kernel * s.kernel * s.channels)),
+        prepared(matmul.prepared_bytes(map.size())),
+        args{} {
+    const std::size_t k = s.kernel * s.kernel * s.channels;
+    matmul.pack_rows(w.stored.data(), w.scales.data(), 0, s.out, s.out, k, packed.data());
+    const std::size_t pixel = s.channels * matmul.value_bytes, line = bordered(s) * pixel;
+    args = {.a = map.data(),
+            .a_stride_bytes = s.stride * pixel,
+            .packed = packed.data(),
+            .bias = bias.data(),
+            .c = nullptr,
+            .c_stride = s.out,
+            .m = out_side(s) * out_side(s),
+            .n = s.out,
+            .k = k,
+            .n_begin = 0,
+            .n_end = s.out,
+            .epilogue = kernels::Epilogue::kRelu,
+            .line_rows = out_side(s),
+            .line_stride_bytes = s.stride * line,
+            .parts = s.kernel,
+            .part_stride_bytes = line};
+    if (matmul.prepare != nullptr) {
+      args.a = prepared.data() + matmul.head_bytes;
+      args.head = prepared.data();
+    }
+  }
+  // As a network does it: the map is prepared, then multiplied.
+  void run(Floats& c) {
+    if (matmul.prepare != nullptr) {
+      matmul.prepare(map.data(), map.size(), nullptr, 1, map.size(), prepared.data());
+    }
+    args.c = c.data();
+    matmul.multiply(args);
+  }
+};
+
+void bench_convolution(benchmark::State& state, const Kernels& kernels,
+                       const Arithmetic& arithmetic, const ConvShape& shape) {
+  const std::size_t k = shape.kernel * shape.kernel * shape.channels;
+  const Weights w(arithmetic, shape.out, k);
+  const Floats bias = random_floats(shape.out, 3);
+  Convolution convolution(kernels.*arithmetic.matmul, w, bias, shape);
+  Convolution reference(scalar().*arithmetic.matmul, w, bias, shape);
+  Floats c(convolution.args.m * shape.out), expected(c.size());
+  convolution.run(c);
+  reference.run(expected);
+  if (!same(c, expected, arithmetic.name == "i8" ? 0.0f : 1e-6f * static_cast<float>(k))) {
+    state.SkipWithError("differs from scalar");
+    return;
+  }
+  for (auto _ : state) {
+    convolution.run(c);
+    benchmark::DoNotOptimize(c.data());
+  }
+  count_operations(state, 2.0 * static_cast<double>(c.size() * k), arithmetic.name, kernels.target);
+}
+
+// A depthwise convolution or a pooling: its operations count as multiplications and additions.
+void bench_window(benchmark::State& state, const Kernels& kernels,
+                  void (*Kernels::*operation)(const kernels::WindowArgs&), const MapSize& map,
+                  std::size_t stride) {
+  const std::size_t side = (map.side + stride - 1) / stride;
+  const Floats x = random_floats(map.side * map.side * map.channels, 1);
+  const Floats weights = random_floats(9 * map.channels, 2), bias = random_floats(map.channels, 3);
+  Floats out(side * side * map.channels), expected(out.size());
+  const auto run = [&](const Kernels& target, Floats& to) {
+    (target.*operation)({.x = x.data(),
+                         .height = map.side,
+                         .width = map.side,
+                         .channels = map.channels,
+                         .stride = stride,
+                         .weights = weights.data(),
+                         .bias = bias.data(),
+                         .out = to.data(),
+                         .begin = 0,
+                         .end = side,
+                         .epilogue = kernels::Epilogue::kRelu6});
+  };
+  run(kernels, out);
+  run(scalar(), expected);
+  if (!same(out, expected, 1e-5f)) {
+    state.SkipWithError("differs from scalar");
+    return;
+  }
+  for (auto _ : state) {
+    run(kernels, out);
+    benchmark::DoNotOptimize(out.data());
+  }
+  count_operations(state, 18.0 * static_cast<double>(out.size()), "f32", kernels.target);
+}
+
+void bench_mean(benchmark::State& state, const Kernels& kernels, const MapSize& map) {
+  const std::size_t pixels = map.side * map.side;
+  const Floats x = random_floats(pixels * map.channels, 1);
+  Floats out(map.channels), expected(map.channels);
+  kernels.mean_rows(x.data(), pixels, map.channels, out.data());
+  scalar().mean_rows(x.data(), pixels, map.channels, expected.data());
+  if (!same(out, expected, 1e-4f)) {
+    state.SkipWithError("differs from scalar");
+    return;
+  }
+  for (auto _ : state) {
+    kernels.mean_rows(x.data(), pixels, map.channels, out.data());
+    benchmark::DoNotOptimize(out.data());
+  }
+  count_operations(state, static_cast<double>(x.size()), "f32", kernels.target);
 }
 
 template <class Body, class... Args>
@@ -288,7 +412,39 @@ void add_rest(const Kernels& kernels, const ModelShape& model) {
       }));
 }
 
+void add_convolutions(const Kernels& kernels, const Shapes& shapes) {
+  for (const ConvShape& s : shapes.convolutions) {
+    for (const Arithmetic& arithmetic : kArithmetics) {
+      // A piece of a window has to be a multiple of 4 values where rows are prepared.
+      const bool prepares = (kernels.*arithmetic.matmul).prepare != nullptr;
+      if (prepares && s.kernel * s.channels % 4 != 0) continue;
+      add("conv" + std::to_string(s.kernel) + "x" + std::to_string(s.kernel) + "/" +
+              kernels.target + "/" + arithmetic.name + "/" + std::to_string(s.side) + "x" +
+              std::to_string(s.side) + "x" + std::to_string(s.channels) +
+              "/out:" + std::to_string(s.out) + "/stride:" + std::to_string(s.stride),
+          bench_convolution, kernels, arithmetic, s);
+    }
+  }
+  for (const MapSize& map : shapes.maps) {
+    const std::string side = std::to_string(map.side);
+    const std::string suffix = std::string("/") + kernels.target + "/" + side + "x" + side + "x" +
+                               std::to_string(map.channels);
+    for (const std::size_t stride : {1, 2}) {
+      const std::string end = suffix + "/stride:" + std::to_string(stride);
+      add("depthwise3x3" + end, bench_window, kernels, &Kernels::depthwise3x3, map, stride);
+      add("max_pool3x3" + end, bench_window, kernels, &Kernels::max_pool3x3, map, stride);
+    }
+    add("mean_rows" + suffix, bench_mean, kernels, map);
+    const std::size_t n = map.side * map.side * map.channels;
+    const auto other = std::make_shared<Floats>(random_floats(n, 2));
+    add("add" + suffix, bench_in_place, kernels, n, InPlace([=](const Kernels& k, float* x) {
+          k.add(x, other->data(), n, kernels::Epilogue::kRelu);
+        }));
+  }
+}
+
 void add_all(const Kernels& kernels, const Shapes& shapes) {
+  add_convolutions(kernels, shapes);
   for (const ModelShape& model : shapes.models) {
     for (const Arithmetic& arithmetic : kArithmetics) {
       add_matmul(kernels, arithmetic, model, shapes.tokens);

@@ -4,8 +4,8 @@
 
 #include <benchmark/benchmark.h>
 
-#include "policy/replay.h"
-#include "policy/session.h"
+#include "policy/episode.h"
+#include "policy/replay/replay.h"
 #include "tests/policy/planted.h"
 
 namespace splitee::policy {
@@ -52,15 +52,50 @@ void live_decision(benchmark::State& state, const std::string& policy_name) {
   PolicyOptions options = options_for(trace().exits);
   auto policy = make_policy(policy_name, options);
   SPLITEE_CHECK(policy.ok());
-  Session session(**policy, options);
+  EpisodeRunner session(**policy, options);
   std::size_t sample = 0;
   for (auto _ : state) {
     const Row row{&trace().confidence[sample * trace().exits], trace().exits};
-    double cost = session.run(Link::kUp, row).cost;
+    double cost = session.run(LinkState::kUp, row).cost;
     benchmark::DoNotOptimize(cost);
     sample = sample + 1 < kSamples ? sample + 1 : 0;
   }
   state.SetItemsProcessed(state.iterations());
+}
+
+// A row whose exits stand for more of them.
+struct SpreadRow {
+  const Trace& trace;
+  std::size_t sample, exits;
+  ExitReading evaluate(std::size_t arm) const {
+    const std::size_t at = sample * trace.exits + arm * trace.exits / exits;
+    return {.confidence = static_cast<float>(trace.confidence[at]),
+            .prediction = static_cast<std::size_t>(trace.prediction[at]),
+            .classes = 2,
+            .probabilities = {}};
+  }
+  std::optional<float> offload(std::size_t) const { return 1.0f; }
+};
+
+// A plan under prices that have moved, after 4,000 samples: the default policy seeks its rule anew.
+// Counter: bytes of its saved state.
+void replan(benchmark::State& state) {
+  const auto exits = static_cast<std::size_t>(state.range(0));
+  const Trace stream = network_like_trace(4000, 1.0);
+  PolicyOptions options = options_for(exits);
+  options.costs = {.lambda1 = 0.08, .lambda2 = 0.02, .offload = 0.3};
+  auto policy = make_policy(kDefaultPolicy, options);
+  SPLITEE_CHECK(policy.ok());
+  EpisodeRunner session(**policy, options);
+  for (std::size_t sample = 0; sample < stream.samples(); ++sample) {
+    session.run(LinkState::kNone, SpreadRow{stream, sample, exits});
+  }
+  for (auto _ : state) {
+    options.costs.lambda1 = options.costs.lambda1 > 0.075 ? 0.06 : 0.08;
+    SPLITEE_CHECK((*policy)->set_costs(options.costs).ok());
+    benchmark::DoNotOptimize((*policy)->plan(LinkState::kNone));
+  }
+  state.counters["state_bytes"] = static_cast<double>((*policy)->save_state().size());
 }
 
 void read_trace(benchmark::State& state) {
@@ -88,6 +123,7 @@ void register_all() {
       replay_runs(state, name, Semantics::kPaper);
     })->Unit(benchmark::kMillisecond);
   }
+  benchmark::RegisterBenchmark("replan", replan)->Arg(12)->Arg(48)->Unit(benchmark::kMicrosecond);
   benchmark::RegisterBenchmark("read_trace", read_trace)->Unit(benchmark::kMillisecond);
 }
 

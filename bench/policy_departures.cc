@@ -1,12 +1,12 @@
-// What each departure of the published scripts does on a trace (policy/replay.h lists them).
+// What each departure of the published scripts does on a trace (policy/replay/replay.h lists them).
 // usage: policy_departures TRACE.csv ALPHA [OFFLOAD_IN_LAMBDA [RUNS]]
 // Prints a Markdown table: means over the runs, each over the whole trace in another order.
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 
-#include "policy/replay.h"
-#include "runtime/file.h"
+#include "base/file.h"
+#include "policy/replay/replay.h"
 
 namespace splitee::policy {
 namespace {
@@ -66,7 +66,7 @@ int departures_main(int argc, char** argv) {
     std::fprintf(stderr, "usage: policy_departures TRACE.csv ALPHA [OFFLOAD_IN_LAMBDA [RUNS]]\n");
     return 2;
   }
-  const auto text = runtime::read_file(argv[1], std::size_t{4} << 30);
+  const auto text = read_file(argv[1], std::size_t{4} << 30);
   if (!text.ok()) {
     std::fprintf(stderr, "%s\n", text.status().message().c_str());
     return 1;

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env python3
 """Decisions a second of SplitEE's replay against a numpy script that does the same.
 
 usage: policy_vs_numpy.py POLICY_BENCH
@@ -12,8 +12,13 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools/python"))
+from interpreter import need  # noqa: E402
+
+need("numpy")
+import numpy as np  # noqa: E402
 
 ARMS, ALPHA, LAYER, OFFLOAD = 12, 0.7, 0.1, 0.5
 
@@ -44,6 +49,10 @@ def bench_decisions_per_second(bench, row):
 
 
 def main():
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+        asked = len(sys.argv) == 2
+        print(__doc__.strip(), file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else 2)
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     rows = ["replay/splitee", "replay_paper/splitee"]

@@ -65,6 +65,14 @@ Shapes read_shapes(const std::string& path) {
       ModelShape& model = shapes.models.emplace_back();
       words >> model.name >> model.hidden >> model.ffn >> model.heads;
       if (model.heads == 0 || model.hidden % model.heads != 0) words.setstate(std::ios::failbit);
+    } else if (kind == "conv") {
+      ConvShape& conv = shapes.convolutions.emplace_back();
+      words >> conv.side >> conv.channels >> conv.out >> conv.kernel >> conv.stride;
+      if (conv.kernel % 2 == 0 || conv.stride == 0) words.setstate(std::ios::failbit);
+    } else if (kind == "map") {
+      MapSize& map = shapes.maps.emplace_back();
+      words >> map.side >> map.channels;
+      if (map.channels == 0) words.setstate(std::ios::failbit);
     } else if (kind == "tokens") {
       for (std::size_t tokens = 0; words >> tokens;) shapes.tokens.push_back(tokens);
       if (words.eof()) words.clear();

@@ -20,8 +20,18 @@ struct ModelShape {
   std::size_t heads = 0;
 };
 
+// Of a convolution on a square map.
+struct ConvShape {
+  std::size_t side = 0, channels = 0, out = 0, kernel = 0, stride = 0;
+};
+struct MapSize {
+  std::size_t side = 0, channels = 0;
+};
+
 struct Shapes {
   std::vector<ModelShape> models;
+  std::vector<ConvShape> convolutions;
+  std::vector<MapSize> maps;
   std::vector<std::size_t> tokens;
 };
 

@@ -18,10 +18,11 @@
 
 #include <zmq.hpp>
 
-#include "transport/checksum.h"
-#include "transport/client.h"
-#include "transport/server.h"
-#include "transport/socket.h"
+#include "tests/transport/shapes.h"
+#include "transport/client/client.h"
+#include "transport/server/server.h"
+#include "transport/wire/checksum.h"
+#include "transport/zmq/socket.h"
 
 namespace splitee::transport {
 namespace {
@@ -31,7 +32,7 @@ constexpr int kWarmUp = 50, kSamples = 300;
 
 class NullBackend : public Backend {
  public:
-  runtime::Result<std::vector<float>> run(const BackendRequest&) override {
+  Result<std::vector<float>> run(const BackendRequest&) override {
     return std::vector<float>{0.25f, 0.75f};
   }
 };
@@ -125,7 +126,7 @@ double quantile(std::vector<double>& values, double q) {
 class Link {
  public:
   explicit Link(std::size_t hidden) {
-    const ModelShape shape{1, 12, hidden, 512, 2};
+    const ModelShape shape = testing::uniform_shape(1, 12, hidden, 512, 2);
     ServerOptions options;
     options.endpoint = "tcp://127.0.0.1:*";
     auto server = Server::create(
@@ -158,7 +159,7 @@ void compare(std::size_t tokens, std::size_t hidden, int rounds) {
   const std::vector<float> values(tokens * hidden, 0.5f);
   OffloadRequest request;
   request.layer = 1;
-  request.tokens = tokens;
+  request.shape = {tokens, hidden};
   request.activation = values;
   Link link(hidden);
   BareEcho blocking(Waits::kBlocking), polling(Waits::kPolling);

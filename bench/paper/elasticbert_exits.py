@@ -13,11 +13,16 @@ import argparse
 import lzma
 import os
 import subprocess
+import sys
 
-import numpy as np
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../../tools/python"))
+from interpreter import need  # noqa: E402
+
+need("numpy")
+import numpy as np  # noqa: E402
 
 EXITS = {4: (1, 3, 7, 12), 6: (1, 3, 5, 7, 9, 12), 8: (1, 2, 3, 4, 5, 7, 9, 12)}
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def read_predictions(path):

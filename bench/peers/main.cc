@@ -1,6 +1,6 @@
 // What bench/peers/run starts: "compare" (equal answers and times of both sides), "once" (a new
 // process's way to its first answer), "operators" (the graph that the peer's optimiser makes) and
-// "peaks" (the limits of the machine).
+// "peaks" (the limits of the machine). bench/peers/images starts "passes".
 #include <cstdio>
 #include <fstream>
 #include <string>
@@ -12,6 +12,7 @@
 #include "bench/peak.h"
 #include "bench/peers/compare.h"
 #include "bench/peers/network.h"
+#include "bench/peers/passes.h"
 
 namespace splitee::bench {
 namespace {
@@ -86,6 +87,21 @@ void add_optimize(CLI::App& app, OrtOptions& options) {
   command->callback([&options] { const OrtModel model(options); });
 }
 
+void add_passes(CLI::App& app, PassesOptions& options) {
+  CLI::App* command = app.add_subcommand(
+      "passes",
+      "Probabilities of samples in a line; then the milliseconds of N passes for every "
+      "line N of standard input.");
+  command->add_option("--gguf", options.gguf, "our model")->type_name("FILE")->required();
+  command->add_option("--target", options.target, "kernel target (default: the best)");
+  command->add_option("--inputs", options.inputs, "float32 outputs of layer 0")
+      ->type_name("FILE")
+      ->required();
+  command->add_option("--threads", options.threads)->capture_default_str();
+  command->add_flag("--last-alone", options.last_alone, "evaluate the last exit only");
+  command->callback([&options] { passes(options); });
+}
+
 void print_peaks() {
   nlohmann::json result = {{"compiler", __VERSION__}, {"commit", kCommit}};
 #ifdef __clang__
@@ -117,9 +133,11 @@ int main(int argc, char** argv) {
   splitee::bench::CompareOptions compare_options;
   splitee::bench::OnceOptions once_options;
   splitee::bench::OrtOptions optimize_options;
+  splitee::bench::PassesOptions passes_options;
   splitee::bench::add_compare(app, compare_options);
   splitee::bench::add_once(app, once_options);
   splitee::bench::add_optimize(app, optimize_options);
+  splitee::bench::add_passes(app, passes_options);
   app.add_subcommand("peaks", "Measures the machine; prints JSON.")
       ->callback(splitee::bench::print_peaks);
   CLI11_PARSE(app, argc, argv);

@@ -16,18 +16,19 @@ namespace {
 
 }  // namespace
 
-OurNetwork::OurNetwork(std::shared_ptr<const runtime::Model> model, std::size_t threads, bool lazy)
+OurNetwork::OurNetwork(std::shared_ptr<const runtime::BertNetwork> model, std::size_t threads,
+                       bool lazy)
     : engine_(std::move(model), threads), lazy_(lazy) {}
 
 void OurNetwork::run(std::span<const std::int32_t> ids) {
   const std::vector<std::size_t>& exit_layers = engine_.model().config().exit_layers;
   types_.assign(ids.size(), 0);
-  if (const runtime::Status status = engine_.begin(ids, types_); !status.ok()) {
+  if (const Status status = engine_.begin(ids, types_); !status.ok()) {
     fail(status.message());
   }
   probabilities_.clear();
   for (std::size_t exit = 0; exit < exit_layers.size(); ++exit) {
-    if (const runtime::Status status = engine_.run_to(exit_layers[exit]); !status.ok()) {
+    if (const Status status = engine_.run_to(exit_layers[exit]); !status.ok()) {
       fail(status.message());
     }
     if (!lazy_ || exit + 1 < exit_layers.size()) engine_.finish_layer();
@@ -50,11 +51,11 @@ std::vector<float> OrtNetwork::probabilities() const {
   return result;
 }
 
-std::shared_ptr<const runtime::Model> open_our_model(const std::string& path,
-                                                     const std::string& target) {
+std::shared_ptr<const runtime::BertNetwork> open_our_model(const std::string& path,
+                                                           const std::string& target) {
   const kernels::Kernels* kernels = kernels::find_target(target);
   if (kernels == nullptr) fail("this CPU has no target " + target);
-  auto model = runtime::Model::open(path, *kernels, {.preload = runtime::kAllLayers});
+  auto model = runtime::BertNetwork::open(path, *kernels, {.preload = runtime::kAllLayers});
   if (!model.ok()) fail(model.status().message());
   return *model;
 }

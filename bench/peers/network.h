@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bench/peers/ort.h"
-#include "runtime/engine.h"
+#include "runtime/bert/engine.h"
 
 namespace splitee::bench {
 
@@ -26,12 +26,13 @@ class Network {
 // tokens of every layer, as the peer does.
 class OurNetwork : public Network {
  public:
-  OurNetwork(std::shared_ptr<const runtime::Model> model, std::size_t threads, bool lazy = false);
+  OurNetwork(std::shared_ptr<const runtime::BertNetwork> model, std::size_t threads,
+             bool lazy = false);
   void run(std::span<const std::int32_t> ids) override;
   std::vector<float> probabilities() const override { return probabilities_; }
 
  private:
-  runtime::Engine engine_;
+  runtime::BertEngine engine_;
   bool lazy_;
   std::vector<std::int32_t> types_;
   std::vector<float> probabilities_;
@@ -49,8 +50,8 @@ class OrtNetwork : public Network {
 };
 
 // Opens a model file for the target of that name (empty: the best).
-std::shared_ptr<const runtime::Model> open_our_model(const std::string& path,
-                                                     const std::string& target);
+std::shared_ptr<const runtime::BertNetwork> open_our_model(const std::string& path,
+                                                           const std::string& target);
 
 // `tokens` ids of a vocabulary of `vocab`, another list for every seed.
 std::vector<std::int32_t> random_ids(std::size_t tokens, std::size_t vocab, std::uint32_t seed);

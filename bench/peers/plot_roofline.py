@@ -7,8 +7,13 @@ Usage: plot_roofline.py RESULTS.json OUTPUT.png
 
 import json
 import sys
+from pathlib import Path
 
-import matplotlib
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tools/python"))
+from interpreter import need  # noqa: E402
+
+need("matplotlib", "numpy")
+import matplotlib  # noqa: E402
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

@@ -11,11 +11,15 @@ import subprocess
 import sys
 import tarfile
 
-import cold
-import models
-import table
-
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tools/python"))
+from interpreter import need  # noqa: E402
+
+need("numpy")
+import cold  # noqa: E402
+import models  # noqa: E402
+import table  # noqa: E402
+
 PACKAGE = "onnxruntime-node@1.30.0"
 PACKAGE_SHA256 = "6e3390d6b783e7be946fad629292799da28d0b42f84856e50d2c1b0383291e75"
 NODE_NAMES = {"x86_64": "x64", "aarch64": "arm64"}

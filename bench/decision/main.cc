@@ -1,0 +1,249 @@
+// Measures the default learner against the ruler, on streams that are random halves of traces; the
+// other half tunes the ruler. Prints a table in Markdown; bench/paper/decision calls it.
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "bench/decision/ruler.h"
+#include "bench/decision/run.h"
+
+namespace splitee::bench {
+namespace {
+
+constexpr std::size_t kMaxTraceBytes = std::size_t{1} << 30;
+
+struct Flags {
+  std::vector<std::string> traces;
+  std::vector<double> limits = {0.005, 0.01, 0.02, 0.05};
+  std::vector<double> offloads = {-1, 1, 2, 3, 4, 5};
+  std::string policy = "audited";
+  std::size_t runs = 20, threads = 2, prior = 0;
+  bool head = true, orders = false;
+  std::string prior_trace;
+  Stream prior_stream;
+};
+
+struct Measured {
+  RunResult run;
+  double over_hull = 0, over_from = 0, excess = 0, excess_whole = 0;
+};
+
+// Rows that stand for the model file's: of the half that tunes the ruler, or of another trace.
+void add_prior(const Stream& stream, std::span<const std::uint32_t> tune, const Flags& flags,
+               policy::PolicyOptions& options) {
+  const bool other = flags.prior_stream.exits > 0;
+  const Stream& from = other ? flags.prior_stream : stream;
+  const std::size_t count = std::min(flags.prior, other ? from.samples() : tune.size());
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t sample = other ? i : tune[i];
+    for (std::size_t exit = 0; exit < from.exits; ++exit) {
+      const float confidence = from.at(sample)[exit];
+      options.prior_rows.push_back(from.differs(sample, exit) ? -confidence : confidence);
+    }
+  }
+}
+
+Measured measure(const Stream& stream, const Prices& prices, const Flags& flags, double limit,
+                 std::uint64_t seed, std::span<const std::uint32_t> tune,
+                 std::span<const std::uint32_t> seen, const Ruled& ruled) {
+  policy::PolicyOptions options = options_for(stream, prices, limit, mix_seed(seed + 1));
+  add_prior(stream, tune, flags, options);
+  Measured result;
+  result.run = run(stream, prices, flags.policy, options, seen);
+  const Point late = result.run.second.mean(), whole = result.run.whole.mean();
+  result.over_hull = late.cost / ruled.whole_class.cost(late.disagreement);
+  result.over_from = late.cost / ruled.threshold_from.cost(late.disagreement);
+  const double beta = ruled.whole_class.slope(limit), least = ruled.whole_class.support(beta);
+  const double at_limit = ruled.whole_class.cost(limit);
+  result.excess = (late.cost + beta * late.disagreement - least) / at_limit;
+  result.excess_whole = (whole.cost + beta * whole.disagreement - least) / at_limit;
+  return result;
+}
+
+// One run for every limit: the ruler is the same for all of them.
+std::vector<Measured> measure_limits(const Stream& stream, const Prices& prices, const Flags& flags,
+                                     std::uint64_t seed) {
+  Rng rng(mix_seed(seed));
+  std::vector<std::uint32_t> order(stream.samples());
+  std::iota(order.begin(), order.end(), 0u);
+  shuffle(std::span(order), rng);
+  const std::span<const std::uint32_t> all(order);
+  const auto tune = all.first(all.size() / 2);
+  const auto seen = flags.orders ? all : all.subspan(all.size() / 2);
+  const Ruled ruled = rule(stream, prices, tune, seen);
+  std::vector<Measured> results;
+  for (const double limit : flags.limits) {
+    results.push_back(measure(stream, prices, flags, limit, seed, tune, seen, ruled));
+  }
+  return results;
+}
+
+// Per limit, the runs.
+std::vector<std::vector<Measured>> measure_all(const Stream& stream, const Prices& prices,
+                                               const Flags& flags) {
+  std::vector<std::vector<Measured>> results(flags.limits.size(),
+                                             std::vector<Measured>(flags.runs));
+  std::atomic<std::size_t> next = 0;
+  std::vector<std::thread> workers;
+  for (std::size_t i = 0; i < flags.threads; ++i) {
+    workers.emplace_back([&] {
+      for (std::size_t run; (run = next++) < flags.runs;) {
+        const std::vector<Measured> row = measure_limits(stream, prices, flags, run);
+        for (std::size_t limit = 0; limit < row.size(); ++limit) results[limit][run] = row[limit];
+      }
+    });
+  }
+  for (std::thread& worker : workers) worker.join();
+  return results;
+}
+
+void print_row(const std::string& name, double offload, double limit,
+               const std::vector<Measured>& results) {
+  const auto count = static_cast<double>(results.size());
+  const auto mean = [&](const std::function<double(const Measured&)>& value) {
+    double sum = 0.0;
+    for (const Measured& m : results) sum += value(m);
+    return sum / count;
+  };
+  const auto share = [&](const std::function<bool(const Measured&)>& holds) {
+    return 100.0 * mean([&](const Measured& m) { return holds(m) ? 1.0 : 0.0; });
+  };
+  const std::string cost = offload < 0 ? "none" : std::to_string(static_cast<int>(offload));
+  std::printf(
+      "| %s | %s | %g | %.0f | %.0f | %.0f | %.2f | %.2f | %.3f | %.3f | %.3f | %.1f | %.1f | %.2f "
+      "| "
+      "%.0f | %.1f |\n",
+      name.c_str(), cost.c_str(), 100 * limit,
+      share([](const Measured& m) { return m.run.bound_broken; }),
+      share([](const Measured& m) { return m.run.over; }),
+      share([&](const Measured& m) { return m.run.second.mean().disagreement > limit; }),
+      100 * mean([](const Measured& m) { return m.run.second.mean().disagreement; }),
+      mean([&](const Measured& m) { return m.run.second.mean().disagreement / limit; }),
+      mean([](const Measured& m) { return m.run.second.mean().cost; }),
+      mean([](const Measured& m) { return m.over_hull; }),
+      mean([](const Measured& m) { return m.over_from; }),
+      100 * mean([](const Measured& m) { return m.excess; }),
+      100 * mean([](const Measured& m) { return m.excess_whole; }),
+      100 * mean([](const Measured& m) { return m.run.late.audits / m.run.late.cost; }),
+      mean([](const Measured& m) { return static_cast<double>(m.run.audited); }),
+      100 * mean([](const Measured& m) { return m.run.upper; }));
+  std::fflush(stdout);
+}
+
+// Nothing after a message.
+std::optional<Stream> read_stream(const std::string& path) {
+  const auto text = read_file(path, kMaxTraceBytes);
+  if (!text.ok()) {
+    std::fprintf(stderr, "decision_bench: %s\n", text.status().message().c_str());
+    return std::nullopt;
+  }
+  const auto trace = policy::parse_trace(*text, path);
+  if (!trace.ok()) {
+    std::fprintf(stderr, "decision_bench: %s\n", trace.status().message().c_str());
+    return std::nullopt;
+  }
+  return stream_of(*trace);
+}
+
+int measure_traces(const Flags& flags) {
+  if (flags.head) {
+    std::fputs(
+        "| trace | o | E % | bound broken % | over E ever % | over E 2nd half % | D % | D / E | C "
+        "| C / hull | C / from k | excess % | whole run % | audits % | audited | upper % |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        stdout);
+  }
+  for (const std::string& path : flags.traces) {
+    const std::optional<Stream> stream = read_stream(path);
+    if (!stream) return 1;
+    std::string name = path.substr(path.rfind('/') + 1);
+    name = name.substr(0, name.find('.'));
+    for (const double offload : flags.offloads) {
+      const auto results = measure_all(*stream, Prices{.offload = offload}, flags);
+      for (std::size_t i = 0; i < results.size(); ++i) {
+        print_row(name, offload, flags.limits[i], results[i]);
+      }
+    }
+  }
+  return 0;
+}
+
+std::vector<double> numbers(const std::string& text) {
+  std::vector<double> values;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    values.push_back(std::strtod(text.substr(at, comma - at).c_str(), nullptr));
+    at = comma + 1;
+  }
+  return values;
+}
+
+constexpr const char* kUsage =
+    "decision_bench [--limits E,...] [--offloads O,...] [--runs N] [--threads N] [--prior ROWS]\n"
+    "               [--prior-trace FILE.csv] [--policy NAME] [--orders] [--no-head] TRACE.csv...\n"
+    "O in lambda, -1: no server. ROWS of the half that tunes the ruler stand for the model "
+    "file's,\nor the first of FILE. --orders: the stream is the whole trace, for short ones.\n";
+
+int decision_main(std::span<char*> words) {
+  Flags flags;
+  for (std::size_t i = 1; i < words.size(); ++i) {
+    const std::string word = words[i];
+    const std::string value = i + 1 < words.size() ? words[i + 1] : "";
+    if (word == "--no-head") {
+      flags.head = false;
+      continue;
+    }
+    if (word == "--orders") {
+      flags.orders = true;
+      continue;
+    }
+    if (!word.starts_with("--")) {
+      flags.traces.push_back(word);
+      continue;
+    }
+    ++i;
+    if (word == "--limits") {
+      flags.limits = numbers(value);
+    } else if (word == "--offloads") {
+      flags.offloads = numbers(value);
+    } else if (word == "--policy") {
+      flags.policy = value;
+    } else if (word == "--runs") {
+      flags.runs = std::strtoull(value.c_str(), nullptr, 10);
+    } else if (word == "--threads") {
+      flags.threads = std::strtoull(value.c_str(), nullptr, 10);
+    } else if (word == "--prior-trace") {
+      flags.prior_trace = value;
+    } else if (word == "--prior") {
+      flags.prior = std::strtoull(value.c_str(), nullptr, 10);
+    } else {
+      std::fputs(kUsage, stderr);
+      return 2;
+    }
+  }
+  if (flags.traces.empty() || flags.runs == 0 || flags.threads == 0) {
+    std::fputs(kUsage, stderr);
+    return 2;
+  }
+  if (!flags.prior_trace.empty()) {
+    const std::optional<Stream> prior = read_stream(flags.prior_trace);
+    if (!prior) return 1;
+    flags.prior_stream = *prior;
+  }
+  return measure_traces(flags);
+}
+
+}  // namespace
+}  // namespace splitee::bench
+
+int main(int argc, char** argv) {
+  return splitee::bench::decision_main({argv, static_cast<std::size_t>(argc)});
+}

@@ -1,0 +1,24 @@
+// A network as one side of a comparison between processes: it answers given activations once, then
+// times as many passes as it is asked for, line by line.
+// Thread rule: one thread. Errors: a message on standard error and exit status 1.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace splitee::bench {
+
+struct PassesOptions {
+  std::string gguf;    // model file of a network whose inputs have one size
+  std::string target;  // kernel target; empty: the best
+  std::string inputs;  // file of float32: samples one after the other, each the output of layer 0
+  std::size_t threads = 1;
+  bool last_alone = false;  // of the exits, evaluate the last one only
+};
+
+// Prints the probabilities of every sample and evaluated exit in one line. Then, for every line of
+// standard input, a number n: runs the first sample n times and prints the n milliseconds in a
+// line.
+void passes(const PassesOptions& options);
+
+}  // namespace splitee::bench
