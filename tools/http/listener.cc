@@ -11,19 +11,25 @@
 #include <set>
 #include <thread>
 
-#include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "tools/http/address.h"
+#include "tools/http/microhttpd.h"
 
 namespace splitee::tools {
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// Called only after start() has loaded it.
+const Microhttpd& mhd() {
+  static const Microhttpd& library = **load_microhttpd();
+  return library;
+}
 
 // Beyond the limit, until those in whose place they come are closed.
 constexpr std::size_t kSpareConnections = 64;
@@ -55,7 +61,7 @@ struct FreeAddresses {
 
 Connection* connection_of(MHD_Connection* connection) {
   const MHD_ConnectionInfo* info =
-      MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+      mhd().get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
   return info == nullptr ? nullptr : static_cast<Connection*>(info->socket_context);
 }
 
@@ -68,15 +74,15 @@ std::optional<std::uint64_t> announced_bytes(const HttpRequest& request) {
 }
 
 MHD_Result queue(MHD_Connection* connection, const HttpResponse& page) {
-  MHD_Response* response = MHD_create_response_from_buffer(
+  MHD_Response* response = mhd().create_response_from_buffer(
       page.body.size(), const_cast<char*>(page.body.data()), MHD_RESPMEM_MUST_COPY);
   if (response == nullptr) return MHD_NO;
-  MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, page.type.c_str());
+  mhd().add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, page.type.c_str());
   for (const auto& [name, value] : page.headers) {
-    MHD_add_response_header(response, name.c_str(), value.c_str());
+    mhd().add_response_header(response, name.c_str(), value.c_str());
   }
-  const MHD_Result result = MHD_queue_response(connection, page.status, response);
-  MHD_destroy_response(response);
+  const MHD_Result result = mhd().queue_response(connection, page.status, response);
+  mhd().destroy_response(response);
   return result;
 }
 
@@ -89,7 +95,7 @@ class Exchange final : public HttpExchange {
     const std::lock_guard lock(mutex_);
     if (response_) return;
     response_ = std::move(response);
-    if (suspended_ && connection_ != nullptr) MHD_resume_connection(connection_);
+    if (suspended_ && connection_ != nullptr) mhd().resume_connection(connection_);
     suspended_ = false;
   }
   bool answered() const {
@@ -102,7 +108,7 @@ class Exchange final : public HttpExchange {
     sent = response_.has_value();
     if (sent) return queue(connection_, *response_);
     suspended_ = true;
-    MHD_suspend_connection(connection_);
+    mhd().suspend_connection(connection_);
     return MHD_YES;
   }
   void end() {
@@ -169,7 +175,7 @@ struct HttpListener::Impl {
     exchange.request.method = method;
     exchange.request.path = path;
     exchange.request.header = [connection](const char* name) {
-      const char* value = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+      const char* value = mhd().lookup_connection_value(connection, MHD_HEADER_KIND, name);
       return std::string(value == nullptr ? "" : value);
     };
     const auto announced = announced_bytes(exchange.request);
@@ -241,7 +247,7 @@ struct HttpListener::Impl {
       return;
     }
     const MHD_socket socket =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        mhd().get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
     try {
       impl->connections.push_back(std::make_unique<Connection>(Connection{.socket = socket}));
     } catch (const std::bad_alloc&) {
@@ -302,7 +308,7 @@ bool HttpListener::Impl::open_door(const addrinfo& address) {
   Door& door = doors.emplace_back(Door{this});
   const bool ipv6 = address.ai_family == AF_INET6;
   errno = 0;
-  door.daemon = MHD_start_daemon(
+  door.daemon = mhd().start_daemon(
       MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME |
           (ipv6 ? MHD_USE_IPv6 : MHD_NO_FLAG),
       0, nullptr, nullptr, access, this, MHD_OPTION_SOCK_ADDR, address.ai_addr,
@@ -334,7 +340,7 @@ Status HttpListener::Impl::open_doors(const std::string& flag, const std::string
     set_port(*next, port);
     if (open_door(*next)) {
       const MHD_DaemonInfo* bound =
-          MHD_get_daemon_info(doors.back().daemon, MHD_DAEMON_INFO_BIND_PORT);
+          mhd().get_daemon_info(doors.back().daemon, MHD_DAEMON_INFO_BIND_PORT);
       if (bound != nullptr) port = bound->port;
     } else if (errno != EADDRNOTAVAIL && errno != EAFNOSUPPORT) {
       // A name may have addresses that this machine does not have, but not all of them.
@@ -364,7 +370,7 @@ void HttpListener::Impl::refuse_rest() {
 
 void HttpListener::Impl::close_doors() {
   refuse_rest();
-  for (const Door& door : doors) MHD_stop_daemon(door.daemon);
+  for (const Door& door : doors) mhd().stop_daemon(door.daemon);
   doors.clear();
 }
 
@@ -384,6 +390,9 @@ Result<std::unique_ptr<HttpListener>> HttpListener::start(const std::string& fla
                                                           const std::string& endpoint,
                                                           const HttpLimits& limits,
                                                           HttpHandler& handler) {
+  if (const auto library = load_microhttpd(); !library.ok()) {
+    return Status(library.status().code(), flag + ": " + library.status().message());
+  }
   std::unique_ptr<HttpListener> listener(new HttpListener());
   listener->impl_->handler = &handler;
   listener->impl_->limits = limits;
@@ -398,7 +407,7 @@ const std::string& HttpListener::url() const {
 
 void HttpListener::drain(std::chrono::milliseconds patience) {
   for (const Impl::Door& door : impl_->doors) {
-    const MHD_socket listening = MHD_quiesce_daemon(door.daemon);
+    const MHD_socket listening = mhd().quiesce_daemon(door.daemon);
     if (listening != MHD_INVALID_SOCKET) ::close(listening);
   }
   const auto wait = [&](std::chrono::milliseconds most, auto is_over) {
