@@ -1,6 +1,7 @@
 #include "policy/learners/chain_planner.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace splitee::policy {
@@ -9,24 +10,65 @@ namespace {
 constexpr std::size_t kCapacity = AuditRows::kCapacity;
 constexpr int kRefinements = 2;
 
+// Sixteen bytes are a register wherever this is built.
+using Floats = float __attribute__((vector_size(16)));
+using Places = std::int32_t __attribute__((vector_size(16)));
+constexpr std::size_t kFloats = sizeof(Floats) / sizeof(float), kWide = 4 * kFloats;
+constexpr std::size_t kStretch = 32;  // rows
+
+Floats load(const float* from) {
+  Floats values;
+  std::memcpy(&values, from, sizeof values);
+  return values;
+}
+
 bool counts(std::span<const std::uint8_t> only, std::size_t row) {
   return only.empty() || only[row] != 0;
 }
 
 }  // namespace
 
+// Of kFloats options what answering costs more than each, summed down the rows by confidence; the
+// least sum, relative to nobody's being answered here, and the stretch of rows that it lies in.
+struct ChainPlanner::Sum {
+  Floats total{}, best{}, before{}, best_before{}, total_before{};
+  Places stretch = Places{} - 1;
+
+  void add(Floats more) {
+    total += more;
+    best = total < best ? total : best;
+  }
+  void begin_stretch() {
+    before = total;
+    best_before = best;
+  }
+  void end_stretch(std::size_t row) {
+    const Places better = best < best_before;
+    stretch = better ? Places{} + static_cast<std::int32_t>(row) : stretch;
+    total_before = better ? before : total_before;
+  }
+};
+
+void ChainPlanner::store(const Sum& sum, std::size_t from) {
+  std::memcpy(&total_[from], &sum.total, sizeof sum.total);
+  std::memcpy(&best_[from], &sum.best, sizeof sum.best);
+  std::memcpy(&total_before_[from], &sum.total_before, sizeof sum.total_before);
+  std::memcpy(&stretch_[from], &sum.stretch, sizeof sum.stretch);
+}
+
 ChainPlanner::ChainPlanner(std::vector<std::size_t> layer_of)
     : exits_(layer_of.size()),
       layer_of_(std::move(layer_of)),
       send_(exits_),
-      stride_((exits_ + 4) / 4 * 4),
+      stride_((exits_ + kWide) / kWide * kWide),
       loss_(exits_ * kCapacity),
       values_(kCapacity * stride_),
       arrivals_(kCapacity),
-      total_(exits_ + 1),
-      best_(exits_ + 1),
-      step_(exits_ + 1),
-      best_at_(exits_ + 1),
+      total_(stride_),
+      best_(stride_),
+      step_(stride_),
+      total_before_(stride_),
+      stretch_(stride_),
       path_(exits_),
       best_mean_(exits_) {}
 
@@ -81,62 +123,88 @@ void ChainPlanner::set_values(const AuditRows& rows, std::size_t exit, float bet
                               const Look& look) {
   const std::span<const float> confidence = rows.confidence(exit);
   const float* const loss = &loss_[exit * kCapacity];
-  const float* const last = &loss_[(exits_ - 1) * kCapacity];
-  const bool sends = look.next == kSendNext;
-  const float step = sends ? send_[exit] : static_cast<float>(run(exit, look.next));
+  const std::size_t next = look.next == kSendNext ? exits_ : look.next;
+  const float step = next == exits_ ? send_[exit] : static_cast<float>(run(exit, next));
   for (std::size_t row = 0; row < rows.size(); ++row) {
     float* const values = &values_[row * stride_];
-    const float on = step + (sends ? beta * last[row] : values[look.next]);
+    const float on = step + values[next];
     values[exit] = confidence[row] >= look.threshold ? beta * loss[row] : on;
   }
+}
+
+// kWide options from `from` on.
+void ChainPlanner::sum_options(const AuditRows& rows, std::size_t exit, float beta,
+                               std::span<const std::uint8_t> only, std::size_t from) {
+  const std::span<const std::uint16_t> order = rows.order(exit);
+  const float* const weight = rows.weight().data();
+  const float* const loss = &loss_[exit * kCapacity];
+  const float* const values = &values_[from];
+  const std::size_t stride = stride_, count = order.size();
+  const float* const step = &step_[from];
+  const Floats step0 = load(step), step1 = load(step + kFloats), step2 = load(step + 2 * kFloats),
+               step3 = load(step + 3 * kFloats);
+  Sum sum0, sum1, sum2, sum3;
+  for (std::size_t start = 0; start < count; start += kStretch) {
+    for (Sum* sum : {&sum0, &sum1, &sum2, &sum3}) sum->begin_stretch();
+    for (std::size_t i = start; i < std::min(start + kStretch, count); ++i) {
+      const std::size_t row = order[i];
+      if (!counts(only, row)) continue;
+      const float w = weight[row], answered = beta * loss[row];
+      const float* const own = values + row * stride;
+      sum0.add(w * (answered - step0 - load(own)));
+      sum1.add(w * (answered - step1 - load(own + kFloats)));
+      sum2.add(w * (answered - step2 - load(own + 2 * kFloats)));
+      sum3.add(w * (answered - step3 - load(own + 3 * kFloats)));
+    }
+    for (Sum* sum : {&sum0, &sum1, &sum2, &sum3}) sum->end_stretch(start);
+  }
+  store(sum0, from);
+  store(sum1, from + kFloats);
+  store(sum2, from + 2 * kFloats);
+  store(sum3, from + 3 * kFloats);
+}
+
+// The last of the rows, by confidence, that are answered where an option's sum is least.
+std::size_t ChainPlanner::last_answered(const AuditRows& rows, std::size_t exit, float beta,
+                                        std::span<const std::uint8_t> only,
+                                        std::size_t option) const {
+  const std::span<const std::uint16_t> order = rows.order(exit);
+  auto i = static_cast<std::size_t>(stretch_[option]);
+  float total = total_before_[option];
+  for (; i + 1 < order.size(); ++i) {
+    const std::size_t row = order[i];
+    if (!counts(only, row)) continue;
+    const float answered = beta * loss_[exit * kCapacity + row];
+    total += rows.weight()[row] * (answered - step_[option] - values_[row * stride_ + option]);
+    if (total == best_[option]) break;
+  }
+  return i;
 }
 
 // The best threshold and next step of one exit, given those of the exits after it.
 void ChainPlanner::improve(const AuditRows& rows, std::size_t exit, float beta,
                            std::span<const std::uint8_t> only, Look& look) {
   const std::span<const std::uint16_t> order = rows.order(exit);
-  const std::span<const float> confidence = rows.confidence(exit), weight = rows.weight();
-  const float* const loss = &loss_[exit * kCapacity];
-  const float* const last = &loss_[(exits_ - 1) * kCapacity];
+  const std::span<const float> confidence = rows.confidence(exit);
   // Options: the exits after this one, then sending.
-  const std::size_t ahead = exits_ - 1 - exit, options = ahead + (link_ ? 1 : 0);
-  for (std::size_t j = 0; j < ahead; ++j) step_[j] = static_cast<float>(run(exit, exit + 1 + j));
-  float* const total = total_.data();
-  float* const best = best_.data();
-  int* const best_at = best_at_.data();
-  const float* const step = step_.data();
-  std::fill_n(total, options, 0.0f);
-  const auto add = [&](std::size_t row, float answered) {
-    const float* const values = &values_[row * stride_ + exit + 1];
-    const float w = weight[row];
-    for (std::size_t j = 0; j < ahead; ++j) total[j] += w * (answered - step[j] - values[j]);
-    if (link_) total[ahead] += w * (answered - send_[exit] - beta * last[row]);
-  };
-  // Relative to nobody's being answered here.
-  for (std::size_t j = 0; j < options; ++j) {
-    best[j] = 0.0f;
-    best_at[j] = -1;
+  const std::size_t end = exits_ + (link_ ? 1 : 0);
+  for (std::size_t next = exit + 1; next < exits_; ++next) {
+    step_[next] = static_cast<float>(run(exit, next));
   }
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    const std::size_t row = order[i];
-    if (!counts(only, row)) continue;
-    add(row, beta * loss[row]);
-    for (std::size_t j = 0; j < options; ++j) {
-      const bool better = total[j] < best[j];
-      best[j] = better ? total[j] : best[j];
-      best_at[j] = better ? static_cast<int>(i) : best_at[j];
-    }
+  step_[exits_] = send_[exit];
+  for (std::size_t from = (exit + 1) / kWide * kWide; from < end; from += kWide) {
+    sum_options(rows, exit, beta, only, from);
   }
-  // By now `total` is what answering all rows here costs more than going on, so that going on costs
-  // -total and a sum that is the same for all options.
-  std::size_t chosen = 0;
-  for (std::size_t j = 1; j < options; ++j) {
-    if (best[j] - total[j] < best[chosen] - total[chosen]) chosen = j;
+  // By now total_ is what answering all rows here costs more than going on, so that going on costs
+  // -total_ and a sum that is the same for all options.
+  std::size_t chosen = exit + 1;
+  for (std::size_t next = exit + 2; next < end; ++next) {
+    if (best_[next] - total_[next] < best_[chosen] - total_[chosen]) chosen = next;
   }
-  look.next = chosen == ahead ? kSendNext : static_cast<std::uint16_t>(exit + 1 + chosen);
+  look.next = chosen == exits_ ? kSendNext : static_cast<std::uint16_t>(chosen);
   look.threshold = kNeverAnswers;
-  if (best_at[chosen] >= 0) {
-    auto i = static_cast<std::size_t>(best_at[chosen]);
+  if (stretch_[chosen] >= 0) {
+    std::size_t i = last_answered(rows, exit, beta, only, chosen);
     const float least = confidence[order[i]];
     for (++i; i < order.size() && !counts(only, order[i]);) ++i;
     const float below = i < order.size() ? confidence[order[i]] : 0.0f;
@@ -210,7 +278,8 @@ void ChainPlanner::propose(const AuditRows& rows, double beta, std::span<const s
   const std::size_t last = exits_ - 1;
   const float* const loss = &loss_[last * kCapacity];
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    values_[row * stride_ + last] = static_cast<float>(beta) * loss[row];
+    float* const values = &values_[row * stride_];
+    values[last] = values[exits_] = static_cast<float>(beta) * loss[row];
   }
   for (std::size_t exit = last; exit-- > 0;) {
     improve(rows, exit, static_cast<float>(beta), only, chain.looks[exit]);

@@ -79,6 +79,12 @@ class ChainPlanner {
 
  private:
   void set_values(const AuditRows& rows, std::size_t exit, float beta, const Look& look);
+  struct Sum;
+  void store(const Sum& sum, std::size_t from);
+  void sum_options(const AuditRows& rows, std::size_t exit, float beta,
+                   std::span<const std::uint8_t> only, std::size_t from);
+  std::size_t last_answered(const AuditRows& rows, std::size_t exit, float beta,
+                            std::span<const std::uint8_t> only, std::size_t option) const;
   void improve(const AuditRows& rows, std::size_t exit, float beta,
                std::span<const std::uint8_t> only, Look& look);
   void pick_first(const AuditRows& rows, std::span<const std::uint8_t> only, double beta,
@@ -92,12 +98,12 @@ class ChainPlanner {
   double layer_ = 0.8, head_ = 0.2, spared_ = 0, send_at_once_ = 0;  // in lambda
   bool link_ = false;
   std::vector<float> send_;             // per exit, in lambda
-  std::size_t stride_;                  // of values_
+  std::size_t stride_;                  // of values_: the exits, sending, and room for vectors
   std::vector<float> loss_;             // (exits, kCapacity)
-  std::vector<float> values_;           // (kCapacity, stride_): of a row from an exit on
+  std::vector<float> values_;           // (kCapacity, stride_): of a row from an exit on; sent
   std::vector<std::uint8_t> arrivals_;  // (kCapacity)
-  std::vector<float> total_, best_, step_;
-  std::vector<int> best_at_;
+  std::vector<float> total_, best_, step_, total_before_;  // (stride_), per next exit or sending
+  std::vector<std::int32_t> stretch_;
   std::vector<std::size_t> path_;          // looks of the chain at hand
   mutable std::vector<double> best_mean_;  // per first exit
 };
