@@ -19,6 +19,7 @@ need("numpy")
 import numpy as np  # noqa: E402
 
 import image_models as models  # noqa: E402
+from cold import peak_memory_kb  # noqa: E402
 
 PEERS = ("onnxruntime", "openvino")
 DTYPES = ("f32", "i8")
@@ -26,6 +27,7 @@ SAMPLES, CALIBRATION = 4, 32
 TURN_MS, FEWEST_PASSES = 40.0, 2
 FEWEST_ROUNDS, CALM = 5, 0.01  # share of a turn that a thread waited for a core
 TOLERANCE = 1e-3  # of fp32 probabilities
+COLD_ROUNDS = 15
 
 
 class Side:
@@ -138,10 +140,42 @@ class Bench:
         return summary(rounds) | {"differences": differences,
                                   "operations": models.operations(self.path(name, f"-{exits}-f32.onnx"))}  # fmt: skip
 
+    def cold(self, name, dtype):
+        """(milliseconds, kB) to the first answer, one thread: of splitee-edge from the start of the process, of
+        the peers from the import of their library on, all exits evaluated."""
+        side = models.read_folder(self.networks[name])[1]["input"][0]
+        edge = [os.path.join(os.path.dirname(self.program), "../../tools/splitee-edge"), "--model",
+                self.path(name, f"-{dtype}.gguf"), "--policy", "final", "--frame", f"{side}x{side}", "--threads", "1"]
+        peers = {peer: [sys.executable, os.path.join(HERE, "image_peer.py"), peer,
+                        self.path(name, f"-all-{dtype}.onnx"), "1", self.path(name, ".nchw"), "--once"] for peer in PEERS}
+        frame = np.random.default_rng(models.SEED).integers(256, size=3 * side * side, dtype=np.uint8).tobytes()
+        runs = {"ours": [], **{peer: [] for peer in peers}}
+        for _ in range(1 + COLD_ROUNDS):
+            runs["ours"].append(first_answer(edge, frame))
+            for peer, command in peers.items():
+                words = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+                runs[peer].append(tuple(map(float, words.split())))
+        return {side: [statistics.median(run[i] for run in own[1:]) for i in range(2)] for side, own in runs.items()}
+
     def save(self):
         with open(self.results_path + ".part", "w", encoding="utf-8") as file:
             json.dump(self.results, file, indent=1, sort_keys=True)
         os.replace(self.results_path + ".part", self.results_path)
+
+
+def first_answer(command, frame):
+    """(milliseconds from the start of the process to its first record, kB at most)."""
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdin.write(frame)
+        process.stdin.flush()
+        record = json.loads(process.stdout.readline())
+        milliseconds = 1e3 * (time.perf_counter() - start)
+        memory = peak_memory_kb(process.pid)
+        process.stdin.close()
+        process.stdout.read()
+    assert "label" in record and process.returncode == 0, record
+    return milliseconds, memory
 
 
 def make(path, folder, maker):
@@ -187,7 +221,22 @@ def table(results):
             texts += [f"{cell['onnxruntime']:.2f}, {cell['openvino']:.2f} / {cell['ours']:.2f}",
                       f"**{cell['ratio']:.2f}** ({cell['p10']:.2f}-{cell['p90']:.2f}){busy}", share]  # fmt: skip
         lines.append("| " + " | ".join(texts) + " |")
-    return "\n".join(lines)
+    return "\n".join(lines + cold_table(results.get("cold", {})))
+
+
+def cold_table(cold):
+    """A row per network and number format."""
+    if not cold:
+        return []
+    lines = ["", "| network | weights | first answer, ms: ONNX Runtime, OpenVINO / splitee | ratio | peak memory, MB | ratio |",
+             "|---" * 6 + "|"]
+    for key, cell in sorted(cold.items()):
+        texts = key.split("/")
+        for i, scale in ((0, 1.0), (1, 1 / 1024)):
+            ort, vino, ours = (cell[side][i] * scale for side in (*PEERS, "ours"))
+            texts += [f"{ort:.1f}, {vino:.1f} / {ours:.1f}", f"**{min(ort, vino) / ours:.1f}**"]
+        lines.append("| " + " | ".join(texts) + " |")
+    return lines
 
 
 def best_peaks(program):
@@ -209,8 +258,8 @@ def main():
     parser.add_argument("--network", action="append", default=[], metavar="FOLDER",
                         help="measure this one, as convert_images.py takes it, too")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="CELL",
-                        help="NETWORK/DTYPE/EXITS/THREADS, e.g. 'resnet32-32/f32/all/1', '*-224/*/last/*'; the other "
-                        "results stay (default: everything)")  # fmt: skip
+                        help="NETWORK/DTYPE/EXITS/THREADS or NETWORK/DTYPE/cold, e.g. 'resnet32-32/f32/all/1', "
+                        "'*-224/*/last/*'; the other results stay (default: everything)")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=5, metavar="S", help="of timing per cell (default: %(default)s)")
     parser.add_argument("--table", action="store_true", help="print the results kept; measure nothing")
     arguments = parser.parse_args()
@@ -228,6 +277,12 @@ def main():
                 print(f"measuring {name} {dtype} {exits} {threads}", file=sys.stderr)
                 bench.results["cells"][f"{name}/{dtype}/{exits}/{threads}"] = bench.cell(name, dtype, exits, threads)
                 bench.save()
+            for dtype in DTYPES:
+                if any(fnmatch.fnmatchcase(f"{name}/{dtype}/cold", p) for p in arguments.only):
+                    bench.prepare(name)
+                    print(f"measuring {name} {dtype} cold", file=sys.stderr)
+                    bench.results.setdefault("cold", {})[f"{name}/{dtype}"] = bench.cold(name, dtype)
+                    bench.save()
     print(table(bench.results))
 
 
