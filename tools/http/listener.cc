@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <condition_variable>
+#include <functional>
 #include <list>
 #include <mutex>
 #include <optional>
@@ -73,6 +75,74 @@ std::optional<std::uint64_t> announced_bytes(const HttpRequest& request) {
   return bytes;
 }
 
+bool equal_but_for_case(std::string_view a, std::string_view b) {
+  return std::ranges::equal(
+      a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+bool is_token(std::string_view text) {
+  static constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
+  return !text.empty() && std::ranges::all_of(text, [](char c) {
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    return letter || kMarks.find(c) != kMarks.npos;
+  });
+}
+
+// What the library lets pass, and others between the client and here may have read differently:
+// where a request ends (so that a second one hides in its body), and for which host it is.
+class HeaderCheck {
+ public:
+  explicit HeaderCheck(MHD_Connection* connection) {
+    mhd().get_connection_values_n(connection, MHD_HEADER_KIND, see, this);
+  }
+  // What is wrong; null if nothing is.
+  const char* problem(std::string_view version) const {
+    if (!names_) return "a header whose name is none";
+    if (folded_) return "a header of several lines";
+    if (hosts_ > 1) return "more than one Host";
+    if (lengths_ > 1) return "more than one Content-Length";
+    if (codings_ > 0 && lengths_ > 0) return "both Content-Length and Transfer-Encoding";
+    if (codings_ > 1 || (codings_ == 1 && !chunked_)) return "Transfer-Encoding is not 'chunked'";
+    if (codings_ == 1 && version == MHD_HTTP_VERSION_1_0) return "Transfer-Encoding in HTTP/1.0";
+    return nullptr;
+  }
+
+ private:
+  static MHD_Result see(void* self, MHD_ValueKind /*kind*/, const char* name, std::size_t name_size,
+                        const char* value, std::size_t value_size) {
+    static_cast<HeaderCheck*>(self)->add({name, name_size}, {value, value_size});
+    return MHD_YES;
+  }
+  void add(std::string_view name, std::string_view value) {
+    names_ = names_ && is_token(name);
+    // The library puts what a folded line holds behind the name, which moves away from its value.
+    folded_ = folded_ || (value.data() != nullptr && std::less<>()(value.data(), name.data()));
+    if (equal_but_for_case(name, MHD_HTTP_HEADER_HOST)) ++hosts_;
+    if (equal_but_for_case(name, MHD_HTTP_HEADER_CONTENT_LENGTH)) ++lengths_;
+    if (!equal_but_for_case(name, MHD_HTTP_HEADER_TRANSFER_ENCODING)) return;
+    ++codings_;
+    chunked_ = equal_but_for_case(value, "chunked");
+  }
+
+  std::size_t hosts_ = 0, lengths_ = 0, codings_ = 0;
+  bool names_ = true, folded_ = false, chunked_ = false;
+};
+
+// Resolves the percent signs of a path, in place; its new length. %00 stays as it is: the library
+// hands a path over as text that ends at a NUL.
+std::size_t unescape(void* /*self*/, MHD_Connection* /*connection*/, char* text) {
+  char* out = text;
+  for (const char* in = text; *in != '\0'; ++out) {
+    unsigned char byte = 0;
+    const bool escape = in[0] == '%' && in[1] != '\0' && in[2] != '\0' &&
+                        std::from_chars(in + 1, in + 3, byte, 16).ptr == in + 3 && byte != 0;
+    *out = escape ? static_cast<char>(byte) : *in;
+    in += escape ? 3 : 1;
+  }
+  *out = '\0';
+  return static_cast<std::size_t>(out - text);
+}
+
 MHD_Result queue(MHD_Connection* connection, const HttpResponse& page) {
   MHD_Response* response = mhd().create_response_from_buffer(
       page.body.size(), const_cast<char*>(page.body.data()), MHD_RESPMEM_MUST_COPY);
@@ -137,19 +207,19 @@ struct HttpListener::Impl {
   };
 
   static MHD_Result access(void* self, MHD_Connection* connection, const char* path,
-                           const char* method, const char* /*version*/, const char* data,
+                           const char* method, const char* version, const char* data,
                            std::size_t* data_size, void** request) {
     try {
-      return static_cast<Impl*>(self)->step(connection, path, method, {data, *data_size}, data_size,
-                                            request);
+      auto* impl = static_cast<Impl*>(self);
+      if (*request == nullptr) return impl->begin(connection, path, method, version, request);
+      return impl->step(connection, {data, *data_size}, data_size, request);
     } catch (const std::exception&) {
       return MHD_NO;  // out of memory: no answer, and the program goes on
     }
   }
 
-  MHD_Result step(MHD_Connection* connection, const char* path, const char* method,
-                  std::string_view data, std::size_t* data_size, void** request) {
-    if (*request == nullptr) return begin(connection, path, method, request);
+  MHD_Result step(MHD_Connection* connection, std::string_view data, std::size_t* data_size,
+                  void** request) {
     Held& held = *static_cast<Held*>(*request);
     if (*data_size > 0) {
       take(*held, data);
@@ -169,7 +239,7 @@ struct HttpListener::Impl {
   }
 
   MHD_Result begin(MHD_Connection* connection, const char* path, const char* method,
-                   void** request) {
+                   const char* version, void** request) {
     auto held = std::make_unique<Held>(std::make_shared<Exchange>(connection));
     Exchange& exchange = **held;
     exchange.request.method = method;
@@ -186,12 +256,18 @@ struct HttpListener::Impl {
       live.insert(*held);
     }
     *request = held.release();
+    bool sent = false;
+    if (const char* problem = HeaderCheck(connection).problem(version)) {
+      HttpResponse refused = json_error(400, problem);
+      refused.headers.emplace_back(MHD_HTTP_HEADER_CONNECTION, "close");
+      exchange.answer(std::move(refused));
+      return exchange.send(sent);  // nothing that follows is read
+    }
     if (handler->wants(exchange) && announced.value_or(0) > limits.body_bytes)
       refuse_long(exchange);
     // What is refused is still read to its end, so that the client sees why: unless it asks first.
     const bool at_once =
         !exchange.request.header("Expect").empty() || announced.value_or(0) > kMostDiscardedBytes;
-    bool sent = false;
     return exchange.answered() && exchange.request.has_body && at_once ? exchange.send(sent)
                                                                        : MHD_YES;
   }
@@ -315,7 +391,8 @@ bool HttpListener::Impl::open_door(const addrinfo& address) {
       MHD_OPTION_CONNECTION_LIMIT, static_cast<unsigned>(limits.connections + kSpareConnections),
       MHD_OPTION_LISTEN_BACKLOG_SIZE, static_cast<unsigned>(limits.connections),
       MHD_OPTION_NOTIFY_CONNECTION, count, this, MHD_OPTION_NOTIFY_COMPLETED, completed, this,
-      MHD_OPTION_CONNECTION_MEMORY_LIMIT, limits.connection_bytes, MHD_OPTION_END);
+      MHD_OPTION_CONNECTION_MEMORY_LIMIT, limits.connection_bytes, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+      MHD_OPTION_UNESCAPE_CALLBACK, unescape, nullptr, MHD_OPTION_END);
   if (door.daemon != nullptr) return true;
   const int error = errno;
   doors.pop_back();

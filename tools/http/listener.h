@@ -1,11 +1,12 @@
 // Listens for HTTP on the addresses of HOST:PORT, and keeps the slow and the many within bounds:
 // bytes of headers, of one body and of all bodies, connections, and the time that a request may
 // take to arrive and its answer to leave. One connection more than allowed takes the place of the
-// oldest that does not wait for an answer of ours. Thread rule: start(), drain() and the destructor
-// by one thread at a time. Requests are handled by a thread per address, which waits for nobody;
-// answers may come from any thread. Errors: start() fails on a malformed address, one that cannot
-// be bound, and where this program was built without libmicrohttpd. Nothing that a client does is
-// an error.
+// oldest that does not wait for an answer of ours. Requests are refused whose headers others on the
+// way may have read differently.
+// Thread rule: start(), drain() and the destructor by one thread at a time. Requests are handled by
+// a thread per address, which waits for nobody; answers may come from any thread. Errors: start()
+// fails on a malformed address, one that cannot be bound, and where this program was built without
+// libmicrohttpd. Nothing that a client does is an error.
 #pragma once
 
 #include <chrono>

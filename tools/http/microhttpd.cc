@@ -27,6 +27,7 @@ Result<const Microhttpd*> load() {
   find(found.get_daemon_info, "MHD_get_daemon_info");
   find(found.get_connection_info, "MHD_get_connection_info");
   find(found.lookup_connection_value, "MHD_lookup_connection_value");
+  find(found.get_connection_values_n, "MHD_get_connection_values_n");
   find(found.suspend_connection, "MHD_suspend_connection");
   find(found.resume_connection, "MHD_resume_connection");
   find(found.create_response_from_buffer, "MHD_create_response_from_buffer");

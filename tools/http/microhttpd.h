@@ -17,6 +17,7 @@ struct Microhttpd {
   decltype(&MHD_get_daemon_info) get_daemon_info;
   decltype(&MHD_get_connection_info) get_connection_info;
   decltype(&MHD_lookup_connection_value) lookup_connection_value;
+  decltype(&MHD_get_connection_values_n) get_connection_values_n;
   decltype(&MHD_suspend_connection) suspend_connection;
   decltype(&MHD_resume_connection) resume_connection;
   decltype(&MHD_create_response_from_buffer) create_response_from_buffer;

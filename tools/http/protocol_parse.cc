@@ -22,6 +22,7 @@ using runtime::Input;
 
 constexpr std::size_t kMaxDepth = 8;  // of the JSON
 constexpr std::size_t kMostShown = 60;
+constexpr std::size_t kMostToldOfJson = 300;  // an error may name a number of a million digits
 constexpr std::ptrdiff_t kMostValues = 1 << 20;
 constexpr std::size_t kMaxSide = 1u << 16;  // of a picture
 
@@ -61,7 +62,8 @@ Result<json> parse_json(std::string_view text) {
   } catch (const json::exception& error) {
     const std::string_view what = error.what();
     const std::size_t end = what.find("] ");
-    return wrong("not JSON: " + std::string(end == what.npos ? what : what.substr(end + 2)));
+    const std::string_view told = end == what.npos ? what : what.substr(end + 2);
+    return wrong("not JSON: " + std::string(told.substr(0, kMostToldOfJson)));
   }
 }
 

@@ -29,13 +29,17 @@ HttpResponse json_page(const ordered_json& json, unsigned status = 200) {
   return {status, kJson, json.dump(-1, ' ', false, ordered_json::error_handler_t::replace)};
 }
 
+std::string lower_case(std::string text) {
+  std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
+  return text;
+}
+
 // The type of a body without its parameters, in lower case.
 std::string content_type(const HttpRequest& request) {
   std::string type = request.header("Content-Type");
   type.resize(std::min(type.size(), type.find(';')));
   while (type.ends_with(' ')) type.pop_back();
-  std::ranges::transform(type, type.begin(), [](unsigned char c) { return std::tolower(c); });
-  return type;
+  return lower_case(std::move(type));
 }
 
 // What the header kJsonLengthHeader says; nothing where there is none.
@@ -149,6 +153,10 @@ std::optional<HttpResponse> HttpService::post_refusal(const HttpRequest& request
   const bool binary = !request.header(kJsonLengthHeader).empty();
   if (is_from_browser(request) && !binary && content_type(request) != kJson)
     return json_error(415, "Content-Type must be application/json");
+  const std::string coding = request.header("Content-Encoding");
+  if (!coding.empty() && lower_case(coding) != "identity") {
+    return json_error(415, "Content-Encoding: bodies must come as they are, not compressed");
+  }
   if (draining_) return json_error(503, "shutting down");
   return std::nullopt;
 }
