@@ -319,7 +319,7 @@ def test_browsers(_):
         for name in ("evil.example", f"evil.example:{client.port}", "localhost.evil.example", "127.0.0.1.evil.example"):
             client.get("/live.json", Host=name).expect(403, "Host")
             client.post(text_request(["a"]), headers=JSON | {"Host": name, "Origin": f"http://{name}"}).expect(403)
-        for name in ("localhost", f"localhost:{client.port}", "127.0.0.1", "[::1]:80"):
+        for name in ("localhost", "LocalHost", f"localhost:{client.port}", "127.0.0.1", "[::1]:80"):
             client.get("/live.json", Host=name).expect(200)
         assert client.ask("OPTIONS", INFER, headers={"Origin": "http://evil.example"}).status == 405
         page = client.get("/").expect(200)

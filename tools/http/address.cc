@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include <arpa/inet.h>
+#include <strings.h>
 
 #include "base/file.h"
 #include "transport/zmq/endpoint.h"
@@ -53,7 +54,10 @@ std::string_view host_of(std::string_view host_header) {
 }
 
 bool is_fixed_host(std::string_view host) {
-  return host == "localhost" || is_address(host);
+  static constexpr std::string_view kLocal = "localhost";
+  const bool local =
+      host.size() == kLocal.size() && ::strncasecmp(host.data(), kLocal.data(), kLocal.size()) == 0;
+  return local || is_address(host);
 }
 
 bool is_from_browser(const HttpRequest& request) {
