@@ -1,6 +1,6 @@
 // What the published implementation in use knows of Unicode, where that is not what utf8proc knows:
-// the `tokenizers` package (0.23) has categories of Unicode 8 and lower case of Unicode 17. Found
-// by asking it about every code point. Thread rule: constants only.
+// the `tokenizers` package (0.23) has categories of Unicode 8, the order of marks of Unicode 9 and
+// lower case of Unicode 17. Found by asking it about every code point. Thread rule: constants only.
 #pragma once
 
 #include <array>
@@ -42,6 +42,16 @@ inline constexpr std::array<CodeRange, 114> kPlainText = {
      {0x1E01B, 0x1E021}, {0x1E023, 0x1E024}, {0x1E026, 0x1E02A}, {0x1E08F, 0x1E08F},
      {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
      {0x1E944, 0x1E94A}, {0x1E95E, 0x1E95F}}};
+
+// Marks up to Unicode 18 that came after Unicode 9: they have no place among others. No other mark
+// that has one lies in these ranges.
+inline constexpr std::array<CodeRange, 23> kUnordered = {
+    {{0x05C8, 0x05C9},   {0x07FD, 0x07FD},   {0x0897, 0x08D3},   {0x09FE, 0x09FE},
+     {0x0C3C, 0x0C3C},   {0x0D3B, 0x0D3C},   {0x0EBA, 0x0EBA},   {0x1715, 0x1715},
+     {0x1ABF, 0x1AF0},   {0x1DF6, 0x1DFA},   {0xA82C, 0xA82C},   {0x10D24, 0x10F85},
+     {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x113CE, 0x113D0}, {0x1145E, 0x1145E},
+     {0x11839, 0x11A99}, {0x11D42, 0x1612F}, {0x16FF0, 0x16FF1}, {0x1D127, 0x1D128},
+     {0x1D250, 0x1D252}, {0x1D25F, 0x1D281}, {0x1E08F, 0x1E6F5}}};
 
 // Lower case that came after Unicode 15: each of a range plus `offset`.
 struct LowerCase {
