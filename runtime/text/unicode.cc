@@ -140,6 +140,7 @@ bool is_word_char(char32_t value) {
   const utf8proc_category_t kind = category(value);
   if (kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_NL) return true;
   if (kind == UTF8PROC_CATEGORY_PC || value == 0x200C || value == 0x200D) return true;
+  if (in(value, kLaterWordChars)) return true;
   // Alphabetic symbols: letters in circles and squares.
   return in(value, 0x24B6, 0x24E9) || in(value, 0x1F130, 0x1F149) || in(value, 0x1F150, 0x1F169) ||
          in(value, 0x1F170, 0x1F189);

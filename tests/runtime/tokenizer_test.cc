@@ -112,6 +112,9 @@ TEST_CASE("characters that came after Unicode 8 are parts of words") {
   CHECK(is_nonspacing_mark(0x0301));
   CHECK(to_lower(0x1C89) == 0x1C8A);
   CHECK(to_lower(0x10D65) == 0x10D85);
+  CHECK(is_word_char(0x13460));
+  CHECK_FALSE(is_word_char(0x1345F));
+  CHECK(is_word_char(0x2EE5D));
 }
 
 TEST_CASE("marks that came after Unicode 9 stay where they are written") {
