@@ -35,10 +35,14 @@ constexpr bool is_ideograph(char32_t value) {
          in(value, 0x2B920, 0x2CEAF) || in(value, 0x2F800, 0x2FA1F);
 }
 
-bool is_plain_text(char32_t value) {
+bool in(char32_t value, std::span<const CodeRange> ranges) {
   const auto found =
-      std::ranges::upper_bound(kPlainText, value, {}, [](CodeRange range) { return range.first; });
-  return found != kPlainText.begin() && value <= (found - 1)->last;
+      std::ranges::upper_bound(ranges, value, {}, [](CodeRange range) { return range.first; });
+  return found != ranges.begin() && value <= (found - 1)->last;
+}
+
+bool is_plain_text(char32_t value) {
+  return in(value, kPlainText);
 }
 
 // Categories of Unicode 8 that changed since.
@@ -110,7 +114,8 @@ bool is_nonspacing_mark(char32_t value) {
 }
 
 int combining_class(char32_t value) {
-  return utf8proc_get_property(static_cast<utf8proc_int32_t>(value))->combining_class;
+  const int order = utf8proc_get_property(static_cast<utf8proc_int32_t>(value))->combining_class;
+  return order != 0 && in(value, kUnordered) ? 0 : order;
 }
 
 char32_t to_lower(char32_t value) {
@@ -135,6 +140,7 @@ bool is_word_char(char32_t value) {
   const utf8proc_category_t kind = category(value);
   if (kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_NL) return true;
   if (kind == UTF8PROC_CATEGORY_PC || value == 0x200C || value == 0x200D) return true;
+  if (in(value, kLaterWordChars)) return true;
   // Alphabetic symbols: letters in circles and squares.
   return in(value, 0x24B6, 0x24E9) || in(value, 0x1F130, 0x1F149) || in(value, 0x1F150, 0x1F169) ||
          in(value, 0x1F170, 0x1F189);

@@ -35,7 +35,7 @@ TEST_CASE("content_hash: vectors computed with Python's integers from the defini
       {std::string(9, '\0'), 0xe04fc94178628401u},
       {ramp(1024) + "xyz", 0xc9d7d086ce9fc487u}};
   for (const auto& [bytes, hash] : vectors) {
-    CHECK_MESSAGE(content_hash(as_bytes(bytes)) == hash, hash_to_string(hash));
+    CHECK(hash_to_string(content_hash(as_bytes(bytes))) == hash_to_string(hash));
   }
 }
 

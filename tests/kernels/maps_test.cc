@@ -11,15 +11,14 @@ template <class Test>
 void for_each_map(const Test& test) {
   for_each_target([&](const Kernels& kernels) {
     for (const std::size_t stride : {1, 2}) {
-      for (const auto& [height, width] :
+      for (const std::pair<std::size_t, std::size_t> size :
            {std::pair(1, 1), {1, 2}, {2, 1}, {3, 3}, {4, 5}, {7, 6}, {8, 8}}) {
         for (std::size_t channels = 1; channels <= 2 * kMaxLanes + 3; channels += 3) {
-          MapCase c{static_cast<std::size_t>(height), static_cast<std::size_t>(width), channels,
-                    stride};
+          MapCase c{size.first, size.second, channels, stride};
           c.offset = channels % 5;
           c.epilogue = kEpilogues[(channels + stride) % std::size(kEpilogues)];
-          CAPTURE(height);
-          CAPTURE(width);
+          CAPTURE(c.height);
+          CAPTURE(c.width);
           CAPTURE(channels);
           CAPTURE(stride);
           Random random(static_cast<std::uint32_t>(100 * channels + c.height));

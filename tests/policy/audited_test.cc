@@ -532,7 +532,6 @@ TEST_CASE("held-out rows of two kinds spare audits of a stream of either, and E 
     CAPTURE(hard);
     int over = 0;
     std::uint64_t audits = 0;
-    double cost = 0.0;
     constexpr std::uint64_t kRuns = 10;
     constexpr int kSamples = 4000;
     for (std::uint64_t run = 0; run < kRuns; ++run) {
@@ -545,7 +544,6 @@ TEST_CASE("held-out rows of two kinds spare audits of a stream of either, and E 
       for (int i = 1; i <= kSamples; ++i) {
         const Sample sample = stream.next();
         const Outcome& outcome = session.run(LinkState::kNone, SampleNetwork{sample});
-        cost += outcome.cost / (kRuns * kSamples);
         wrong += differs(outcome, sample) ? 1.0 : 0.0;
         below = below || (i % 100 == 0 && policy->disagreement()->upper * i < wrong - 1e-6);
       }

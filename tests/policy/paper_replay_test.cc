@@ -86,7 +86,7 @@ ReplayOptions paper_options(std::string policy, std::size_t exits) {
 }
 
 TEST_CASE("paper semantics play the published scripts' arms") {
-  for (const std::size_t exits : {2u, 6u, 12u}) {
+  for (const std::size_t exits : {2u, 6u, 12u, 17u}) {
     for (const double alpha : {0.6, 0.7, 0.85}) {
       // Dear layers: all rewards negative, and the largest sum is not that of the best mean.
       const double lambda = alpha == 0.85 ? 0.4 : 0.1;

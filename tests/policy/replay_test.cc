@@ -38,7 +38,7 @@ Trace small_trace() {
   return *trace;
 }
 
-// However many exits there are, each is read where it was written.
+// However many exits there are, each is read where it was written, and counted as itself.
 TEST_CASE("rows of many exits") {
   for (const std::size_t exits : {12u, 13u, 16u, 17u, 33u, 48u, 65u}) {
     CAPTURE(exits);
@@ -47,16 +47,24 @@ TEST_CASE("rows of many exits") {
       CAPTURE(arm);
       ReplayOptions options = file_order("fixed", exits);
       options.policy_options.fixed_arm = arm;
+      const CostModel& costs = options.policy_options.costs;
       std::size_t sent = 0, right = 0;
+      double reward = 0.0;
       for (std::size_t sample = 0; sample < 40; ++sample) {
         const bool here = trace.confidence[sample * exits + arm] >= 0.8;
         const std::size_t answer = sample * exits + (here ? arm : exits - 1);
         sent += here ? 0 : 1;
         right += trace.prediction[answer] == trace.label[sample] ? 1 : 0;
+        reward += costs.reward(trace.confidence[answer], costs.cost(arm + 1, 1, !here));
       }
       const ReplayResult result = replayed(trace, options);
       CHECK(result.offload_rate.mean == doctest::Approx(static_cast<double>(sent) / 40));
       CHECK(result.accuracy->mean == doctest::Approx(static_cast<double>(right) / 40));
+      REQUIRE(result.mean_reward.size() == exits);
+      CHECK(result.mean_reward[arm] == doctest::Approx(reward / 40));
+      std::vector<double> share(exits);
+      share[arm] = static_cast<double>(40 - sent) / 40;
+      CHECK(result.exit_share == share);
     }
   }
 }

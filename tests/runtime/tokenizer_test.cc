@@ -9,6 +9,7 @@
 #include <doctest/doctest.h>
 
 #include "base/utf8.h"
+#include "runtime/text/normalizer.h"
 #include "runtime/text/token_trie.h"
 #include "runtime/text/unicode.h"
 
@@ -111,6 +112,25 @@ TEST_CASE("characters that came after Unicode 8 are parts of words") {
   CHECK(is_nonspacing_mark(0x0301));
   CHECK(to_lower(0x1C89) == 0x1C8A);
   CHECK(to_lower(0x10D65) == 0x10D85);
+  CHECK(is_word_char(0x13460));
+  CHECK_FALSE(is_word_char(0x1345F));
+  CHECK(is_word_char(0x2EE5D));
+}
+
+TEST_CASE("marks that came after Unicode 9 stay where they are written") {
+  const Normalization stripped = {.strip_accents = true};
+  // Below before above, where their order is known.
+  CHECK(normalized("a\u08d4\u08e3\u302e\u302a", stripped) == "a\u302e\u08d4");
+  CHECK(normalized("a\U0001d16d\U0001d165", stripped) == "a\U0001d165\U0001d16d");
+  for (const std::string text :
+       {"a\u0898\u0899", "a\u08ca\u08cf", "a\u1ac1\u1ac3", "a\U00010f48\U00010f46",
+        "a\U0001d16d\u0898\U0001d165", "a\U00010f82\U00010f83", "a\U00010efd\u1715",
+        "a\U0001e4ef\U0001e4ee"}) {
+    CAPTURE(text);
+    CHECK(normalized(text, stripped) == text);
+  }
+  CHECK(combining_class(0x08D3) == 0);
+  CHECK(combining_class(0x08D4) == 230);
 }
 
 TEST_CASE("no text can spell a special token") {

@@ -53,12 +53,15 @@ TEST_CASE("hosts: what only this machine can be behind") {
   for (const char* host : {"localhost.evil.org", "evil.org", "", "127.0.0.1.evil.org"}) {
     CHECK_FALSE(is_fixed_host(host));
   }
+  CHECK_FALSE(is_fixed_host(std::string_view("127.0.0.1\0.evil.org", 19)));
   CHECK(host_of("[::1]:80") == "::1");
   CHECK(host_of("[::1") == "[::1");
   CHECK(host_of("a.b:80") == "a.b");
   CHECK(host_of("a.b") == "a.b");
   CHECK(parse_host_port("--http", "[::1]:80")->host == "::1");
-  for (const char* wrong : {"", ":", "a", "a:", ":1", "a:b", "a:-1", "a:65536", "a:1 "}) {
+  CHECK(parse_host_port("--http", "a:0")->port == 0);
+  for (const char* wrong : {"", ":", "a", "a:", ":1", "a:b", "a:-1", "a:-0", "a:*", "a:65536",
+                            "a:1 ", "a b:1", "http://a:1", "[]:1", "[::1:1", "[[a]]:1"}) {
     CHECK_FALSE(parse_host_port("--http", wrong).ok());
   }
 }

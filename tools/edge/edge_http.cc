@@ -46,8 +46,8 @@ Result<std::unique_ptr<EdgeHttp>> EdgeHttp::start(const HttpFlags& flags,
 }
 
 EdgeHttp::EdgeHttp(std::shared_ptr<const runtime::Network> network)
-    : served_(std::make_shared<ServedNetwork>(
-          network, InferProtocol(network->info(), model_name_of(*network), Role::kEdge))),
+    : served_(std::make_shared<ServedNetwork>(ServedNetwork{
+          network, InferProtocol(network->info(), model_name_of(*network), Role::kEdge)})),
       fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       live_(*served_) {}
 

@@ -1,7 +1,7 @@
 #include "tools/http/address.h"
 
 #include <algorithm>
-#include <charconv>
+#include <optional>
 
 #include <arpa/inet.h>
 #include <strings.h>
@@ -18,6 +18,7 @@ constexpr std::size_t kMinTokenBytes = 16, kMaxTokenBytes = 512;
 bool is_address(std::string_view host) {
   unsigned char bytes[16];
   const std::string text(host);
+  if (text.find('\0') != std::string::npos) return false;
   return ::inet_pton(AF_INET, text.c_str(), bytes) == 1 ||
          ::inet_pton(AF_INET6, text.c_str(), bytes) == 1;
 }
@@ -25,20 +26,13 @@ bool is_address(std::string_view host) {
 }  // namespace
 
 Result<HostPort> parse_host_port(const std::string& flag, const std::string& text) {
-  const std::size_t colon = text.rfind(':');
-  HostPort result;
-  if (colon != std::string::npos) result.host = text.substr(0, colon);
-  if (result.host.starts_with('[') && result.host.ends_with(']')) {
-    result.host = result.host.substr(1, result.host.size() - 2);
-  }
-  const char* end = text.data() + text.size();
-  const char* digits = colon == std::string::npos ? end : text.data() + colon + 1;
-  const auto [stop, problem] = std::from_chars(digits, end, result.port);
-  if (result.host.empty() || problem != std::errc() || stop != end || result.port < 0 ||
-      result.port > 65535) {
+  const std::string endpoint = "tcp://" + text;
+  const std::optional<transport::TcpEndpoint> parts = transport::split_tcp(endpoint);
+  // To be listened on, but not at "any port" in ZeroMQ's way.
+  if (!transport::check_bind_endpoint(endpoint).ok() || parts->port == "*") {
     return Status(Code::kInvalidArgument, flag + " " + text + ": not HOST:PORT");
   }
-  return result;
+  return HostPort{parts->host, std::stoi(parts->port)};
 }
 
 bool is_loopback_host(std::string_view host) {
