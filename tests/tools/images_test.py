@@ -439,7 +439,8 @@ def test_train(folder):
     table = write_table(folder, [pixels for pixels, _ in made], [LABELS[label] for _, label in made], png)
     other = [striped(i) for i in range(1000, 1060)]
     test = write_table(folder, [pixels for pixels, _ in other], [LABELS[label] for _, label in other], png, "test.tsv")
-    for network, more in (("resnet20", ()), ("mobilenetv2", ("--width", "0.35"))):
+    sgd = ("--width", "0.5", "--optimizer", "sgd", "--lr", 0.1, "--weight-decay", "5e-4", "--clip", 5)
+    for network, more in (("resnet20", ()), ("resnet14", sgd), ("mobilenetv2", ("--width", "0.35"))):
         work, output, model = (os.path.join(folder, f"{network}.{part}") for part in ("work", "folder", "gguf"))
         flags = ("--train", table, "--work", work, "--output", output, "--network", network, "--side", 16, "--cores", 1,
                  "--precision", "fp32", "--batch-rows", 24, "--warmup", 5, "--ema", 0.9, *more)  # fmt: skip
@@ -453,6 +454,8 @@ def test_train(folder):
         # Temperatures leave the order of the classes: the engine is as right as PyTorch says.
         assert np.abs(np.array([exit["accuracy"] for exit in report]) - right).max() < 0.02, (report, right)
         assert right[-1] > 0.8, (network, right)
+        held = records_of("--policy", "final", "--input", os.path.join(output, "held_back.tsv"), model=model)
+        assert len(held) == 24 and np.mean([record["class"] == record["truth"] for record in held]) > 0.7, held
     assert "other --lr" in train(*flags, "--steps", 60, "--lr", 1, status=1)
     for name, text, word in (("a", "path\n", "columns 'path' and 'label'"), ("b", "path\tlabel\n", "no pictures"),
                              ("c", "path\tlabel\nmissing.png\tcat\nmissing.png\tdog\n", "missing.png"),

@@ -1,5 +1,6 @@
 """A multi-exit convolutional network on images: its pictures, its model, its training, and the folder
-that tools/convert_images.py takes (model.safetensors and network.json).
+that tools/convert_images.py takes (model.safetensors and network.json), with a table of the pictures that
+were held back, for `splitee calibrate`.
 
 Pictures come from a TSV with a header and the columns `path` (relative to the TSV) and `label`, or
 from a folder with a subfolder for each class. They are read once, to uint8 in memory. Each sample of
@@ -24,6 +25,7 @@ from .table import class_names, decode, read_bytes
 from .tensors import write_safetensors
 
 PATH, LABEL = "path", "label"
+HELD_BACK = "held_back.tsv"  # for `splitee calibrate`
 SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm")
 LEAST_STD = 1e-3
 EVAL_ROWS = 250
@@ -41,16 +43,16 @@ EXITS = {"resnet14": (1, 2, 3, 4, 5, 6), "resnet20": (2, 3, 5, 6, 7, 9), "resnet
 
 
 class Pictures:
-    """values (rows, height, width, 3) uint8, labels (rows) int64."""
+    """values (rows, height, width, 3) uint8, labels (rows) int64, the files that they are from."""
 
-    def __init__(self, values, labels, names):
-        self.values, self.labels, self.names = values, labels, names
+    def __init__(self, values, labels, names, files):
+        self.values, self.labels, self.names, self.files = values, labels, names, files
 
     def __len__(self):
         return len(self.labels)
 
     def part(self, rows):
-        return Pictures(self.values[rows], self.labels[rows], self.names)
+        return Pictures(self.values[rows], self.labels[rows], self.names, [self.files[row] for row in rows])
 
 
 def list_table(path):
@@ -104,7 +106,15 @@ def read_pictures(path, side, names=None):
     values = np.empty((len(files), side, side, 3), np.uint8)
     for i, (file, _) in enumerate(files):
         values[i] = read_picture(file, side)
-    return Pictures(values, np.array([place[label] for label in labels], np.int64), names)
+    return Pictures(values, np.array([place[label] for label in labels], np.int64), names, [file for file, _ in files])
+
+
+def write_table(path, pictures):
+    """What read_pictures() takes."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{PATH}\t{LABEL}\n")
+        for name, label in zip(pictures.files, pictures.labels):
+            file.write(f"{os.path.abspath(name)}\t{pictures.names[label]}\n")
 
 
 def crop_and_flip(values, rows, pad, rng):
@@ -382,6 +392,7 @@ def finish(args, run, model, pictures, held, test, batch):
         if test:
             report["test"] = [metrics.exit_report(own, test.labels) for own in logits_of(model, test)]
         save(args.output, model, pictures, metrics.calibrate(logits, held.labels), report)
+        write_table(os.path.join(args.output, HELD_BACK), held)
     log(f"wrote {args.output}")
     print(metrics.format_table(report))
 
