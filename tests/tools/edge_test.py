@@ -356,6 +356,16 @@ def test_records_at_once(_):
         live.finish()
 
 
+def test_libraries_of_the_link_are_loaded_for_a_link(_):
+    """With libzmq come a dozen more, with libmicrohttpd another: an edge without them starts faster."""
+    with LiveEdge("--quiet") as live:
+        live.classify(TEXTS[0])
+        maps = read(f"/proc/{live.process.pid}/maps").decode()
+        assert "libstdc++" in maps or "libc.so" in maps, maps
+        assert "libzmq" not in maps and "libmicrohttpd" not in maps and "gnutls" not in maps, maps
+        live.finish()
+
+
 def test_records_in_a_file_while_the_input_pauses(folder):
     path = os.path.join(folder, "records")
     with subprocess.Popen([EDGE, "--model", MODEL, "--quiet", "--output", path], stdin=subprocess.PIPE) as edge:
