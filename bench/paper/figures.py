@@ -15,7 +15,7 @@ DRAWN = {
     "final": ("black", ":"), "offload": ("grey", ":"), "random": ("grey", "-."),
     "threshold": ("tab:brown", "--"), "splitee": ("tab:red", "-"), "splitee-s": ("tab:orange", "-"),
     "ucb-tuned": ("tab:purple", "-"), "factored": ("tab:blue", "-"),
-    "adaptive": ("tab:cyan", "-"), "oracle": ("tab:green", "--"),
+    "adaptive": ("tab:cyan", "-"), "audited": ("tab:pink", "-"), "oracle": ("tab:green", "--"),
 }
 DPI = 80
 
