@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 MIRROR = "http://deb.debian.org/debian"
 TEXTS = "a warm and funny film\ndull, loud and far too long\n"
@@ -158,8 +159,21 @@ def server(debian):
         assert process.wait(60) == 0, "the server did not end well"
 
 
+def check_http(debian):
+    """An edge that serves HTTP, by a library that no program names to the loader."""
+    command = ["splitee-edge", "--model", "/usr/share/splitee/default.gguf", "--http", "127.0.0.1:0"]
+    with subprocess.Popen(debian.command(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("listening on http://"), line
+            with urllib.request.urlopen(line.split()[-1] + "/v2/health/ready", timeout=60) as reply:
+                assert reply.status == 200, reply.status
+        finally:
+            process.terminate()
+
+
 def check_programs(debian):
-    """A server as its unit starts it, and an edge that sends it everything."""
+    """A server as its unit starts it, an edge that sends it everything, and one that serves HTTP."""
     model = "/usr/share/splitee/default.gguf"
     with server(debian):
         edge = ["splitee-edge", "--model", model, "--server", f"tcp://127.0.0.1:{PORT}", "--require-server",
@@ -167,6 +181,7 @@ def check_programs(debian):
         records = [json.loads(line) for line in debian.run(*edge, input=TEXTS).splitlines()]
     assert [record["route"] for record in records] == ["offload"] * 2, records
     assert [record["label"] for record in records] == ["positive", "negative"], records
+    check_http(debian)
     for program in ("splitee", "splitee-edge", "splitee-server"):
         assert debian.run(program, "--version").startswith(program + " "), program
     assert "layers" in debian.run("splitee", "inspect", model)

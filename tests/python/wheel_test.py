@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The wheel in a bare virtual environment: `tools/wheel` makes one, pip installs it, and what is inside answers as the
-build folder does, with no library from outside but the C and C++ run times. Then, with scikit-learn, pandas,
+build folder does, with no library from outside but the C and C++ run times and zlib. Then, with scikit-learn, pandas,
 matplotlib and Jupyter beside it, the estimator's checks, the plots and docs/tour.ipynb. Needs PyPI.
 
 Arguments: SOURCE_ROOT EDGE SERVER TOOL MODEL OTHER_MODEL NUMBERS_MODEL."""
@@ -16,7 +16,7 @@ import zipfile
 ROOT, *PROGRAMS = map(os.path.abspath, sys.argv[1:])
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUTSIDE = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6", "libpthread.so.0", "librt.so.1", "libdl.so.2",
-           "libresolv.so.2"}  # fmt: skip
+           "libresolv.so.2", "libz.so.1"}  # fmt: skip
 
 
 def run(*command, **options):

@@ -2,7 +2,8 @@
 # static_edge.sh OUTPUT_DIR (run by `tools/package static`): splitee-edge and the tool as a tar file that needs
 # nothing but a C library as new as this machine's. libzmq comes from Debian's source package, without its
 # optional dependencies (CURVE is in it, by the code that it carries); the other libraries from Debian's
-# static ones. Builds in build-static/.
+# static ones, and fmt, of which Debian has none, from its headers. --http and --metrics still load libmicrohttpd.
+# Builds in build-static/.
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 output=${1:?a folder}
 install_packages "${build_packages[@]}" cmake dpkg-dev
@@ -33,10 +34,10 @@ build_zmq() {
 build_zmq
 export PKG_CONFIG_PATH=$static_dir/prefix/lib/pkgconfig
 configure "$static_dir/build" -Dtests=false -Dbenchmarks=false -Dprefer_static=true \
-  -Dcpp_link_args=-static-libstdc++,-static-libgcc
+  -Dcpp_args=-DFMT_HEADER_ONLY "-Dcpp_link_args=-static-libstdc++ -static-libgcc"
 build "$static_dir/build" tools/splitee-edge tools/splitee tools/splitee-edge.1 tools/splitee.1 tools/splitee.spdx.json
 
-version=$("$static_dir/build/tools/splitee-edge" --version | sed -n '1s/.* \([0-9.]*\).*/\1/p')
+version=$("$static_dir/build/tools/splitee-edge" --version | sed -n '1s/^[^ ]* \([0-9.]*\).*/\1/p')
 name=splitee-edge-$version-$arch
 rm -rf "${static_dir:?}/$name"
 mkdir "$static_dir/$name"
