@@ -160,7 +160,8 @@ void ConvMaps::multiply_windows(const Linear& linear, const Convolution& what, c
       1, kTogetherBytes / (what.stride * line + what.out.width * linear.out * sizeof(float)));
   if (together >= lines && panels >= kPanelsToShare * pool_.threads()) {
     // Threads share the weights, of which there are many here, not the map.
-    const std::size_t grain = grain_of(line_operations * static_cast<double>(lines / panels));
+    const std::size_t grain =
+        grain_of(line_operations * static_cast<double>(lines) / static_cast<double>(panels));
     pool_.share(panels, grain, [&](std::size_t, std::size_t begin, std::size_t end) {
       multiply_part(0, lines, begin * kernel.columns, std::min(end * kernel.columns, linear.out));
     });

@@ -36,6 +36,13 @@ ConvShape pooled() {
   shape.projection = false;
   return shape;
 }
+// More panels of channels than lines of pixels.
+ConvShape wide() {
+  ConvShape shape = basic();
+  shape.channels = {8, 300, 300};
+  shape.strides = {2, 2, 1};
+  return shape;
+}
 ConvShape inverted() {
   ConvShape shape = basic();
   shape.inverted = true;
@@ -79,7 +86,7 @@ TEST_CASE("Images: every target says what the scalar one says") {
 
 TEST_CASE("Images: split at every block, in batches and on threads, the same bits") {
   for (const std::uint32_t type : {kTensorF32, kTensorBf16, kTensorI8}) {
-    for (ConvShape shape : {basic(), pooled(), inverted()}) {
+    for (ConvShape shape : {basic(), pooled(), wide(), inverted()}) {
       shape.type = type;
       CAPTURE(type);
       const auto network = load(random_conv(shape), *kernels::find_target(""));
