@@ -214,6 +214,9 @@ def has_exits(tensors):
 def build(folder, last_alone):
     """The folder's network, with all exits or the last one."""
     tensors, about = read_folder(folder)
+    for layer, temperature in zip(has_exits(tensors), about.get("temperatures") or ()):  # divides the logits
+        for part in ("weight", "bias"):
+            tensors[f"exits.{layer}.{part}"] = tensors[f"exits.{layer}.{part}"] / np.float32(temperature)
     graph = Graph(tensors, about)
     if "conv1.weight" in tensors:
         places = sorted({tuple(map(int, name[5:].split(".")[:2])) for name in tensors if name.startswith("layer")})
