@@ -9,7 +9,7 @@ import time
 ROUNDS = 15
 WARM_UP_ROUNDS = 1
 # 30 words of the random vocabulary: 32 tokens with [CLS] and [SEP].
-TEXT = " ".join(f"w{97 * i}" for i in range(30)) + "\n"
+TEXT = (" ".join(f"w{97 * i}" for i in range(30)) + "\n").encode()
 
 
 def peak_memory_kb(pid):
@@ -17,13 +17,13 @@ def peak_memory_kb(pid):
         return int(re.search(r"VmHWM:\s+(\d+)", file.read()).group(1))
 
 
-def start_once(command):
+def start_once(command, sample=TEXT):
     """(milliseconds to the first line of output, kB). A program that reads standard input is still
-    waiting for its second line then, and is asked for its memory through /proc; the others print
+    waiting for its second sample then, and is asked for its memory through /proc; the others print
     theirs."""
     start = time.perf_counter()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        process.stdin.write(TEXT.encode())
+        process.stdin.write(sample)
         process.stdin.flush()
         line = process.stdout.readline()
         milliseconds = 1e3 * (time.perf_counter() - start)

@@ -19,7 +19,7 @@ need("numpy")
 import numpy as np  # noqa: E402
 
 import image_models as models  # noqa: E402
-from cold import peak_memory_kb  # noqa: E402
+from cold import ROUNDS, WARM_UP_ROUNDS, start_once  # noqa: E402
 
 PEERS = ("onnxruntime", "openvino")
 DTYPES = ("f32", "i8")
@@ -27,7 +27,6 @@ SAMPLES, CALIBRATION = 4, 32
 TURN_MS, FEWEST_PASSES = 40.0, 2
 FEWEST_ROUNDS, CALM = 5, 0.01  # share of a turn that a thread waited for a core
 TOLERANCE = 1e-3  # of fp32 probabilities
-COLD_ROUNDS = 15
 
 
 class Side:
@@ -150,32 +149,17 @@ class Bench:
                         self.path(name, f"-all-{dtype}.onnx"), "1", self.path(name, ".nchw"), "--once"] for peer in PEERS}
         frame = np.random.default_rng(models.SEED).integers(256, size=3 * side * side, dtype=np.uint8).tobytes()
         runs = {"ours": [], **{peer: [] for peer in peers}}
-        for _ in range(1 + COLD_ROUNDS):
-            runs["ours"].append(first_answer(edge, frame))
+        for _ in range(WARM_UP_ROUNDS + ROUNDS):
+            runs["ours"].append(start_once(edge, frame))
             for peer, command in peers.items():
                 words = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
                 runs[peer].append(tuple(map(float, words.split())))
-        return {side: [statistics.median(run[i] for run in own[1:]) for i in range(2)] for side, own in runs.items()}
+        return {side: [statistics.median(run[i] for run in own[WARM_UP_ROUNDS:]) for i in range(2)] for side, own in runs.items()}
 
     def save(self):
         with open(self.results_path + ".part", "w", encoding="utf-8") as file:
             json.dump(self.results, file, indent=1, sort_keys=True)
         os.replace(self.results_path + ".part", self.results_path)
-
-
-def first_answer(command, frame):
-    """(milliseconds from the start of the process to its first record, kB at most)."""
-    start = time.perf_counter()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        process.stdin.write(frame)
-        process.stdin.flush()
-        record = json.loads(process.stdout.readline())
-        milliseconds = 1e3 * (time.perf_counter() - start)
-        memory = peak_memory_kb(process.pid)
-        process.stdin.close()
-        process.stdout.read()
-    assert "label" in record and process.returncode == 0, record
-    return milliseconds, memory
 
 
 def make(path, folder, maker):
