@@ -19,7 +19,7 @@ std::string metrics_text(const transport::ServerCounters& counters, bool drainin
 class MetricsServer {
  public:
   // `endpoint` is HOST:PORT, an IPv6 host in brackets; port 0 takes a free one. Fails if it is
-  // malformed or cannot be bound, or if this program was built without libmicrohttpd.
+  // malformed or cannot be bound, or where libmicrohttpd is missing, now or when this was built.
   static Result<std::unique_ptr<MetricsServer>> start(const std::string& endpoint,
                                                       const transport::ServerCounters& counters);
   ~MetricsServer();

@@ -20,49 +20,42 @@ constexpr const char* kLibrary = "libzmq.so.5";  // the interface of 4.0 and new
 }
 
 // X(result, name, (parameters), (arguments))
-#define SPLITEE_ZMQ_FUNCTIONS(X)                                                                  \
-  X(int, zmq_errno, (), ())                                                                       \
-  X(const char*, zmq_strerror, (int code), (code))                                                \
-  X(void*, zmq_ctx_new, (), ())                                                                   \
-  X(int, zmq_ctx_term, (void* context), (context))                                                \
-  X(int, zmq_ctx_shutdown, (void* context), (context))                                            \
-  X(int, zmq_ctx_set, (void* context, int option, int value), (context, option, value))           \
-  X(int, zmq_msg_init, (zmq_msg_t * message), (message))                                          \
-  X(int, zmq_msg_init_size, (zmq_msg_t * message, size_t size), (message, size))                  \
-  X(int, zmq_msg_init_data,                                                                       \
-    (zmq_msg_t * message, void* data, size_t size, zmq_free_fn* free, void* hint),                \
-    (message, data, size, free, hint))                                                            \
-  X(int, zmq_msg_send, (zmq_msg_t * message, void* socket, int flags), (message, socket, flags))  \
-  X(int, zmq_msg_recv, (zmq_msg_t * message, void* socket, int flags), (message, socket, flags))  \
-  X(int, zmq_msg_close, (zmq_msg_t * message), (message))                                         \
-  X(int, zmq_msg_move, (zmq_msg_t * to, zmq_msg_t * from), (to, from))                            \
-  X(int, zmq_msg_copy, (zmq_msg_t * to, zmq_msg_t * from), (to, from))                            \
-  X(void*, zmq_msg_data, (zmq_msg_t * message), (message))                                        \
-  X(size_t, zmq_msg_size, (const zmq_msg_t* message), (message))                                  \
-  X(int, zmq_msg_more, (const zmq_msg_t* message), (message))                                     \
-  X(int, zmq_msg_get, (const zmq_msg_t* message, int property), (message, property))              \
-  X(const char*, zmq_msg_gets, (const zmq_msg_t* message, const char* name), (message, name))     \
-  X(void*, zmq_socket, (void* context, int type), (context, type))                                \
-  X(int, zmq_close, (void* socket), (socket))                                                     \
-  X(int, zmq_setsockopt, (void* socket, int option, const void* value, size_t size),              \
-    (socket, option, value, size))                                                                \
-  X(int, zmq_getsockopt, (void* socket, int option, void* value, size_t* size),                   \
-    (socket, option, value, size))                                                                \
-  X(int, zmq_bind, (void* socket, const char* address), (socket, address))                        \
-  X(int, zmq_connect, (void* socket, const char* address), (socket, address))                     \
-  X(int, zmq_unbind, (void* socket, const char* address), (socket, address))                      \
-  X(int, zmq_disconnect, (void* socket, const char* address), (socket, address))                  \
-  X(int, zmq_send, (void* socket, const void* data, size_t size, int flags),                      \
-    (socket, data, size, flags))                                                                  \
-  X(int, zmq_recv, (void* socket, void* data, size_t size, int flags),                            \
-    (socket, data, size, flags))                                                                  \
-  X(int, zmq_socket_monitor, (void* socket, const char* address, int events),                     \
-    (socket, address, events))                                                                    \
-  X(int, zmq_poll, (zmq_pollitem_t * items, int count, long timeout), (items, count, timeout))    \
-  X(int, zmq_proxy, (void* frontend, void* backend, void* capture), (frontend, backend, capture)) \
-  X(char*, zmq_z85_encode, (char* to, const uint8_t* data, size_t size), (to, data, size))        \
-  X(uint8_t*, zmq_z85_decode, (uint8_t * to, const char* text), (to, text))                       \
-  X(int, zmq_curve_keypair, (char* z85_public, char* z85_secret), (z85_public, z85_secret))       \
+#define SPLITEE_ZMQ_FUNCTIONS(X)                                                                 \
+  X(int, zmq_errno, (), ())                                                                      \
+  X(const char*, zmq_strerror, (int code), (code))                                               \
+  X(void*, zmq_ctx_new, (), ())                                                                  \
+  X(int, zmq_ctx_term, (void* context), (context))                                               \
+  X(int, zmq_ctx_set, (void* context, int option, int value), (context, option, value))          \
+  X(int, zmq_msg_init, (zmq_msg_t * message), (message))                                         \
+  X(int, zmq_msg_init_size, (zmq_msg_t * message, size_t size), (message, size))                 \
+  X(int, zmq_msg_init_data,                                                                      \
+    (zmq_msg_t * message, void* data, size_t size, zmq_free_fn* free, void* hint),               \
+    (message, data, size, free, hint))                                                           \
+  X(int, zmq_msg_send, (zmq_msg_t * message, void* socket, int flags), (message, socket, flags)) \
+  X(int, zmq_msg_recv, (zmq_msg_t * message, void* socket, int flags), (message, socket, flags)) \
+  X(int, zmq_msg_close, (zmq_msg_t * message), (message))                                        \
+  X(int, zmq_msg_copy, (zmq_msg_t * to, zmq_msg_t * from), (to, from))                           \
+  X(void*, zmq_msg_data, (zmq_msg_t * message), (message))                                       \
+  X(size_t, zmq_msg_size, (const zmq_msg_t* message), (message))                                 \
+  X(int, zmq_msg_more, (const zmq_msg_t* message), (message))                                    \
+  X(int, zmq_msg_get, (const zmq_msg_t* message, int property), (message, property))             \
+  X(const char*, zmq_msg_gets, (const zmq_msg_t* message, const char* name), (message, name))    \
+  X(void*, zmq_socket, (void* context, int type), (context, type))                               \
+  X(int, zmq_close, (void* socket), (socket))                                                    \
+  X(int, zmq_setsockopt, (void* socket, int option, const void* value, size_t size),             \
+    (socket, option, value, size))                                                               \
+  X(int, zmq_getsockopt, (void* socket, int option, void* value, size_t* size),                  \
+    (socket, option, value, size))                                                               \
+  X(int, zmq_bind, (void* socket, const char* address), (socket, address))                       \
+  X(int, zmq_connect, (void* socket, const char* address), (socket, address))                    \
+  X(int, zmq_send, (void* socket, const void* data, size_t size, int flags),                     \
+    (socket, data, size, flags))                                                                 \
+  X(int, zmq_socket_monitor, (void* socket, const char* address, int events),                    \
+    (socket, address, events))                                                                   \
+  X(int, zmq_poll, (zmq_pollitem_t * items, int count, long timeout), (items, count, timeout))   \
+  X(char*, zmq_z85_encode, (char* to, const uint8_t* data, size_t size), (to, data, size))       \
+  X(uint8_t*, zmq_z85_decode, (uint8_t * to, const char* text), (to, text))                      \
+  X(int, zmq_curve_keypair, (char* z85_public, char* z85_secret), (z85_public, z85_secret))      \
   X(int, zmq_curve_public, (char* z85_public, const char* z85_secret), (z85_public, z85_secret))
 
 // All are found at once, so that a first call between a failure and zmq_errno() changes no errno.
