@@ -114,6 +114,15 @@ void AuditRows::read_row(StateArchive& archive) {
   add(std::span<const float>(row_.data(), exits_), 0, row_[exits_], static_cast<Kind>(kind));
 }
 
+void AuditRows::archive_weights(StateArchive& archive) {
+  std::size_t count = size_;
+  archive.index(count, kCapacity + 1);
+  if (archive.reading() && count != size_) return archive.refuse();
+  archive.packed(std::span(weight_.data(), size_), kLargestWeight);
+  if (archive.failed()) return;
+  if (size_ > 0 && std::ranges::min(weight()) < 0.0f) archive.refuse();
+}
+
 void AuditRows::archive(StateArchive& archive) {
   std::size_t count = size_, oldest = oldest_;
   archive.index(count, kCapacity + 1);

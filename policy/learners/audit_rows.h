@@ -60,6 +60,8 @@ class AuditRows {
   }
 
   void archive(StateArchive& archive);
+  // Of rows that are there already: u64 rows, then the weights, two to a word.
+  void archive_weights(StateArchive& archive);
 
  private:
   enum class Kind : std::uint8_t { kPartial, kComplete, kHeldOut };

@@ -19,8 +19,9 @@ constexpr std::size_t kFewestRows = 30;
 constexpr std::uint64_t kYoung = 1000;  // samples
 constexpr float kOldRows = 0.1f;        // weight, after a change
 constexpr float kPriorWeight = 1.0f, kUnlikeRows = 0.02f;
-constexpr std::size_t kMostPriorRows = 1000;
-constexpr double kUnlike = 11.0;  // chi-squared's 95 % quantile for PriorWeights::kMoments
+constexpr std::size_t kMostPriorRows = 1000;  // that rules are proposed on, and of the others
+constexpr double kBentExcess = 1.3;  // of disagreement over what rows weighed by likeness tell
+constexpr double kUnlike = 11.0;     // chi-squared's 95 % quantile for PriorWeights::kMoments
 constexpr std::uint64_t kPriorStands = 2000;  // samples that the stream is held against it for
 constexpr float kLeastWeight = 0.2f;
 constexpr double kForget = 0.9995;      // per sample, of the mean probability where in doubt
@@ -47,6 +48,7 @@ class Audited final : public PolicyBase {
       : PolicyBase("audited", options),
         rng_(options.seed),
         rows_(options.arms()),
+        checks_(options.arms()),
         maker_(options),
         seen_(options.arms()),
         planned_costs_(options.costs),
@@ -118,7 +120,7 @@ class Audited final : public PolicyBase {
     if (!shift_.add(confidence)) return;
     // Against held-out rows this says no more than that the stream is unlike them.
     if (schedule_ == kFromPrior && learning_ - began_ < kPriorStands) {
-      prior_weights_.fit(rows_);
+      prior_weights_.fit(rows_, checks_);
       return weigh_prior();
     }
     changed_ = true;
@@ -185,14 +187,14 @@ class Audited final : public PolicyBase {
   // Held-out rows count as they are while the stream looks like them, else by their likeness to it,
   // and hardly where it does not look like those either.
   void look_at_prior() {
-    const double unlike = prior_weights_.fit(rows_);
-    if (schedule_ == kFromLikeRows) prior_weights_.weigh(rows_);
+    const double unlike = prior_weights_.fit(rows_, checks_);
+    if (schedule_ == kFromLikeRows) prior_weights_.weigh(rows_, checks_);
     if (schedule_ == kFromPrior && (unlike > kUnlike || prior_test_.unlike(rows_))) weigh_prior();
     if (schedule_ == kFromLikeRows && prior_test_.unlike(rows_)) leave_prior();
   }
 
   void weigh_prior() {
-    prior_weights_.weigh(rows_);
+    prior_weights_.weigh(rows_, checks_);
     schedule_ = kFromLikeRows;
     shift_ready_ = false;
     for (Rule& rule : rules_) rule.next_plan = samples_ + 1;
@@ -201,6 +203,7 @@ class Audited final : public PolicyBase {
   // The stream is another one than the model file's held-out samples: learning begins without them.
   void leave_prior() {
     rows_.scale_held_out(kUnlikeRows);
+    checks_.scale_held_out(kUnlikeRows);
     schedule_ = kFromNothing;
     shift_ready_ = false;
     for (Rule& rule : rules_) {
@@ -233,7 +236,8 @@ class Audited final : public PolicyBase {
     if (must_send) return maker_.make_at_once(rule);
     if (rows_.size() < kFewestRows || since + 1 < warm_up()) return maker_.make_deepest(rule);
     const std::size_t looked = rule.chain.first;
-    maker_.make(rows_, costs(), link, since < kYoung, budget_now(), rule);
+    const double excess = schedule_ == kFromLikeRows ? kBentExcess : 1.0;
+    maker_.make(rows_, checks_, costs(), link, {since < kYoung, excess, budget_now()}, rule);
     maker_.plan_audits(rows_, audits_wanted(static_cast<double>(since)), rule);
     if (looked == rule.chain.first && shift_ready_) return;
     begin_shift_test(rule.chain.first, since);
@@ -277,6 +281,7 @@ class Audited final : public PolicyBase {
     audit_test_.begin();
     feedback_test_.begin();
     rows_.scale_weights(kOldRows);
+    checks_.scale_weights(kOldRows);
     began_ = learning_;
     schedule_ = kAfterChange;
     for (Rule& rule : rules_) {
@@ -289,9 +294,13 @@ class Audited final : public PolicyBase {
     const std::size_t arms = options_.arms();
     const std::size_t count = options_.prior_rows.size() / arms;
     const std::size_t kept = std::min(count, kMostPriorRows);
-    for (std::size_t i = 0; i < kept; ++i) {
-      const std::size_t row = i * count / kept;
-      rows_.add_held_out(std::span(options_.prior_rows).subspan(row * arms, arms), kPriorWeight);
+    for (std::size_t row = 0; row < count; ++row) {
+      const auto seen = std::span(options_.prior_rows).subspan(row * arms, arms);
+      if (rows_.size() < kept && row == rows_.size() * count / kept) {
+        rows_.add_held_out(seen, kPriorWeight);
+      } else if (checks_.size() < kMostPriorRows) {
+        checks_.add_held_out(seen, kPriorWeight);
+      }
     }
     if (kept < kFewestRows || schedule_ != kFromNothing) return;
     schedule_ = kFromPrior;
@@ -339,6 +348,7 @@ class Audited final : public PolicyBase {
     estimate_.archive(archive);
     archive_open(archive);
     rows_.archive(archive);
+    checks_.archive_weights(archive);
     for (Rule& rule : rules_) rule.archive(archive, options_.arms());
     maker_.archive(archive);
     shift_.archive(archive);
@@ -366,6 +376,7 @@ class Audited final : public PolicyBase {
 
   Rng rng_;
   AuditRows rows_;
+  AuditRows checks_;  // held-out ones that no rule is proposed on
   RuleMaker maker_;
   DisagreementBound bound_;
   DisagreementEstimate estimate_;

@@ -303,38 +303,37 @@ std::size_t ChainPlanner::answers_at(const AuditRows& rows, const Chain& chain,
   return last;
 }
 
-ChainScore ChainPlanner::score(const AuditRows& rows, const DisagreementModel& model,
-                               const Chain& chain, double share_of_model,
-                               std::span<const std::uint8_t> without) const {
+ChainScore ChainPlanner::score(const AuditRows& rows, const DisagreementModel* model,
+                               const Chain& chain, std::span<const std::uint8_t> without) const {
   const std::size_t last = exits_ - 1;
   const std::span<const float> weight = rows.weight();
-  double sum = 0.0, differing = 0.0, scatter = 0.0, cost = 0.0;
+  ChainScore sum;
   for (std::size_t row = 0; row < rows.size(); ++row) {
     if (!without.empty() && without[row] != 0) continue;
     const auto w = static_cast<double>(weight[row]);
-    sum += w;
+    sum.weight += w;
     if (chain.at_once) {
-      cost += w * send_at_once_;
+      sum.cost += w * send_at_once_;
       continue;
     }
-    cost += w * begin(chain.first);
+    sum.cost += w * begin(chain.first);
     for (std::size_t exit = chain.first; exit < last;) {
       const Look& look = chain.looks[exit];
       if (rows.confidence(exit)[row] >= look.threshold) {
-        const auto counted = static_cast<double>(rows.differs(exit)[row]);
-        const auto modelled = static_cast<double>(model.of_rows(exit)[row]);
-        differing += w * (counted + share_of_model * (modelled - counted));
-        scatter += w * w * 0.5 * (counted + modelled);
+        auto differs = static_cast<double>(rows.differs(exit)[row]);
+        if (model != nullptr) {
+          differs = 0.5 * (differs + static_cast<double>(model->of_rows(exit)[row]));
+        }
+        sum.differing += w * differs;
+        sum.scatter += w * w * differs;
         break;
       }
       const bool sends = look.next == kSendNext;
-      cost += w * (sends ? static_cast<double>(send_[exit]) : run(exit, look.next));
+      sum.cost += w * (sends ? static_cast<double>(send_[exit]) : run(exit, look.next));
       exit = sends ? last : look.next;
     }
   }
-  if (!(sum > 0.0)) return {full_cost(), 1.0, 1.0};
-  // One row more that differs: little evidence never looks like certainty.
-  return {cost / sum, differing / sum, (scatter + 1.0) / (sum * sum)};
+  return sum;
 }
 
 }  // namespace splitee::policy

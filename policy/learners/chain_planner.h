@@ -39,11 +39,19 @@ struct Chain {
   std::vector<Look> looks;  // (exits); those that the chain does not reach mean nothing
 };
 
-// What a chain comes to on the rows.
+// What a chain comes to on rows: sums over them by weight.
 struct ChainScore {
-  double cost = 0;          // in lambda
-  double disagreement = 0;  // share
-  double variance = 0;      // of the latter
+  double weight = 0;
+  double cost = 0;  // in lambda
+  double differing = 0;
+  double scatter = 0;  // of that: its variance
+
+  double mean_cost() const { return cost / weight; }
+  double disagreement() const { return differing / weight; }
+  ChainScore operator+(const ChainScore& other) const {
+    return {weight + other.weight, cost + other.cost, differing + other.differing,
+            scatter + other.scatter};
+  }
 };
 
 class ChainPlanner {
@@ -61,10 +69,10 @@ class ChainPlanner {
   // count. The rows must be those that the losses were set with.
   void propose(const AuditRows& rows, double beta, std::span<const std::uint8_t> only,
                Chain& chain);
-  // `share_of_model` of the disagreement from the model, the rest counted; rows whose entry in
-  // `without` is not 0 do not count.
-  ChainScore score(const AuditRows& rows, const DisagreementModel& model, const Chain& chain,
-                   double share_of_model, std::span<const std::uint8_t> without) const;
+  // Half of the disagreement from the model, half counted; without a model all is counted. Rows
+  // whose entry in `without` is not 0 do not count.
+  ChainScore score(const AuditRows& rows, const DisagreementModel* model, const Chain& chain,
+                   std::span<const std::uint8_t> without = {}) const;
   // Exit at which a row is answered (the last one too where it is sent).
   std::size_t answers_at(const AuditRows& rows, const Chain& chain, std::size_t row) const;
 

@@ -16,7 +16,7 @@ constexpr double kMostExponent = 30.0;
 }  // namespace
 
 PriorWeights::PriorWeights(std::size_t exits)
-    : exits_{0, (exits - 1) / 5, (exits - 1) / 2, exits - 1}, held_out_(AuditRows::kCapacity) {}
+    : exits_{0, (exits - 1) / 5, (exits - 1) / 2, exits - 1}, held_out_(2 * AuditRows::kCapacity) {}
 
 PriorWeights::Moments PriorWeights::moments(const AuditRows& rows, std::size_t row) const {
   Moments x;
@@ -32,21 +32,23 @@ PriorWeights::Moments PriorWeights::moments(const AuditRows& rows, std::size_t r
 }
 
 // Into held_out_ and target_, by the held-out rows' means and deviations.
-bool PriorWeights::standardise(const AuditRows& rows) {
+bool PriorWeights::standardise(const AuditRows& rows, const AuditRows& checks) {
   Moments mean{}, squares{};
   count_ = 0;
   stream_ = 0.0;
   target_ = {};
-  for (std::size_t row = 0; row < rows.size(); ++row) {
-    if (rows.partial(row)) continue;
-    const Moments x = moments(rows, row);
-    const bool held_out = rows.held_out(row);
-    if (held_out) held_out_[count_++] = x;
-    if (!held_out) stream_ += 1.0;
-    for (std::size_t i = 0; i < kMoments; ++i) {
-      mean[i] += held_out ? x[i] : 0.0;
-      squares[i] += held_out ? x[i] * x[i] : 0.0;
-      target_[i] += held_out ? 0.0 : x[i];
+  for (const AuditRows* part : {&rows, &checks}) {
+    for (std::size_t row = 0; row < part->size(); ++row) {
+      if (part->partial(row)) continue;
+      const Moments x = moments(*part, row);
+      const bool held_out = part->held_out(row);
+      if (held_out) held_out_[count_++] = x;
+      if (!held_out) stream_ += 1.0;
+      for (std::size_t i = 0; i < kMoments; ++i) {
+        mean[i] += held_out ? x[i] : 0.0;
+        squares[i] += held_out ? x[i] * x[i] : 0.0;
+        target_[i] += held_out ? 0.0 : x[i];
+      }
     }
   }
   if (count_ == 0 || !(stream_ > 0.0)) return false;
@@ -108,9 +110,9 @@ bool PriorWeights::step(double pull) {
   return largest > kEnough;
 }
 
-double PriorWeights::fit(const AuditRows& rows) {
+double PriorWeights::fit(const AuditRows& rows, const AuditRows& checks) {
   theta_ = {};
-  if (!standardise(rows)) {
+  if (!standardise(rows, checks)) {
     count_ = 0;
     return 0.0;
   }
@@ -126,7 +128,7 @@ double PriorWeights::fit(const AuditRows& rows) {
   return 2.0 * stream_ * divergence;
 }
 
-void PriorWeights::weigh(AuditRows& rows) const {
+void PriorWeights::weigh(AuditRows& rows, AuditRows& checks) const {
   double sum = 0.0, squares = 0.0;
   for (std::size_t row = 0; row < count_; ++row) {
     const double w = likeness(held_out_[row]);
@@ -134,10 +136,12 @@ void PriorWeights::weigh(AuditRows& rows) const {
     squares += w * w;
   }
   std::size_t at = 0;
-  for (std::size_t row = 0; row < rows.size() && at < count_; ++row) {
-    if (!rows.held_out(row)) continue;
-    const double w = likeness(held_out_[at++]);
-    rows.set_weight(row, static_cast<float>(kShare * w * sum / squares));
+  for (AuditRows* part : {&rows, &checks}) {
+    for (std::size_t row = 0; row < part->size() && at < count_; ++row) {
+      if (!part->held_out(row)) continue;
+      const double w = likeness(held_out_[at++]);
+      part->set_weight(row, static_cast<float>(kShare * w * sum / squares));
+    }
   }
 }
 

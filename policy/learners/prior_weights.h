@@ -27,9 +27,9 @@ class PriorWeights {
   // as they are: twice its rows times the divergence (nats) of the weights from equal ones, which
   // where it is like them has chi-squared's distribution with kMoments degrees of freedom. 0 where
   // one of the two kinds of rows is missing.
-  double fit(const AuditRows& rows);
-  // Sets the weights of the held-out rows; fit() has been called with the same rows.
-  void weigh(AuditRows& rows) const;
+  double fit(const AuditRows& rows, const AuditRows& checks);
+  // Sets the weights of the held-out rows of both; fit() has been called with the same rows.
+  void weigh(AuditRows& rows, AuditRows& checks) const;
 
   static constexpr std::size_t kMoments = 5;
 
@@ -38,7 +38,7 @@ class PriorWeights {
 
   // Of a row, not standardised.
   Moments moments(const AuditRows& rows, std::size_t row) const;
-  bool standardise(const AuditRows& rows);
+  bool standardise(const AuditRows& rows, const AuditRows& checks);
   bool step(double pull);
   double likeness(const Moments& x) const;
 

@@ -97,79 +97,84 @@ void RuleMaker::make_at_once(Rule& rule) const {
   rule.probability.fill(static_cast<float>(kLeastWhole));
 }
 
-bool RuleMaker::allowed(const ChainScore& score, const Rule& rule, double budget) const {
-  if (objective_ == Objective::kBudget) return score.cost <= budget;
-  return score.disagreement * rule.flattery + kCaution * std::sqrt(score.variance) <= limit_;
+bool RuleMaker::allowed(const ChainScore& own, const ChainScore& all, const Search& how,
+                        const Rule& rule) const {
+  if (objective_ == Objective::kBudget) return all.mean_cost() <= how.budget;
+  const double expected = all.differing + (rule.flattery - 1.0) * own.differing;
+  // One row more that differs: little evidence never looks like certainty.
+  return how.excess * expected + kCaution * std::sqrt(all.scatter + 1.0) <= limit_ * all.weight;
 }
 
 // For a disagreement the chain of least cost that is allowed; for a budget that of least
 // disagreement: in both cases the edge of what is allowed.
-void RuleMaker::search(const AuditRows& rows, bool young, double budget, Rule& rule) {
+void RuleMaker::search(const AuditRows& rows, const AuditRows& checks, const Search& how,
+                       Rule& rule) {
   const bool by_budget = objective_ == Objective::kBudget;
-  const bool wide = young || by_budget;  // what a budget allows now changes from rule to rule
+  const bool wide = how.young || by_budget;  // what a budget allows now changes from rule to rule
   const double middle = std::log(rule.beta);
   double low = wide ? std::log(kLeastBeta) : std::max(middle - 1.0, std::log(kLeastBeta));
   double high = wide ? std::log(kMostBeta) : std::min(middle + 1.0, std::log(kMostBeta));
   best_ = deepest_;
-  ChainScore found{.cost = planner_.full_cost()};
-  double beta_found = 0.0;
+  ChainScore found, own_found;
+  double beta_found = 0.0, least = planner_.full_cost();
   bool kept = false;  // some chain is within the budget
   for (int i = 0; i < (wide ? kFarSteps : kNearSteps); ++i) {
     const double beta = 0.5 * (low + high);
     planner_.propose(rows, std::exp(beta), {}, trial_);
-    const ChainScore score = planner_.score(rows, model_, trial_, 0.5, {});
-    const bool good = allowed(score, rule, budget);
+    const ChainScore own = planner_.score(rows, &model_, trial_);
+    const ChainScore all = own + planner_.score(checks, nullptr, trial_);
+    const bool good = allowed(own, all, how, rule);
     (good != by_budget ? high : low) = beta;
     // A budget below everything tried is served by the cheapest of it: the last.
-    const bool better = by_budget ? good || !kept : good && score.cost < found.cost;
+    const bool better = by_budget ? good || !kept : good && all.mean_cost() < least;
     kept = kept || good;
     if (!better) continue;
     best_ = trial_;
-    found = score;
+    least = all.mean_cost();
+    found = all;
+    own_found = own;
     beta_found = std::exp(beta);
   }
   rule.chain = best_;
-  rule.cost = found.cost;
-  rule.disagreement = found.disagreement;
+  rule.cost = least;
+  rule.disagreement = beta_found > 0.0 ? found.disagreement() : 0.0;
   // exp(log(x)) may be more than x, which no state would hold.
   rule.beta = std::clamp(beta_found > 0.0 ? beta_found : std::exp(high), kLeastBeta, kMostBeta);
-  if (beta_found > 0.0 && !by_budget) fold(rows, rule);
+  if (beta_found > 0.0 && !by_budget) fold(rows, own_found.differing, rule);
 }
 
-void RuleMaker::fold(const AuditRows& rows, Rule& rule) {
+void RuleMaker::fold(const AuditRows& rows, double expected, Rule& rule) {
   if (rows.size() < kFewestToFold) return;
   const std::span<std::uint8_t> half(half_.data(), rows.size());
   double counted = 0.0;
   for (const bool second : {false, true}) {
-    double left_out = 0.0;
     for (std::size_t row = 0; row < rows.size(); ++row) {
       half[row] = in_second_half(row, rule.next_plan) == second ? 1 : 0;
-      left_out += half[row] != 0 ? 0.0 : static_cast<double>(rows.weight()[row]);
     }
     planner_.propose(rows, rule.beta, half, trial_);
-    counted += planner_.score(rows, model_, trial_, 0.0, half).disagreement * left_out;
+    counted += planner_.score(rows, nullptr, trial_, half).differing;
   }
   // One disagreement more on both sides.
-  const double ratio = (counted + 1.0) / (rule.disagreement * rows.total_weight() + 1.0);
+  const double ratio = (counted + 1.0) / (expected + 1.0);
   rule.foldings = std::min(rule.foldings + 1.0, kFoldings);
   rule.flattery += (ratio - rule.flattery) / rule.foldings;
   rule.flattery = std::clamp(rule.flattery, 1.0 / kLargestFlattery, kLargestFlattery);
 }
 
-void RuleMaker::make(const AuditRows& rows, const CostModel& costs, bool link, bool young,
-                     double budget, Rule& rule) {
+void RuleMaker::make(const AuditRows& rows, const AuditRows& checks, const CostModel& costs,
+                     bool link, const Search& how, Rule& rule) {
   planner_.set_prices(costs, link);
-  model_.fit(rows, young ? 4 : 1);
+  model_.fit(rows, how.young ? 4 : 1);
   if (objective_ != Objective::kReward) {
     planner_.set_disagreement(rows, model_);
-    return search(rows, young, budget, rule);
+    return search(rows, checks, how, rule);
   }
   planner_.set_confidence(rows);
   rule.beta = std::clamp(1.0 / std::max(costs.mu * costs.lambda(), 1e-9), kLeastBeta, kMostBeta);
   planner_.propose(rows, rule.beta, {}, rule.chain);
-  const ChainScore score = planner_.score(rows, model_, rule.chain, 0.5, {});
-  rule.cost = score.cost;
-  rule.disagreement = score.disagreement;
+  const ChainScore score = planner_.score(rows, &model_, rule.chain);
+  rule.cost = score.mean_cost();
+  rule.disagreement = score.disagreement();
 }
 
 // What is expected of samples by their confidence at the first look.

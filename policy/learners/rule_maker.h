@@ -4,7 +4,7 @@
 // standard deviations, is at most E: by bisection on beta, the price of a disagreement. By how much
 // a chain is flattered by being chosen on the rows that score it: a chain proposed on one half of
 // the rows is counted on the other half, and the other way round, over what is expected; a mean of
-// the last ten such foldings.
+// the last ten such foldings. Rows that chains are only scored on flatter none.
 //
 // Audits: a budget in lambda a sample. A share of it audits every sample alike, from the first exit
 // on; the rest goes by doubt: with p the expected disagreement of the answers to come, and c what
@@ -51,10 +51,14 @@ class RuleMaker {
   void make_deepest(Rule& rule) const;
   // The input is sent, and hardly anything audited.
   void make_at_once(Rule& rule) const;
-  // Makes the rule anew under the costs of now. `young`: little is known yet, look far and wide.
-  // `budget`: mean cost in lambda that kBudget may pay now.
-  void make(const AuditRows& rows, const CostModel& costs, bool link, bool young, double budget,
-            Rule& rule);
+  struct Search {
+    bool young = false;   // little is known yet: look far and wide
+    double excess = 1.0;  // times what the rows tell of disagreement is expected
+    double budget = 0.0;  // mean cost in lambda that kBudget may pay now
+  };
+  // Makes the rule anew under the costs of now. `checks`: rows that no chain is proposed on.
+  void make(const AuditRows& rows, const AuditRows& checks, const CostModel& costs, bool link,
+            const Search& how, Rule& rule);
   // `audited`: the share of the cost of auditing everything that learning asks for now.
   void plan_audits(const AuditRows& rows, double audited, Rule& rule);
 
@@ -66,9 +70,10 @@ class RuleMaker {
 
  private:
   struct Doubt;
-  bool allowed(const ChainScore& score, const Rule& rule, double budget) const;
-  void search(const AuditRows& rows, bool young, double budget, Rule& rule);
-  void fold(const AuditRows& rows, Rule& rule);
+  bool allowed(const ChainScore& own, const ChainScore& all, const Search& how,
+               const Rule& rule) const;
+  void search(const AuditRows& rows, const AuditRows& checks, const Search& how, Rule& rule);
+  void fold(const AuditRows& rows, double expected, Rule& rule);
   void doubt(const AuditRows& rows, Rule& rule, std::array<Doubt, kDoubtBins>& bins) const;
 
   Objective objective_;
