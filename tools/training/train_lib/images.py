@@ -32,6 +32,7 @@ EVAL_ROWS = 250
 NORM_BATCHES = 40  # that the averaged weights' batch norms are measured on
 # channels, expansion, blocks, stride: MobileNetV2 (Sandler et al. 2018), with strides for 32 x 32.
 MOBILENET_STAGES = ((16, 1, 1, 1), (24, 6, 2, 1), (32, 6, 3, 2), (64, 6, 4, 2), (96, 6, 3, 1), (160, 6, 3, 2), (320, 6, 1, 1))
+RESNET_STAGES = 3
 MOBILENET_STEM, MOBILENET_LAST = 32, 1280
 # Blocks with an exit.
 EXITS = {"resnet14": (1, 2, 3, 4, 5, 6), "resnet20": (2, 3, 5, 6, 7, 9), "resnet32": (3, 5, 7, 10, 12, 15),
@@ -117,9 +118,10 @@ def write_table(path, pictures):
             file.write(f"{os.path.abspath(name)}\t{pictures.names[label]}\n")
 
 
-def crop_and_flip(values, rows, pad, rng):
+def augment(values, rows, pad, cutout, rng):
     """(rows, height, width, 3): of each picture a window of its size at a random place of it, padded
-    with zeros, mirrored every other time. `values` are padded already."""
+    with zeros, mirrored every other time. `values` are padded already. A square of `cutout` pixels around
+    a random pixel is black (DeVries and Taylor 2017)."""
     side = values.shape[1] - 2 * pad
     count = len(rows)
     top, left = (torch.from_numpy(rng.integers(2 * pad + 1, size=count)) for _ in range(2))
@@ -127,7 +129,12 @@ def crop_and_flip(values, rows, pad, rng):
     flip = torch.from_numpy(rng.integers(2, size=count)).bool()
     across = torch.where(flip[:, None], step.flip(0), step) + left[:, None]
     down = step + top[:, None]
-    return values[rows[:, None, None], down[:, :, None], across[:, None, :]]
+    images = values[rows[:, None, None], down[:, :, None], across[:, None, :]]
+    if cutout:
+        y, x = (torch.from_numpy(rng.integers(side, size=count)) - cutout // 2 for _ in range(2))
+        inside = lambda first: (step >= first[:, None]) & (step < first[:, None] + cutout)  # noqa: E731
+        images[inside(y)[:, :, None] & inside(x)[:, None, :]] = 0
+    return images
 
 
 # --- the model, under torchvision's names ---
@@ -207,17 +214,17 @@ class MultiExitConv(nn.Module):
 
 
 class ResNet(MultiExitConv):
-    """Of basic blocks, for small pictures (He et al. 2016, section 4.2), with projections; `width` times the
-    channels (Zagoruyko and Komodakis 2016), the stem's too."""
+    """Of basic blocks, for small pictures (He et al. 2016, section 4.2), with projections. `channels` are the
+    stem's and each stage's; the first stage's first block has `first_stride`, the others' have 2."""
 
-    def __init__(self, depth, width, mean, std, exits, classes, own_channels):
+    def __init__(self, depth, channels, first_stride, mean, std, exits, classes, own_channels):
         super().__init__()
-        before, channels_of, self.stages = rounded(16 * width), [], []
+        before, channels_of, self.stages = channels[0], [], []
         self.conv1, self.bn1 = convolution(3, before), nn.BatchNorm2d(before)
-        for stage, channels in enumerate((16, 32, 64), 1):
-            blocks, channels = [], rounded(channels * width)
+        for stage, channels in enumerate(channels[1:], 1):
+            blocks = []
             for j in range((depth - 2) // 6):
-                blocks.append(BasicBlock(before, channels, 2 if j == 0 and stage > 1 else 1))
+                blocks.append(BasicBlock(before, channels, (2 if stage > 1 else first_stride) if j == 0 else 1))
                 before = channels
                 channels_of.append(channels)
             self.stages.append(f"layer{stage}")
@@ -273,13 +280,15 @@ class MobileNetV2(MultiExitConv):
 # --- training ---
 
 
+def numbers(name, text):
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(f"--{name} takes whole numbers, not {text!r}") from None
+
+
 def make_model(args, pictures):
-    exits = EXITS[args.network]
-    if args.exits:
-        try:
-            exits = tuple(int(part) for part in args.exits.split(","))
-        except ValueError:
-            raise DataError(f"--exits takes whole numbers, not {args.exits!r}") from None
+    exits = numbers("exits", args.exits) if args.exits else EXITS[args.network]
     layers = EXITS[args.network][-1]
     if list(exits) != sorted(set(exits)) or exits[0] < 1 or exits[-1] != layers:
         raise DataError(f"--exits must rise from 1 or more to the last block, {layers}")
@@ -290,7 +299,11 @@ def make_model(args, pictures):
              args.exit_channels)  # fmt: skip
     if args.network == "mobilenetv2":
         return MobileNetV2(args.width, *fixed)
-    return ResNet(int(args.network.removeprefix("resnet")), args.width, *fixed)
+    channels = numbers("channels", args.channels)
+    if len(channels) != RESNET_STAGES + 1 or min(channels) < 1:
+        raise DataError(f"--channels takes {RESNET_STAGES + 1} numbers from 1 on, of the stem and the stages")
+    return ResNet(int(args.network.removeprefix("resnet")), [rounded(args.width * own) for own in channels],
+                  args.first_stride, *fixed)  # fmt: skip
 
 
 def split(pictures, args):
@@ -365,7 +378,7 @@ def train(args):
 
     def batch(rng):
         chosen = torch.from_numpy(rng.integers(len(pictures), size=share))
-        return crop_and_flip(values, chosen, pad, rng), labels[chosen]
+        return augment(values, chosen, pad, args.cutout, rng), labels[chosen]
 
     exit_logits = compiled(model.exit_logits) if args.compile else model.exit_logits
 
@@ -404,6 +417,12 @@ def add_options(parser):
     parser.add_argument("--test", metavar="FILE|FOLDER", help="pictures to report on, of the same classes")
     parser.add_argument("--network", choices=list(EXITS), default="resnet20", help="default %(default)s")
     parser.add_argument("--width", default=1.0, help="times the network's channels (default %(default)s)", **real)
+    parser.add_argument("--channels", default="16,16,32,64", metavar="N,N,N,N", help="of a ResNet's stem and its three "
+                        "stages (default %(default)s)")  # fmt: skip
+    parser.add_argument("--first-stride", type=int, choices=(1, 2), default=1, help="of a ResNet's first block "
+                        "(default %(default)s)")  # fmt: skip
+    parser.add_argument("--cutout", type=int, default=0, metavar="N", help="black square of so many pixels in every "
+                        "training picture (default %(default)s: none)")  # fmt: skip
     parser.add_argument("--side", type=int, default=32, metavar="N", help="of the network's input, pixels; "
                         "pictures of another size are brought to it (default %(default)s)")  # fmt: skip
     parser.add_argument("--exits", metavar="K,K,...", help="blocks with an exit (default: six, spread evenly)")
