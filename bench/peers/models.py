@@ -15,7 +15,7 @@ SEED = 20250101
 LAYERS, VOCAB, POSITIONS, CLASSES = 12, 30522, 512, 2
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # name: hidden, feed-forward, heads
-SHAPES = {"12x768": (768, 3072, 12), "12x256": (256, 1024, 4)}
+SHAPES = {"12x768": (768, 3072, 12), "12x384": (384, 1536, 12), "12x256": (256, 1024, 4)}
 EXPORT_OPSET = 14
 
 
