@@ -1,5 +1,6 @@
 // Measures the default learner against the ruler, on streams that are random halves of traces; the
 // other half tunes the ruler. Prints a table in Markdown; bench/paper/decision calls it.
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "bench/decision/rivals.h"
 #include "bench/decision/ruler.h"
 #include "bench/decision/run.h"
 
@@ -26,7 +28,7 @@ struct Flags {
   std::vector<double> offloads = {-1, 1, 2, 3, 4, 5};
   std::string policy = "audited";
   std::size_t runs = 20, threads = 2, prior = 0;
-  bool head = true, orders = false;
+  bool head = true, orders = false, rivals = false;
   std::string prior_trace;
   Stream prior_stream;
 };
@@ -51,6 +53,35 @@ void add_prior(const Stream& stream, std::span<const std::uint32_t> tune, const 
   }
 }
 
+// The order of a run: what tunes the ruler, and the stream.
+class Halves {
+ public:
+  Halves(const Stream& stream, const Flags& flags, std::uint64_t seed)
+      : order_(stream.samples()), whole_(flags.orders) {
+    Rng rng(mix_seed(seed));
+    std::iota(order_.begin(), order_.end(), 0u);
+    shuffle(std::span(order_), rng);
+  }
+  std::span<const std::uint32_t> tune() const { return std::span(order_).first(order_.size() / 2); }
+  std::span<const std::uint32_t> seen() const {
+    return whole_ ? std::span<const std::uint32_t>(order_)
+                  : std::span<const std::uint32_t>(order_).subspan(order_.size() / 2);
+  }
+
+ private:
+  std::vector<std::uint32_t> order_;
+  bool whole_;
+};
+
+// What a run comes to against the ruler, at E itself.
+void compare_at_limit(const Ruled& ruled, double limit, Measured& result) {
+  const Point late = result.run.second.mean(), whole = result.run.whole.mean();
+  const double beta = ruled.whole_class.slope(limit), least = ruled.whole_class.support(beta);
+  const double at_limit = ruled.whole_class.cost(limit);
+  result.excess = (late.cost + beta * late.disagreement - least) / at_limit;
+  result.excess_whole = (whole.cost + beta * whole.disagreement - least) / at_limit;
+}
+
 Measured measure(const Stream& stream, const Prices& prices, const Flags& flags, double limit,
                  std::uint64_t seed, std::span<const std::uint32_t> tune,
                  std::span<const std::uint32_t> seen, const Ruled& ruled) {
@@ -58,26 +89,18 @@ Measured measure(const Stream& stream, const Prices& prices, const Flags& flags,
   add_prior(stream, tune, flags, options);
   Measured result;
   result.run = run(stream, prices, flags.policy, options, seen);
-  const Point late = result.run.second.mean(), whole = result.run.whole.mean();
+  const Point late = result.run.second.mean();
   result.over_hull = late.cost / ruled.whole_class.cost(late.disagreement);
   result.over_from = late.cost / ruled.threshold_from.cost(late.disagreement);
-  const double beta = ruled.whole_class.slope(limit), least = ruled.whole_class.support(beta);
-  const double at_limit = ruled.whole_class.cost(limit);
-  result.excess = (late.cost + beta * late.disagreement - least) / at_limit;
-  result.excess_whole = (whole.cost + beta * whole.disagreement - least) / at_limit;
+  compare_at_limit(ruled, limit, result);
   return result;
 }
 
 // One run for every limit: the ruler is the same for all of them.
 std::vector<Measured> measure_limits(const Stream& stream, const Prices& prices, const Flags& flags,
                                      std::uint64_t seed) {
-  Rng rng(mix_seed(seed));
-  std::vector<std::uint32_t> order(stream.samples());
-  std::iota(order.begin(), order.end(), 0u);
-  shuffle(std::span(order), rng);
-  const std::span<const std::uint32_t> all(order);
-  const auto tune = all.first(all.size() / 2);
-  const auto seen = flags.orders ? all : all.subspan(all.size() / 2);
+  const Halves halves(stream, flags, seed);
+  const auto tune = halves.tune(), seen = halves.seen();
   const Ruled ruled = rule(stream, prices, tune, seen);
   std::vector<Measured> results;
   for (const double limit : flags.limits) {
@@ -138,6 +161,62 @@ void print_row(const std::string& name, double offload, double limit,
   std::fflush(stdout);
 }
 
+// Of one setting of a rival, over the runs.
+struct Summary {
+  std::string name, setting;
+  double over = 0, over_half = 0, use = 0, excess = 0, whole = 0, audited = 0;
+};
+
+constexpr double kOftenOver = 0.12;
+
+// Kept first, then cheap.
+bool better(const Summary& a, const Summary& b) {
+  const bool a_kept = a.over_half <= kOftenOver, b_kept = b.over_half <= kOftenOver;
+  if (a_kept != b_kept) return a_kept;
+  return a_kept ? a.whole < b.whole : a.over_half < b.over_half;
+}
+
+// Every rival at the setting that is best over the runs.
+void measure_rivals(const std::string& name, const Stream& stream, const Flags& flags) {
+  const Prices prices;
+  for (const double limit : flags.limits) {
+    std::vector<Summary> sums;
+    for (std::size_t run = 0; run < flags.runs; ++run) {
+      const Halves halves(stream, flags, run);
+      const Ruled ruled = rule(stream, prices, halves.tune(), halves.seen());
+      const auto rows = halves.tune().first(std::min(flags.prior, halves.tune().size()));
+      const std::vector<Rival> rivals = run_rivals(stream, prices, limit, rows, halves.seen(), run);
+      sums.resize(rivals.size());
+      for (std::size_t i = 0; i < rivals.size(); ++i) {
+        Measured measured{.run = rivals[i].run};
+        compare_at_limit(ruled, limit, measured);
+        const Part& second = measured.run.second;
+        const double share = 1.0 / static_cast<double>(flags.runs);
+        Summary& sum = sums[i];
+        sum.name = rivals[i].name;
+        sum.setting = rivals[i].setting;
+        sum.over += measured.run.over ? share : 0.0;
+        sum.over_half += second.mean().disagreement > limit ? share : 0.0;
+        sum.use += share * second.mean().disagreement / limit;
+        sum.excess += share * measured.excess;
+        sum.whole += share * measured.excess_whole;
+        sum.audited += share * static_cast<double>(measured.run.audited);
+      }
+    }
+    std::ranges::sort(sums, [](const Summary& a, const Summary& b) {
+      return a.name < b.name || (a.name == b.name && better(a, b));
+    });
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      const Summary& sum = sums[i];
+      if (i > 0 && sum.name == sums[i - 1].name) continue;
+      std::printf("| %s | %g | %s | %s | %.0f | %.0f | %.2f | %.1f | %.1f | %.0f |\n", name.c_str(),
+                  100 * limit, sum.name.c_str(), sum.setting.c_str(), 100 * sum.over,
+                  100 * sum.over_half, sum.use, 100 * sum.excess, 100 * sum.whole, sum.audited);
+    }
+    std::fflush(stdout);
+  }
+}
+
 // Nothing after a message.
 std::optional<Stream> read_stream(const std::string& path) {
   const auto text = read_file(path, kMaxTraceBytes);
@@ -154,7 +233,12 @@ std::optional<Stream> read_stream(const std::string& path) {
 }
 
 int measure_traces(const Flags& flags) {
-  if (flags.head) {
+  if (flags.head && flags.rivals) {
+    std::fputs(
+        "| trace | E % | rival | setting | over E ever % | over E 2nd half % | D / E | excess % "
+        "| whole run % | audited |\n|---|---|---|---|---|---|---|---|---|---|\n",
+        stdout);
+  } else if (flags.head) {
     std::fputs(
         "| trace | o | E % | bound broken % | over E ever % | over E 2nd half % | D % | D / E | C "
         "| C / hull | C / from k | excess % | whole run % | audits % | audited | upper % |\n"
@@ -166,6 +250,10 @@ int measure_traces(const Flags& flags) {
     if (!stream) return 1;
     std::string name = path.substr(path.rfind('/') + 1);
     name = name.substr(0, name.find('.'));
+    if (flags.rivals) {
+      measure_rivals(name, *stream, flags);
+      continue;
+    }
     for (const double offload : flags.offloads) {
       const auto results = measure_all(*stream, Prices{.offload = offload}, flags);
       for (std::size_t i = 0; i < results.size(); ++i) {
@@ -188,9 +276,11 @@ std::vector<double> numbers(const std::string& text) {
 
 constexpr const char* kUsage =
     "decision_bench [--limits E,...] [--offloads O,...] [--runs N] [--threads N] [--prior ROWS]\n"
-    "               [--prior-trace FILE.csv] [--policy NAME] [--orders] [--no-head] TRACE.csv...\n"
+    "               [--prior-trace FILE.csv] [--policy NAME] [--orders] [--no-head] [--rivals] "
+    "TRACE.csv...\n"
     "O in lambda, -1: no server. ROWS of the half that tunes the ruler stand for the model "
-    "file's,\nor the first of FILE. --orders: the stream is the whole trace, for short ones.\n";
+    "file's,\nor the first of FILE. --orders: the stream is the whole trace, for short ones.\n"
+    "--rivals: published rules at their best settings, without a server, in the learner's place.\n";
 
 int decision_main(std::span<char*> words) {
   Flags flags;
@@ -199,6 +289,10 @@ int decision_main(std::span<char*> words) {
     const std::string value = i + 1 < words.size() ? words[i + 1] : "";
     if (word == "--no-head") {
       flags.head = false;
+      continue;
+    }
+    if (word == "--rivals") {
+      flags.rivals = true;
       continue;
     }
     if (word == "--orders") {

@@ -1,0 +1,273 @@
+#include "bench/decision/rivals.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+#include "base/rng.h"
+
+namespace splitee::bench {
+namespace {
+
+constexpr std::size_t kRows = 1000;       // run whole where none are known before
+constexpr std::size_t kThresholds = 100;  // per first exit
+constexpr double kLevel = 0.05;
+constexpr std::array<double, 3> kAudited = {0.01, 0.03, 0.1};
+constexpr std::array<double, 5> kBets = {0.03, 0.08, 0.2, 0.45,
+                                         0.9};  // of the largest that is safe
+constexpr std::array<double, 6> kPrices = {0.003, 0.01, 0.02, 0.05, 0.1, 0.2};
+constexpr std::size_t kBins = 16;
+constexpr double kWidth = 0.52;  // of HI-LCB's confidence bounds
+
+// What one sample comes to.
+struct Step {
+  double cost = 0;
+  bool differs = false, audited = false;
+};
+
+// Collects as run() does.
+class Recorder {
+ public:
+  Recorder(std::size_t samples, double limit)
+      : half_(samples / 2), limit_(limit), from_(std::max(1000.0, 25.0 / limit)) {}
+
+  void add(const Step& step) {
+    const auto to = [&](Part& part) {
+      ++part.samples;
+      part.cost += step.cost;
+      part.differing += step.differs ? 1.0 : 0.0;
+    };
+    to(result.whole);
+    if (result.whole.samples > half_) to(result.second);
+    result.audited += step.audited ? 1 : 0;
+    const auto count = static_cast<double>(result.whole.samples);
+    if (count >= from_ && result.whole.differing > limit_ * count) result.over = true;
+  }
+
+  RunResult result;
+
+ private:
+  std::size_t half_;
+  double limit_, from_;
+};
+
+// Of thresholds from one exit on.
+class Rules {
+ public:
+  Rules(const Stream& stream, const Prices& prices, std::size_t first,
+        std::span<const std::uint32_t> rows)
+      : stream_(stream), prices_(prices), first_(first), last_(stream.exits - 1) {
+    std::vector<float> all;
+    for (const std::uint32_t row : rows) {
+      for (std::size_t exit = first; exit < last_; ++exit) all.push_back(stream.at(row)[exit]);
+    }
+    std::ranges::sort(all);
+    for (std::size_t i = 0; i < kThresholds; ++i) {
+      thresholds_.push_back(all[i * (all.size() - 1) / (kThresholds - 1)]);
+    }
+    thresholds_.push_back(2.0f);
+  }
+
+  std::size_t never() const { return thresholds_.size() - 1; }
+  double full() const {
+    return prices_.begin(first_) + prices_.layer * static_cast<double>(last_ - first_) +
+           prices_.head * static_cast<double>(last_ - first_);
+  }
+  std::size_t answers_at(std::size_t sample, std::size_t threshold) const {
+    for (std::size_t exit = first_; exit < last_; ++exit) {
+      if (stream_.at(sample)[exit] >= thresholds_[threshold]) return exit;
+    }
+    return last_;
+  }
+  bool differs(std::size_t sample, std::size_t threshold) const {
+    const std::size_t exit = answers_at(sample, threshold);
+    return exit < last_ && stream_.differs(sample, exit);
+  }
+  Step step(std::size_t sample, std::size_t threshold) const {
+    const std::size_t exit = answers_at(sample, threshold);
+    // A rule that never answers early looks at no exit on the way.
+    if (threshold == never()) return {prices_.begin(last_)};
+    return {
+        prices_.begin(first_) + (prices_.layer + prices_.head) * static_cast<double>(exit - first_),
+        exit < last_ && stream_.differs(sample, exit)};
+  }
+
+ private:
+  const Stream& stream_;
+  Prices prices_;
+  std::size_t first_, last_;
+  std::vector<float> thresholds_;  // ascending, then one that nothing reaches
+};
+
+// P(at most `differing` of `rows` differ | a share of `limit`).
+double binomial_tail(std::size_t differing, std::size_t rows, double limit) {
+  double sum = 0.0;
+  const auto n = static_cast<double>(rows);
+  for (std::size_t i = 0; i <= differing; ++i) {
+    const auto k = static_cast<double>(i);
+    sum += std::exp(std::lgamma(n + 1) - std::lgamma(k + 1) - std::lgamma(n - k + 1) +
+                    k * std::log(limit) + (n - k) * std::log1p(-limit));
+  }
+  return sum;
+}
+
+// The least threshold, from the safest down, that all down to it are accepted.
+std::size_t calibrated(const Rules& rules, std::span<const std::uint32_t> rows, double limit,
+                       bool in_mean) {
+  std::size_t chosen = rules.never();
+  for (std::size_t threshold = rules.never(); threshold-- > 0; chosen = threshold) {
+    std::size_t differing = 0;
+    for (const std::uint32_t row : rows) differing += rules.differs(row, threshold) ? 1 : 0;
+    const auto count = static_cast<double>(rows.size());
+    const bool accepted = in_mean ? (static_cast<double>(differing) + 1.0) / (count + 1.0) <= limit
+                                  : binomial_tail(differing, rows.size(), limit) <= kLevel;
+    if (!accepted) break;
+  }
+  return chosen;
+}
+
+RunResult run_calibrated(const Rules& rules, double limit, bool in_mean,
+                         std::span<const std::uint32_t> rows,
+                         std::span<const std::uint32_t> order) {
+  Recorder recorder(order.size(), limit);
+  std::size_t begun = 0;
+  if (rows.empty()) {
+    begun = std::min(kRows, order.size() / 4);
+    rows = order.first(begun);
+    for (std::size_t i = 0; i < begun; ++i) recorder.add({rules.full(), false, true});
+  }
+  const std::size_t threshold = calibrated(rules, rows, limit, in_mean);
+  for (const std::uint32_t sample : order.subspan(begun)) {
+    recorder.add(rules.step(sample, threshold));
+  }
+  return recorder.result;
+}
+
+// Wealth of bets that a threshold's share is at most E, one for every threshold and size of the
+// bet.
+class Wealth {
+ public:
+  Wealth(const Rules& rules, double limit)
+      : rules_(rules), limit_(limit), chosen_(rules.never()), lost_(rules.never()) {}
+
+  std::size_t chosen() const { return chosen_; }
+
+  // What was not audited adds the same to all.
+  void add(std::size_t sample, double probability, bool audited) {
+    std::array<double, kBets.size()> loss{};
+    for (std::size_t bet = 0; bet < kBets.size(); ++bet) {
+      const double size = kBets[bet] / (1.0 / probability - limit_);
+      won_[bet] += std::log1p(size * limit_);
+      loss[bet] = std::log1p(size * limit_) - std::log1p(size * (limit_ - 1.0 / probability));
+    }
+    if (!audited) return;
+    for (std::size_t threshold = 0; threshold < lost_.size(); ++threshold) {
+      if (!rules_.differs(sample, threshold)) continue;
+      for (std::size_t bet = 0; bet < kBets.size(); ++bet) lost_[threshold][bet] += loss[bet];
+    }
+    while (chosen_ > 0 && accepted(chosen_ - 1)) --chosen_;
+  }
+
+ private:
+  bool accepted(std::size_t threshold) const {
+    double mean = 0.0;
+    for (std::size_t bet = 0; bet < kBets.size(); ++bet) {
+      mean += std::exp(std::min(won_[bet] - lost_[threshold][bet], 50.0)) / kBets.size();
+    }
+    return mean >= 1.0 / kLevel;
+  }
+
+  const Rules& rules_;
+  double limit_;
+  std::size_t chosen_;
+  std::array<double, kBets.size()> won_{};                // logs
+  std::vector<std::array<double, kBets.size()>> lost_{};  // logs
+};
+
+RunResult run_active(const Rules& rules, double limit, double share,
+                     std::span<const std::uint32_t> order, Rng& rng) {
+  Recorder recorder(order.size(), limit);
+  Wealth wealth(rules, limit);
+  for (const std::uint32_t sample : order) {
+    const std::size_t threshold = wealth.chosen();
+    const double probability = threshold == rules.never() ? 1.0 : share;
+    const bool audited = rng.uniform() < probability;
+    Step step = rules.step(sample, threshold);
+    if (audited) step.cost = rules.full();
+    step.audited = audited;
+    recorder.add(step);
+    wealth.add(sample, probability, audited);
+  }
+  return recorder.result;
+}
+
+RunResult run_lower_bounds(const Stream& stream, const Prices& prices, std::size_t exit,
+                           double gamma, double limit, std::span<const std::uint32_t> rows,
+                           std::span<const std::uint32_t> order) {
+  const std::size_t last = stream.exits - 1;
+  std::vector<float> edges;
+  for (const std::uint32_t row : rows.empty() ? order.first(kBins * 4) : rows) {
+    edges.push_back(stream.at(row)[exit]);
+  }
+  std::ranges::sort(edges);
+  const std::vector<float> all = edges;
+  edges.clear();
+  for (std::size_t i = 1; i < kBins; ++i) edges.push_back(all[i * all.size() / kBins]);
+  std::array<double, kBins> seen{}, agreed{};
+  const auto bin = [&](std::uint32_t sample) {
+    return static_cast<std::size_t>(std::ranges::upper_bound(edges, stream.at(sample)[exit]) -
+                                    edges.begin());
+  };
+  const auto learn = [&](std::uint32_t sample) {
+    seen[bin(sample)] += 1.0;
+    agreed[bin(sample)] += stream.differs(sample, exit) ? 0.0 : 1.0;
+  };
+  for (const std::uint32_t row : rows) learn(row);
+  Recorder recorder(order.size(), limit);
+  double t = 1.0 + static_cast<double>(rows.size());
+  for (const std::uint32_t sample : order) {
+    const std::size_t own = bin(sample);
+    t += 1.0;
+    const double bound = seen[own] > 0.0
+                             ? agreed[own] / seen[own] - std::sqrt(kWidth * std::log(t) / seen[own])
+                             : 0.0;
+    if (bound >= 1.0 - gamma) {
+      recorder.add({prices.begin(exit), stream.differs(sample, exit)});
+      continue;
+    }
+    recorder.add({prices.begin(exit) + prices.run(exit, last), false, true});
+    learn(sample);
+  }
+  return recorder.result;
+}
+
+}  // namespace
+
+std::vector<Rival> run_rivals(const Stream& stream, const Prices& prices, double limit,
+                              std::span<const std::uint32_t> rows,
+                              std::span<const std::uint32_t> order, std::uint64_t seed) {
+  std::vector<Rival> results;
+  Rng rng(mix_seed(seed + 17));
+  char setting[64];
+  for (std::size_t first = 0; first + 1 < stream.exits; ++first) {
+    const Rules rules(stream, prices, first, rows.empty() ? order.first(kRows) : rows);
+    std::snprintf(setting, sizeof setting, "from exit %zu", first + 1);
+    for (const bool in_mean : {false, true}) {
+      results.push_back({in_mean ? "risk control" : "learn, then test", setting,
+                         run_calibrated(rules, limit, in_mean, rows, order)});
+    }
+    for (const double share : kAudited) {
+      std::snprintf(setting, sizeof setting, "from exit %zu, q %g", first + 1, share);
+      results.push_back({"active, any time", setting, run_active(rules, limit, share, order, rng)});
+    }
+    for (const double gamma : kPrices) {
+      std::snprintf(setting, sizeof setting, "exit %zu, gamma %g", first + 1, gamma);
+      results.push_back({"lower bounds", setting,
+                         run_lower_bounds(stream, prices, first, gamma, limit, rows, order)});
+    }
+  }
+  return results;
+}
+
+}  // namespace splitee::bench
