@@ -19,6 +19,11 @@ namespace splitee::kernels {
 // kRelu6: min(max(x, 0), 6). kHardSwish: x * kRelu6(x + 3) / 6 (Howard et al. 2019).
 enum class Epilogue { kNone, kGelu, kGeluTanh, kRelu, kSilu, kRelu6, kHardSwish };
 
+// A clamped map: values in [0, 6], as kRelu6 leaves them, a byte each. It holds
+// u = round(value * kClampedSteps / 6), to nearest even, a NaN as 0, in the form in which the i8
+// arithmetic of the target multiplies: as q = u - Matmul::clamped_zero.
+inline constexpr float kClampedSteps = 254.0f;
+
 // C = epilogue(A W^T + bias) for columns [n_begin, n_end) of C. A (m, k), W (n, k) as PyTorch's
 // Linear stores it, bias (n) or null, C (m, n).
 struct MatmulArgs {
@@ -43,6 +48,9 @@ struct MatmulArgs {
   std::size_t line_rows = 0, line_stride_bytes = 0;
   std::size_t parts = 1, part_stride_bytes = 0;
   const void* head = nullptr;
+
+  // i8 with k <= 4096 and kRelu6: C as a clamped map, its rows n bytes apart, in place of c.
+  std::byte* clamped = nullptr;
 };
 
 // out = softmax(q k^T / sqrt(head_size)) v for heads [head_begin, head_end) of one sample.
@@ -74,6 +82,9 @@ struct WindowArgs {
   float* out;
   std::size_t begin, end;
   Epilogue epilogue = Epilogue::kNone;
+  // depthwise3x3 with kRelu6: clamped maps in place of out, and of x and out.
+  const std::byte* clamped_x = nullptr;
+  std::byte* clamped_out = nullptr;
 };
 
 // A matrix product in one arithmetic. Every element of C is the same sequence of operations
@@ -95,6 +106,8 @@ struct Matmul {
   std::size_t columns;
   // Of a prepared row, or of floats: bytes before its values, bytes of a value.
   std::size_t head_bytes, value_bytes;
+  // i8 alone: what u - q is in a clamped map.
+  std::int32_t clamped_zero;
 
   // Bytes of one prepared row of A, a multiple of 64.
   std::size_t (*prepared_bytes)(std::size_t k);

@@ -76,6 +76,13 @@ inline float activated(Epilogue epilogue, float x) {
   return x;
 }
 
+// The unit of a clamped map that x, in units, comes to, as it is stored.
+constexpr std::int32_t kClampedZero = 127;
+inline std::byte clamped_unit(float x) {
+  const float units = x > 0.0f ? std::min(x, kClampedSteps) : 0.0f;
+  return static_cast<std::byte>(static_cast<std::int32_t>(std::nearbyint(units)) - kClampedZero);
+}
+
 inline std::size_t padded(std::size_t n, std::size_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
@@ -215,7 +222,11 @@ void multiply(const MatmulArgs& args) {
         value = value * scale_w * scale_a;
       }
       if (args.bias != nullptr) value += args.bias[column];
-      args.c[r * args.c_stride + column] = activated(args.epilogue, value);
+      if (args.clamped != nullptr) {
+        args.clamped[r * args.n + column] = clamped_unit(value * (kClampedSteps / 6.0f));
+      } else {
+        args.c[r * args.c_stride + column] = activated(args.epilogue, value);
+      }
     }
   }
 }
@@ -225,6 +236,7 @@ constexpr Matmul matmul(decltype(Matmul::prepare) prepare) {
   return {.columns = kColumns,
           .head_bytes = kHeaderBytes<T>,
           .value_bytes = sizeof(typename T::A),
+          .clamped_zero = T::kScaled ? kClampedZero : 0,
           .prepared_bytes = prepared_bytes<T>,
           .prepare = prepare,
           .packed_bytes = packed_bytes<T>,

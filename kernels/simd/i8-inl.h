@@ -14,6 +14,7 @@ template <class V>
 struct I8Scales {
   // The scale of a prepared row stands at its start.
   static constexpr std::size_t kHeader = 64;
+  static constexpr bool kClamps = true;
   // (sum * scale_w) * scale_a
   static V scaled(V sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
     float scale_a;
@@ -148,6 +149,7 @@ constexpr Matmul i8_matmul() {
   return {.columns = kColumns<T>,
           .head_bytes = T::kHeader,
           .value_bytes = T::kLeft / T::kDepth,
+          .clamped_zero = T::kClampedZero,
           .prepared_bytes = i8_prepared_bytes<T>,
           .prepare = i8_prepare<T>,
           .packed_bytes = packed_bytes<T>,

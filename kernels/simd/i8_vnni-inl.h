@@ -33,7 +33,7 @@ struct I8Vnni : I8Scales<Vector<xsimd::avx512bw>> {
     return I8Scales<V>::scaled(V(_mm512_cvtepi32_ps(sum)), trailer, v, row);
   }
 
-  static constexpr std::int32_t kOffset = -128;
+  static constexpr std::int32_t kOffset = -128, kClampedZero = 128;
   // Four vectors at once, 64 bytes.
   static void store_lefts(std::byte* to, const Ints<V> (&q)[4]) {
     const __m512i low = _mm512_packs_epi32((__m512i)q[0], (__m512i)q[1]);
@@ -41,6 +41,10 @@ struct I8Vnni : I8Scales<Vector<xsimd::avx512bw>> {
     const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
     const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high));
     _mm512_storeu_si512(to, _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)));
+  }
+  static V units(const std::byte* q) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
+    return V(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)));
   }
   static void store_left(std::byte* to, Ints<V> q) {
     const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)q);

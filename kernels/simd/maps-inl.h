@@ -26,13 +26,13 @@ void each_vector(std::size_t n, const Body& body) {
 // Where the window of a pixel of the output lies within the map.
 struct Window {
   std::size_t top, bottom, left, right;  // of 0 .. 3, [top, bottom) and [left, right)
-  const float* first;                    // pixel that window (top, left) falls on
+  std::size_t first;                     // value of x that window (top, left) falls on
 };
 inline Window window_at(const WindowArgs& a, std::size_t row, std::size_t col) {
   const std::size_t y = row * a.stride, x = col * a.stride;  // of its middle
   const std::size_t top = y == 0 ? 1 : 0, left = x == 0 ? 1 : 0;
   return {top, y + 1 < a.height ? 3u : 2u, left, x + 1 < a.width ? 3u : 2u,
-          a.x + ((y + top - 1) * a.width + x + left - 1) * a.channels};
+          ((y + top - 1) * a.width + x + left - 1) * a.channels};
 }
 
 template <class Body>
@@ -45,26 +45,102 @@ void each_window(const WindowArgs& a, const Body& body) {
   }
 }
 
-// kPixels neighbours of the output, all of whose columns lie within the map: a value of x is loaded
-// once for all windows that it is in, a weight once for all pixels. The order of the sums is that
-// of the window alone, whatever kPixels.
-template <class V, std::size_t kStride, std::size_t kPixels>
-void depthwise_pixels(const WindowArgs& a, const Window& w, float* out) {
+// How a depthwise convolution reads and writes: load() and store() take some channels, all lanes
+// where `count` is a constant; the sums begin at bias().
+template <class VectorType>
+struct FloatMaps {
+  using V = VectorType;
+  static const float* x(const WindowArgs& a) { return a.x; }
+  static float* out(const WindowArgs& a) { return a.out; }
+  static V load(const float* p, std::size_t count) { return load_up_to<V>(p, count); }
+  static V bias(V b) { return b; }
+  static void store(const WindowArgs& a, float* p, std::size_t count, V sum) {
+    const V value = activated_fast(a.epilogue, sum);
+    if (count >= kLanes<V>) return store_vector(p, value);
+    store_first(p, count, value);
+  }
+};
+// I8: the arithmetic that multiplies the clamped maps.
+template <class I8>
+struct ClampedOut {
+  using V = typename I8::V;
+  static std::byte* out(const WindowArgs& a) { return a.clamped_out; }
+  static void store_units_of(std::byte* p, std::size_t count, V sum) {
+    const Ints<V> q = units_of(sum) - I8::kClampedZero;
+    if (count >= kLanes<V>) return I8::store_left(p, q);
+    std::byte lanes[kLanes<V>];
+    I8::store_left(lanes, q);
+    __builtin_memcpy(p, lanes, count);
+  }
+};
+template <class I8>
+struct FloatToClamped : ClampedOut<I8> {
+  using V = typename I8::V;
+  static const float* x(const WindowArgs& a) { return a.x; }
+  static V load(const float* p, std::size_t count) { return load_up_to<V>(p, count); }
+  static V bias(V b) { return b; }
+  static void store(const WindowArgs&, std::byte* p, std::size_t count, V sum) {
+    ClampedOut<I8>::store_units_of(p, count, sum * V(kClampedSteps / 6.0f));
+  }
+};
+// In units throughout.
+template <class I8>
+struct ClampedMaps : ClampedOut<I8> {
+  using V = typename I8::V;
+  static const std::byte* x(const WindowArgs& a) { return a.clamped_x; }
+  static V load(const std::byte* p, std::size_t count) {
+    if (count >= kLanes<V>) return I8::units(p);
+    std::byte lanes[kLanes<V>] = {};
+    __builtin_memcpy(lanes, p, count);
+    return I8::units(lanes);
+  }
+  static V bias(V b) { return b * V(kClampedSteps / 6.0f); }
+  static void store(const WindowArgs&, std::byte* p, std::size_t count, V sum) {
+    ClampedOut<I8>::store_units_of(p, count, sum);
+  }
+};
+
+// body(first channel, how many of them, a constant where they are all lanes)
+template <class V, class Body>
+void each_channels(std::size_t channels, const Body& body) {
+  std::size_t c = 0;
+  for (; c + kLanes<V> <= channels; c += kLanes<V>) {
+    body(c, std::integral_constant<std::size_t, kLanes<V>>{});
+  }
+  if (c < channels) body(c, channels - c);
+}
+
+// kPixels neighbours of the output, from column `col` on: a value of x is loaded once for all
+// windows that it is in, a weight once for all pixels. Of their columns of x, the first and the
+// last one may lie outside the map and count as zeros. The order of the sums is the same whatever
+// kPixels.
+template <class Maps, std::size_t kStride, std::size_t kPixels>
+void depthwise_pixels(const WindowArgs& a, std::size_t row, std::size_t col, std::size_t out) {
+  using V = typename Maps::V;
   constexpr std::size_t kColumns = (kPixels - 1) * kStride + 3;
+  const std::size_t y = row * kStride, top = y == 0 ? 1 : 0, bottom = y + 1 < a.height ? 3 : 2;
+  const bool first = col > 0, last = col * kStride + kColumns - 2 < a.width;
   const std::size_t line = a.width * a.channels;
-  each_vector<V>(a.channels, [&](std::size_t c, const auto& load, const auto& store) {
+  // The second column of the first line that is there.
+  const auto* middle = Maps::x(a) + (y + top - 1) * line + col * kStride * a.channels;
+  each_channels<V>(a.channels, [&](std::size_t c, auto count) {
     V sums[kPixels];
+    const V bias = Maps::bias(load_up_to<V>(a.bias + c, count));
 #pragma GCC unroll 8
-    for (std::size_t p = 0; p < kPixels; ++p) sums[p] = load(a.bias + c);
-    for (std::size_t i = w.top; i < w.bottom; ++i) {
-      const float* x = w.first + (i - w.top) * line + c;
+    for (std::size_t p = 0; p < kPixels; ++p) sums[p] = bias;
+    const auto* x = middle + c;
+    for (std::size_t i = top; i < bottom; ++i, x += line) {
       const float* weights = a.weights + 3 * i * a.channels + c;
       V columns[kColumns];
+      columns[0] = first ? Maps::load(x - a.channels, count) : V(0.0f);
 #pragma GCC unroll 16
-      for (std::size_t j = 0; j < kColumns; ++j) columns[j] = load(x + j * a.channels);
+      for (std::size_t j = 1; j + 1 < kColumns; ++j) {
+        columns[j] = Maps::load(x + (j - 1) * a.channels, count);
+      }
+      columns[kColumns - 1] = last ? Maps::load(x + (kColumns - 2) * a.channels, count) : V(0.0f);
 #pragma GCC unroll 3
       for (std::size_t j = 0; j < 3; ++j) {
-        const V weight = load(weights + j * a.channels);
+        const V weight = load_up_to<V>(weights + j * a.channels, count);
 #pragma GCC unroll 8
         for (std::size_t p = 0; p < kPixels; ++p) {
           sums[p] = multiply_add(columns[p * kStride + j], weight, sums[p]);
@@ -73,60 +149,43 @@ void depthwise_pixels(const WindowArgs& a, const Window& w, float* out) {
     }
 #pragma GCC unroll 8
     for (std::size_t p = 0; p < kPixels; ++p) {
-      store(out + p * a.channels + c, activated_fast(a.epilogue, sums[p]));
+      Maps::store(a, Maps::out(a) + out + p * a.channels + c, count, sums[p]);
     }
   });
 }
 
-// A pixel at the map's left or right edge.
-template <class V>
-void depthwise_edge(const WindowArgs& a, const Window& w, float* out) {
-  const std::size_t line = a.width * a.channels;
-  each_vector<V>(a.channels, [&](std::size_t c, const auto& load, const auto& store) {
-    V sum = load(a.bias + c);
-    for (std::size_t i = w.top; i < w.bottom; ++i) {
-      const float* x = w.first + (i - w.top) * line + c;
-      const float* weights = a.weights + (3 * i + w.left) * a.channels + c;
-      for (std::size_t j = w.left; j < w.right; ++j) {
-        sum = multiply_add(load(x), load(weights), sum);
-        x += a.channels;
-        weights += a.channels;
-      }
-    }
-    store(out + c, activated_fast(a.epilogue, sum));
-  });
-}
-
-template <class V, std::size_t kStride>
+template <class Maps, std::size_t kStride>
 void depthwise_lines(const WindowArgs& a) {
-  constexpr std::size_t kPixels = 4;
   const std::size_t out_width = (a.width + kStride - 1) / kStride;
-  // Of the columns of the output, [1, inner_end) have all of their windows' columns within the map.
-  const std::size_t inner_end = a.width < 3 ? 1 : (a.width - 2) / kStride + 1;
   for (std::size_t row = a.begin; row < a.end; ++row) {
-    float* out = a.out + row * out_width * a.channels;
     for (std::size_t col = 0; col < out_width;) {
-      const Window window = window_at(a, row, col);
-      float* to = out + col * a.channels;
-      if (col == 0 || col >= inner_end) {
-        depthwise_edge<V>(a, window, to);
-        ++col;
-      } else if (inner_end - col >= kPixels) {
-        depthwise_pixels<V, kStride, kPixels>(a, window, to);
-        col += kPixels;
+      const std::size_t left = out_width - col, to = (row * out_width + col) * a.channels;
+      if (left >= 4) {
+        depthwise_pixels<Maps, kStride, 4>(a, row, col, to);
+        col += 4;
+      } else if (left >= 2) {
+        depthwise_pixels<Maps, kStride, 2>(a, row, col, to);
+        col += 2;
       } else {
-        depthwise_pixels<V, kStride, 1>(a, window, to);
+        depthwise_pixels<Maps, kStride, 1>(a, row, col, to);
         ++col;
       }
     }
   }
 }
 
-template <class V>
+template <class Maps>
+void depthwise_maps(const WindowArgs& a) {
+  return a.stride == 1 ? depthwise_lines<Maps, 1>(a) : depthwise_lines<Maps, 2>(a);
+}
+
+template <class I8>
 void depthwise3x3(const WindowArgs& args) {
   // A copy: what is stored could be `args` itself for all that the compiler knows.
   const WindowArgs a = args;
-  return a.stride == 1 ? depthwise_lines<V, 1>(a) : depthwise_lines<V, 2>(a);
+  if (a.clamped_out == nullptr) return depthwise_maps<FloatMaps<typename I8::V>>(a);
+  if (a.clamped_x == nullptr) return depthwise_maps<FloatToClamped<I8>>(a);
+  depthwise_maps<ClampedMaps<I8>>(a);
 }
 
 template <class V>
@@ -137,7 +196,7 @@ void max_pool3x3(const WindowArgs& args) {
     each_vector<V>(a.channels, [&](std::size_t c, const auto& load, const auto& store) {
       V largest(-__builtin_inff());
       for (std::size_t i = w.top; i < w.bottom; ++i) {
-        const float* x = w.first + (i - w.top) * line + c;
+        const float* x = a.x + w.first + (i - w.top) * line + c;
         for (std::size_t j = w.left; j < w.right; ++j, x += a.channels) {
           const V value = load(x);
           largest = xsimd::select(largest > value, largest, value);

@@ -22,6 +22,7 @@
 //   begin(trailer, v)        the first value of a sum; v is the vector's index in the panel
 //   load(c), store(c, sum)   a sum between blocks
 //   value(sum, trailer, v, row)  the product, given the start of the row of A
+//   kClamps                  whether it writes clamped maps
 #pragma once
 
 #include <cstddef>
@@ -81,6 +82,8 @@ struct TileArgs {
   const float* bias;  // of the panel
   float* c;
   std::size_t c_stride;
+  std::byte* clamped;  // null: to c
+  std::size_t clamped_stride;
   // Where the next panel is prefetched from: kPrefetches places next_part bytes apart, next_step
   // further on with every step.
   const std::byte* next;
@@ -127,6 +130,21 @@ void sum_steps(const TileArgs& args, typename T::Sum (&sums)[kRows][kVectors]) {
   }
 }
 
+// Of a clamped map.
+template <class T, std::size_t kCount>
+void store_units(Ints<typename T::V> (&units)[kCount], std::byte* to) {
+  constexpr std::size_t kSize = kLanes<typename T::V>;
+#pragma GCC unroll 16
+  for (std::size_t v = 0; v < kCount; ++v) units[v] -= T::kClampedZero;
+  std::size_t v = 0;
+#pragma GCC unroll 4
+  for (; v + 4 <= kCount; v += 4) {
+    T::store_lefts(to + v * kSize, {units[v], units[v + 1], units[v + 2], units[v + 3]});
+  }
+#pragma GCC unroll 4
+  for (; v < kCount; ++v) T::store_left(to + v * kSize, units[v]);
+}
+
 // kVectors: up to T::kVectors are the first ones of a panel, more are whole panels.
 template <class T, bool kPieces, std::size_t kRows, std::size_t kVectors>
 void tile(const TileArgs& args) {
@@ -163,14 +181,30 @@ void tile(const TileArgs& args) {
     }
     return;
   }
+  const auto value = [&](std::size_t r, std::size_t v) {
+    const std::byte* trailer = trailers + v / T::kVectors * panel_stride;
+    return T::value(sums[r][v], trailer, v % T::kVectors, row + r * row_stride) +
+           load_vector<V>(bias + v * kLanes<V>);
+  };
+  if constexpr (T::kClamps) {
+    if (args.clamped != nullptr) {
+      std::byte* to = args.clamped;
+      const std::size_t stride = args.clamped_stride;
+#pragma GCC unroll 16
+      for (std::size_t r = 0; r < kRows; ++r, to += stride) {
+        Ints<V> units[kVectors];
+#pragma GCC unroll 16
+        for (std::size_t v = 0; v < kVectors; ++v) units[v] = clamped_units(value(r, v));
+        store_units<T>(units, to);
+      }
+      return;
+    }
+  }
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
     for (std::size_t v = 0; v < kVectors; ++v) {
-      const std::byte* trailer = trailers + v / T::kVectors * panel_stride;
-      const V value = T::value(sums[r][v], trailer, v % T::kVectors, row + r * row_stride);
-      store_vector(c + r * c_stride + v * kLanes<V>,
-                   clamped(clamp, value + load_vector<V>(bias + v * kLanes<V>)));
+      store_vector(c + r * c_stride + v * kLanes<V>, clamped(clamp, value(r, v)));
     }
   }
 }
@@ -244,6 +278,7 @@ void each_tile(TileArgs args, const Rows& rows, const Body& body) {
       args.row += count * args.row_stride;
       args.a += count * args.a_stride;
       args.c += count * args.c_stride;
+      args.clamped += count * args.clamped_stride;
       args.next += args.steps * args.next_step;
     }
     args.row = row + rows.head_line_stride;
@@ -273,15 +308,27 @@ void rows_times_part(TileArgs args, const Rows& rows, std::size_t columns, Epilo
   const std::size_t vectors = (columns + kLanes<V> - 1) / kLanes<V>;
   float bias[kColumns<T>];
   float part[T::kRows * kColumns<T>];
+  std::byte bytes[T::kClamps ? T::kRows * kColumns<T> : 1];
   for (std::size_t i = 0; i < kColumns<T>; ++i) bias[i] = i < columns ? args.bias[i] : 0.0f;
   args.bias = bias;
   each_tile<T::kRows>(args, rows, [&](const TileArgs& tile_of, std::size_t count) {
     TileArgs whole = tile_of;
     whole.c = part;
     whole.c_stride = kColumns<T>;
+    if (args.clamped != nullptr) whole.clamped = bytes;
+    whole.clamped_stride = kColumns<T>;
     tile_of_size<T>(whole, count, vectors)(whole);
     if (!is_clamp(epilogue)) {
       activate_rows<V>(epilogue, part, kColumns<T>, count, vectors * kLanes<V>);
+    }
+    if constexpr (T::kClamps) {
+      if (tile_of.clamped != nullptr) {
+        for (std::size_t r = 0; r < count; ++r) {
+          __builtin_memcpy(tile_of.clamped + r * args.clamped_stride, bytes + r * kColumns<T>,
+                           columns);
+        }
+        return;
+      }
     }
     for (std::size_t r = 0; r < count; ++r) {
       copy_floats<V>(part + r * kColumns<T>, columns, tile_of.c + r * args.c_stride);
@@ -325,6 +372,8 @@ void multiply(const MatmulArgs& args) {
         .bias = args.bias == nullptr ? no_bias : args.bias + column,
         .c = args.c + column,
         .c_stride = args.c_stride,
+        .clamped = args.clamped == nullptr ? nullptr : args.clamped + column,
+        .clamped_stride = args.clamped == nullptr ? 0 : args.n,
         .next = b + stride,
         .next_part = block * kStepBytes<T> / kPrefetches<T>,
         .next_step = 0};

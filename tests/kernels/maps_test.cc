@@ -35,6 +35,50 @@ TEST_CASE("depthwise3x3: sizes, strides, channels, in two parts") {
   });
 }
 
+TEST_CASE("depthwise3x3 to a clamped map, from floats and from another one") {
+  for_each_map([](const Kernels& kernels, const MapCase& c, Random& random) {
+    for (const bool from_clamped : {false, true}) {
+      CAPTURE(from_clamped);
+      const std::size_t cut = random.below(c.out_height() + 1);
+      CHECK(wrong_clamped_windows(kernels, c, from_clamped, cut, random) == 0);
+    }
+  });
+}
+
+// 8 channels, one pixel, a window of ones: the bias, in units and halves, and beyond both ends.
+TEST_CASE("depthwise3x3 to a clamped map: ends, halves to even, NaN as 0") {
+  for_each_target([](const Kernels& kernels) {
+    const float unit = 6.0f / kClampedSteps;
+    const std::vector<float> bias = {-1.0f,     0.0f,       6.0f, 7.0f,     3e38f,     -3e38f,
+                                     kInfinity, -kInfinity, kNan, 3 * unit, 200 * unit};
+    const std::vector<int> expected = {0, 0, 254, 254, 254, 0, 254, 0, 0, 3, 200};
+    const std::size_t n = bias.size();
+    const UnitForm form(kernels.i8);
+    const std::vector<float> x(n, 0.0f), weights(9 * n, 1.0f);
+    const std::vector<std::byte> clamped_x(n, form.byte(0));
+    for (const bool from_clamped : {false, true}) {
+      std::vector<std::byte> out(n);
+      kernels.depthwise3x3({.x = x.data(),
+                            .height = 1,
+                            .width = 1,
+                            .channels = n,
+                            .stride = 1,
+                            .weights = weights.data(),
+                            .bias = bias.data(),
+                            .out = nullptr,
+                            .begin = 0,
+                            .end = 1,
+                            .epilogue = Epilogue::kRelu6,
+                            .clamped_x = from_clamped ? clamped_x.data() : nullptr,
+                            .clamped_out = out.data()});
+      for (std::size_t i = 0; i < n; ++i) {
+        CAPTURE(bias[i]);
+        CHECK(form.units(out[i]) == expected[i]);
+      }
+    }
+  });
+}
+
 TEST_CASE("max_pool3x3: sizes, strides, channels, in two parts") {
   for_each_map([](const Kernels& kernels, const MapCase& c, Random& random) {
     CHECK(wrong_windows(kernels, c, false, random.below(c.out_height() + 1), random) == 0);

@@ -6,6 +6,7 @@
 #include <bit>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/kernels/support.h"
@@ -262,6 +263,105 @@ inline std::size_t wrong_elements(const Arithmetic& arithmetic, const Matrix& a,
       }
       sum = activated(epilogue, sum);
       if (!close(static_cast<double>(c.at(r, n)), sum, tolerance)) ++wrong;
+    }
+  }
+  return wrong;
+}
+
+// A clamped map's bytes and the units that they stand for. A byte is q in the form that prepared
+// rows have: as a row of zeros shows, plus q.
+class UnitForm {
+ public:
+  explicit UnitForm(const Matmul& i8) : zero_(i8.clamped_zero) {
+    Bytes row(i8.prepared_bytes(1));
+    const float nothing = 0.0f;
+    i8.prepare(&nothing, 1, nullptr, 1, 1, row.data());
+    form_ = static_cast<int>(row.data()[i8.head_bytes]);
+  }
+  std::byte byte(int units) const { return static_cast<std::byte>(units - zero_ + form_); }
+  int units(std::byte byte) const {
+    return static_cast<std::int8_t>(static_cast<int>(byte) - form_) + zero_;
+  }
+
+ private:
+  int zero_, form_ = 0;
+};
+
+// Units that a value, in units, comes to.
+inline int clamped_units(float value) {
+  return !(value > 0.0f) ? 0 : static_cast<int>(std::nearbyint(std::min(value, kClampedSteps)));
+}
+
+// Of the product of `a` as a clamped map, bytes that are not the rounded result of kRelu6; the
+// columns are computed in two parts that meet at `cut` panels. One more where a guard is not
+// intact.
+inline std::size_t wrong_clamped(const Matmul& i8, const Matrix& a, const Weights& w,
+                                 const Matrix& bias, std::size_t cut, std::size_t offset) {
+  const std::size_t n = w.values.rows();
+  Matrix unused(1, n, n);
+  const auto packed = pack_all(i8, w);
+  const auto prepared = prepare_all(i8, a);
+  Bytes found(a.rows() * n, offset);
+  MatmulArgs args = product(i8, a, prepared.get(), *packed, &bias, unused);
+  args.c = nullptr;
+  args.clamped = found.data();
+  args.epilogue = Epilogue::kRelu6;
+  args.n_end = std::min(n, cut * i8.columns);
+  if (args.n_end > 0) i8.multiply(args);
+  args.n_begin = std::exchange(args.n_end, n);
+  if (args.n_begin < n) i8.multiply(args);
+  const UnitForm form(i8);
+  std::size_t wrong = found.guards_intact() ? 0 : 1;
+  for (std::size_t r = 0; r < a.rows(); ++r) {
+    const Row row = meaning_of_row(kI8, a, r);
+    for (std::size_t i = 0; i < n; ++i) {
+      double sum = 0.0;
+      for (std::size_t j = 0; j < a.cols(); ++j) {
+        sum += row.values[j] * static_cast<double>(w.values.at(i, j));
+      }
+      const float value = scaled(sum, w.scales[i], row.scale, bias.data() + i);
+      const int expected = clamped_units(value * (kClampedSteps / 6.0f));
+      if (form.units(found.data()[r * n + i]) != expected) ++wrong;
+    }
+  }
+  return wrong;
+}
+
+// Elements of the product of a clamped map (m, k) of any units that are wrong.
+inline std::size_t wrong_of_clamped(const Matmul& i8, std::size_t m, const Weights& w,
+                                    const Matrix& bias, Random& random) {
+  const std::size_t n = w.values.rows(), k = w.values.cols();
+  const UnitForm form(i8);
+  Bytes map(m * k, random.below(kMaxLanes)), head(i8.prepared_bytes(1));
+  for (std::size_t i = 0; i < m * k; ++i) {
+    const int extreme = random.below(2) == 0 ? 0 : static_cast<int>(kClampedSteps);
+    map.data()[i] = form.byte(random.below(4) == 0 ? extreme : static_cast<int>(random.below(255)));
+  }
+  const float value = 127.0f * (6.0f / kClampedSteps);
+  i8.prepare(&value, 1, nullptr, 1, 1, head.data());
+  const auto packed = pack_all(i8, w);
+  Matrix c(m, n, n);
+  i8.multiply({.a = map.data(),
+               .a_stride_bytes = k,
+               .packed = packed->data(),
+               .bias = bias.data(),
+               .c = c.data(),
+               .c_stride = n,
+               .m = m,
+               .n = n,
+               .k = k,
+               .n_begin = 0,
+               .n_end = n,
+               .head = head.data()});
+  std::size_t wrong = c.guards_intact() ? 0 : 1;
+  for (std::size_t r = 0; r < m; ++r) {
+    for (std::size_t i = 0; i < n; ++i) {
+      double sum = 0.0;
+      for (std::size_t j = 0; j < k; ++j) {
+        sum += (form.units(map.data()[r * k + j]) - i8.clamped_zero) *
+               static_cast<double>(w.values.at(i, j));
+      }
+      if (c.at(r, i) != scaled(sum, w.scales[i], value / 127.0f, bias.data() + i)) ++wrong;
     }
   }
   return wrong;

@@ -358,6 +358,74 @@ TEST_CASE("matmul: int8 rows of any size, from subnormal to the largest") {
   });
 }
 
+TEST_CASE("matmul: int8 to a clamped map, sizes around the tiles and panels") {
+  for_each_target([](const Kernels& kernels) {
+    const auto check = [&](std::size_t m, std::size_t n, std::size_t k) {
+      CAPTURE(m);
+      CAPTURE(n);
+      CAPTURE(k);
+      Random random(static_cast<std::uint32_t>(m + 100 * n + k));
+      auto a = Matrix(m, k, k).fill(random);
+      if (m > 4) a.at(4, k - 1) = kNan;
+      if (m > 5) a.at(5, 0) = kInfinity;
+      const Weights w = make_weights(kI8, n, k, random);
+      const auto bias = Matrix(1, n, n).fill(random, -3.0f, 9.0f);
+      const std::size_t cut = random.below(n / kernels.i8.columns + 1);
+      CHECK(wrong_clamped(kernels.i8, a, w, bias, cut, random.below(kMaxLanes)) == 0);
+    };
+    for (std::size_t n = 1; n <= 2 * kernels.i8.columns + 3; ++n) {
+      check(7, n, 19);
+      check(1, n, 20);
+    }
+    for (std::size_t m = 1; m <= 25; ++m) check(m, kernels.i8.columns + 5, 24);
+    check(1, 5 * kernels.i8.columns + 3, 70);
+    check(9, kernels.i8.columns + 16, 4096);
+  });
+}
+
+TEST_CASE(
+    "matmul: int8 to a clamped map, values from far below it to far above, halves, overflow") {
+  for_each_target([](const Kernels& kernels) {
+    const std::size_t n = kernels.i8.columns + 3;
+    Random random(15);
+    auto a = Matrix(3, 8, 8).fill(random);
+    Weights w = make_weights(kI8, n, 8, random);
+    for (const float scale : {1e-3f, 1.0f, 1e6f, 1e30f, 3e38f}) {
+      CAPTURE(scale);
+      for (float& one : w.scales) one = scale;
+      const auto bias = Matrix(1, n, n).fill(random, -1.0f, 7.0f);
+      CHECK(wrong_clamped(kernels.i8, a, w, bias, 0, 0) == 0);
+    }
+    // Nothing but the bias: units and a half.
+    for (float& one : w.scales) one = 0.0f;
+    Matrix bias(1, n, n);
+    for (std::size_t i = 0; i < n; ++i) {
+      bias.at(0, i) = (static_cast<float>(4 * i) + 0.5f) * (6.0f / kClampedSteps);
+    }
+    CHECK(wrong_clamped(kernels.i8, a, w, bias, 0, 0) == 0);
+  });
+}
+
+TEST_CASE("matmul: int8 of a clamped map") {
+  for_each_target([](const Kernels& kernels) {
+    Random random(16);
+    for (const std::size_t k : {4u, 20u, 64u, 300u, 960u}) {
+      for (const std::size_t m : {1u, 3u, 16u, 29u}) {
+        CAPTURE(k);
+        CAPTURE(m);
+        const std::size_t n = kernels.i8.columns + random.below(20);
+        Weights w = make_weights(kI8, n, k, random);
+        for (std::size_t i = 0; i < k; ++i) {
+          set_weight(kI8, w, 0, i, 127.0f);
+          set_weight(kI8, w, n - 1, i, -128.0f);
+        }
+        const auto bias = Matrix(1, n, n).fill(random);
+        CHECK(wrong_of_clamped(kernels.i8, m, w, bias, random) == 0);
+      }
+    }
+  });
+}
+
 TEST_CASE("matmul: int8 rounds halves to even") {
   for_each_target([](const Kernels& kernels) {
     const std::size_t k = 64;
