@@ -92,6 +92,11 @@ ConvMaps::ConvMaps(const ConvNetwork& network, std::size_t threads)
   mean_ = allocate_aligned<float>(widest);
   prepared_ = allocate_aligned<std::byte>(row);
   logits_ = allocate_aligned<float>(classes);
+  // A row of this one value has a unit as its scale.
+  const float value = 127.0f * (6.0f / kernels::kClampedSteps);
+  clamped_head_ = allocate_aligned<std::byte>(kernels_.i8.prepared_bytes(1));
+  kernels_.i8.prepare(&value, 1, nullptr, 1, 1, clamped_head_.get());
+  clamped_biases_.resize(config_.layers());
 }
 
 void ConvMaps::convolve_rows(const Linear& linear, const Convolution& what, const float* x,
@@ -117,7 +122,8 @@ void ConvMaps::convolve_rows(const Linear& linear, const Convolution& what, cons
        .k = linear.in,
        .n_begin = 0,
        .n_end = linear.out,
-       .epilogue = what.epilogue});
+       .epilogue = what.epilogue,
+       .clamped = what.clamped == nullptr ? nullptr : what.clamped + begin * linear.out});
 }
 
 void ConvMaps::multiply_windows(const Linear& linear, const Convolution& what, const float* x,
@@ -195,6 +201,48 @@ void ConvMaps::convolve(const Linear& linear, const Convolution& what, const flo
       });
 }
 
+void ConvMaps::convolve_clamped(const Linear& linear, const std::vector<float>& bias,
+                                std::size_t pixels, const std::byte* x, float* y) {
+  const std::size_t grain =
+      grain_of(2.0 * static_cast<double>(linear.in) * static_cast<double>(linear.out));
+  pool_.share(pixels, grain, [&](std::size_t, std::size_t begin, std::size_t end) {
+    linear.kernel->multiply({.a = x + begin * linear.in,
+                             .a_stride_bytes = linear.in,
+                             .packed = linear.packed,
+                             .bias = bias.data(),
+                             .c = y + begin * linear.out,
+                             .c_stride = linear.out,
+                             .m = end - begin,
+                             .n = linear.out,
+                             .k = linear.in,
+                             .n_begin = 0,
+                             .n_end = linear.out,
+                             .head = clamped_head_.get()});
+  });
+}
+
+// A clamped map holds its values less clamped_zero units: the product of those is added.
+std::vector<float> ConvMaps::clamped_bias(const Linear& linear) const {
+  const kernels::Matmul& kernel = *linear.kernel;
+  const float zero = static_cast<float>(kernel.clamped_zero) * (6.0f / kernels::kClampedSteps);
+  const std::vector<float> row(linear.in, zero);
+  const auto prepared = allocate_aligned<std::byte>(kernel.prepared_bytes(linear.in));
+  prepare_rows(linear, row.data(), 0, 1, prepared.get());
+  std::vector<float> bias(linear.out);
+  kernel.multiply({.a = prepared.get(),
+                   .a_stride_bytes = kernel.prepared_bytes(linear.in),
+                   .packed = linear.packed,
+                   .bias = linear.bias.data(),
+                   .c = bias.data(),
+                   .c_stride = linear.out,
+                   .m = 1,
+                   .n = linear.out,
+                   .k = linear.in,
+                   .n_begin = 0,
+                   .n_end = linear.out});
+  return bias;
+}
+
 void ConvMaps::slide(void (*kernel)(const WindowArgs&), WindowArgs args) {
   const std::size_t lines = (args.height + args.stride - 1) / args.stride;
   const std::size_t grain = grain_of(18.0 * static_cast<double>(args.width * args.channels));
@@ -251,38 +299,56 @@ void ConvMaps::run_basic(const ConvBlock& block, const ConvBlockWeights& weights
   add(y, shortcut_of(block, weights, x), block.out.size(), config_.activation);
 }
 
-void ConvMaps::run_inverted(const ConvBlock& block, const ConvBlockWeights& weights, const float* x,
-                            float* y) {
+bool ConvMaps::clamps(const ConvBlock& block, const ConvBlockWeights& weights) const {
+  return config_.activation == Epilogue::kRelu6 && weights.second.kernel == &kernels_.i8 &&
+         weights.second.input_scales.empty() && block.hidden % kPiece == 0;
+}
+
+void ConvMaps::run_inverted(std::size_t layer, const float* x, float* y) {
+  const ConvBlock& block = config_.blocks[layer - 1];
+  const ConvBlockWeights& weights = network_.block(layer);
   const MapShape inner = block.inner(true);
   const MapShape deep = inner.behind(block.stride, inner.channels);
-  const float* wide = x;
+  const bool clamped = clamps(block, weights);
+  WindowArgs window{.x = x,
+                    .height = inner.height,
+                    .width = inner.width,
+                    .channels = inner.channels,
+                    .stride = block.stride,
+                    .weights = weights.depthwise.data(),
+                    .bias = weights.depthwise_bias.data(),
+                    .out = shortcut_.get(),
+                    .begin = 0,
+                    .end = 0,
+                    .epilogue = config_.activation};
+  auto* deep_bytes = reinterpret_cast<std::byte*>(shortcut_.get());
+  if (clamped) window.clamped_out = deep_bytes;
   if (block.hidden != block.in.channels) {
-    convolve(weights.first, {block.in, inner, 1, 1, config_.activation}, x, inner_.get());
-    wide = inner_.get();
+    Convolution expand{block.in, inner, 1, 1, config_.activation};
+    if (clamped && weights.first.kernel == &kernels_.i8) {
+      expand.clamped = reinterpret_cast<std::byte*>(inner_.get());
+      window.clamped_x = expand.clamped;
+    }
+    convolve(weights.first, expand, x, inner_.get());
+    window.x = inner_.get();
   }
-  slide(kernels_.depthwise3x3, {.x = wide,
-                                .height = inner.height,
-                                .width = inner.width,
-                                .channels = inner.channels,
-                                .stride = block.stride,
-                                .weights = weights.depthwise.data(),
-                                .bias = weights.depthwise_bias.data(),
-                                .out = shortcut_.get(),
-                                .begin = 0,
-                                .end = 0,
-                                .epilogue = config_.activation});
-  convolve(weights.second, {deep, block.out, 1, 1}, shortcut_.get(), y);
+  slide(kernels_.depthwise3x3, window);
+  if (clamped) {
+    std::vector<float>& bias = clamped_biases_[layer - 1];
+    if (bias.empty()) bias = clamped_bias(weights.second);
+    convolve_clamped(weights.second, bias, deep.pixels(), deep_bytes, y);
+  } else {
+    convolve(weights.second, {deep, block.out, 1, 1}, shortcut_.get(), y);
+  }
   if (block.stays()) add(y, x, block.out.size(), Epilogue::kNone);
 }
 
 void ConvMaps::run_layer(std::size_t layer, const float* x, float* y) {
-  const ConvBlock& block = config_.blocks[layer - 1];
-  const ConvBlockWeights& weights = network_.block(layer);
   if (layer == 1) x = run_stem(x);
   if (config_.inverted) {
-    run_inverted(block, weights, x, y);
+    run_inverted(layer, x, y);
   } else {
-    run_basic(block, weights, x, y);
+    run_basic(config_.blocks[layer - 1], network_.block(layer), x, y);
   }
 }
 
