@@ -20,9 +20,9 @@ namespace splitee::kernels {
 enum class Epilogue { kNone, kGelu, kGeluTanh, kRelu, kSilu, kRelu6, kHardSwish };
 
 // A clamped map: values in [0, 6], as kRelu6 leaves them, a byte each. It holds
-// u = round(value * kClampedSteps / 6), to nearest even, a NaN as 0, in the form in which the i8
+// u = round(value * kUnitsOfOne), to nearest even, a NaN as 0, in the form in which the i8
 // arithmetic of the target multiplies: as q = u - Matmul::clamped_zero.
-inline constexpr float kClampedSteps = 254.0f;
+inline constexpr float kClampedSteps = 254.0f, kUnitsOfOne = kClampedSteps / 6.0f;
 
 // C = epilogue(A W^T + bias) for columns [n_begin, n_end) of C. A (m, k), W (n, k) as PyTorch's
 // Linear stores it, bias (n) or null, C (m, n).

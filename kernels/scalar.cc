@@ -113,7 +113,6 @@ void each_window(const WindowArgs& a, const Begin& begin, const Visit& visit, co
 }
 
 void depthwise3x3_clamped(const WindowArgs& a) {
-  constexpr float kUnits = kClampedSteps / 6.0f;
   const std::size_t out_width = (a.width + a.stride - 1) / a.stride;
   const bool floats = a.clamped_x == nullptr;
   const auto x_units = [&](std::size_t at) {
@@ -123,14 +122,14 @@ void depthwise3x3_clamped(const WindowArgs& a) {
   };
   for (std::size_t i = a.begin * out_width * a.channels; i < a.end * out_width * a.channels; ++i) {
     const std::size_t c = i % a.channels, pixel = i / a.channels;
-    float sum = a.bias[c] * (floats ? 1.0f : kUnits);
+    float sum = a.bias[c] * (floats ? 1.0f : kUnitsOfOne);
     for (std::size_t w = 0; w < 9; ++w) {
       const std::size_t y = pixel / out_width * a.stride + w / 3;  // one too far
       const std::size_t x = pixel % out_width * a.stride + w % 3;
       if (y < 1 || y > a.height || x < 1 || x > a.width) continue;
       sum += x_units(((y - 1) * a.width + x - 1) * a.channels + c) * a.weights[w * a.channels + c];
     }
-    a.clamped_out[i] = scalar::clamped_unit(floats ? sum * kUnits : sum);
+    a.clamped_out[i] = scalar::clamped_unit(floats ? sum * kUnitsOfOne : sum);
   }
 }
 

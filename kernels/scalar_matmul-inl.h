@@ -219,14 +219,16 @@ void multiply(const MatmulArgs& args) {
         float scale_a = 0.0f, scale_w = 0.0f;
         std::memcpy(&scale_a, own_head ? a : args.head, sizeof scale_a);
         std::memcpy(&scale_w, scales + column * sizeof scale_w, sizeof scale_w);
+        if (args.clamped != nullptr) {
+          value = value * scale_w * (scale_a * kUnitsOfOne);
+          if (args.bias != nullptr) value += args.bias[column] * kUnitsOfOne;
+          args.clamped[r * args.n + column] = clamped_unit(value);
+          continue;
+        }
         value = value * scale_w * scale_a;
       }
       if (args.bias != nullptr) value += args.bias[column];
-      if (args.clamped != nullptr) {
-        args.clamped[r * args.n + column] = clamped_unit(value * (kClampedSteps / 6.0f));
-      } else {
-        args.c[r * args.c_stride + column] = activated(args.epilogue, value);
-      }
+      args.c[r * args.c_stride + column] = activated(args.epilogue, value);
     }
   }
 }

@@ -90,24 +90,12 @@ template <class V>
   return cheap ? clamped(epilogue, x) : activated_vector(epilogue, x);
 }
 
-// The units of a clamped map that x, in such units, comes to; NaN gives 0.
-template <class V>
-Ints<V> units_of(V x) {
-  const V most(kClampedSteps);
-#ifdef __AVX512F__
-  // The second operand stands where one is a NaN.
-  if constexpr (kIsAvx512<V>) {
-    const __m512 low = _mm512_max_ps(x, _mm512_setzero_ps());
-    return (Ints<V>)_mm512_cvtps_epi32(_mm512_min_ps(low, most));
-  }
-#endif
-  const V rounder(12582912.0f);  // 1.5 * 2^23
-  const V low = xsimd::select(x > V(0.0f), x, V(0.0f));
-  return bits_of(xsimd::min(low, most) + rounder) - bits_of(rounder);
-}
+// What x, in units of a clamped map, is rounded to.
 template <class V>
 Ints<V> clamped_units(V x) {
-  return units_of(x * V(kClampedSteps / 6.0f));
+  const V rounder(12582912.0f);                          // 1.5 * 2^23
+  const V low = xsimd::select(x > V(0.0f), x, V(0.0f));  // 0 for a NaN
+  return bits_of(xsimd::min(low, V(kClampedSteps)) + rounder) - bits_of(rounder);
 }
 
 template <class V, V (*operation)(V)>

@@ -16,11 +16,12 @@ struct I8Scales {
   static constexpr std::size_t kHeader = 64;
   static constexpr bool kClamps = true;
   // (sum * scale_w) * scale_a
-  static V scaled(V sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
+  static V scaled(V sum, const std::byte* trailer, std::size_t v, const std::byte* row,
+                  float factor = 1.0f) {
     float scale_a;
     __builtin_memcpy(&scale_a, row, sizeof scale_a);
     const auto* scales = reinterpret_cast<const float*>(trailer) + v * kLanes<V>;
-    return sum * load_vector<V>(scales) * V(scale_a);
+    return sum * load_vector<V>(scales) * V(scale_a * factor);
   }
 };
 

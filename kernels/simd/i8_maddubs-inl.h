@@ -130,10 +130,19 @@ struct I8Maddubs : I8Scales<VectorType> {
   static V value(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
     return I8Scales<V>::scaled(V(to_floats(sum)), trailer, v, row);
   }
+  static V units(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
+    return I8Scales<V>::scaled(V(to_floats(sum)), trailer, v, row, kUnitsOfOne);
+  }
   static void store_lefts(std::byte* to, const Ints<V> (&q)[4]) {
     for (std::size_t i = 0; i < 4; ++i) store_left(to + i * kLanes<V>, q[i]);
   }
-  static V units(const std::byte* q) {
+  static void store_clamped(std::byte* to, const V (&units)[4]) {
+    for (std::size_t i = 0; i < 4; ++i) store_clamped(to + i * kLanes<V>, units[i]);
+  }
+  static void store_clamped(std::byte* to, V units) {
+    store_left(to, clamped_units(units) - kClampedZero);
+  }
+  static V load_clamped(const std::byte* q) {
     return V(to_floats((IntRegister)((Ints<V>)load_bytes(q) + kClampedZero)));
   }
   static void store_left(std::byte* to, Ints<V> q) { store_bytes(to, (IntRegister)q); }

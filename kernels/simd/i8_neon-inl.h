@@ -53,10 +53,19 @@ struct I8Neon : I8Scales<Vector<xsimd::neon64>> {
   static V value(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
     return I8Scales<V>::scaled(V(vcvtq_f32_s32(sum)), trailer, v, row);
   }
+  static V units(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
+    return I8Scales<V>::scaled(V(vcvtq_f32_s32(sum)), trailer, v, row, kUnitsOfOne);
+  }
   static void store_lefts(std::byte* to, const Ints<V> (&q)[4]) {
     for (std::size_t i = 0; i < 4; ++i) store_left(to + i * kLanes<V>, q[i]);
   }
-  static V units(const std::byte* q) {
+  static void store_clamped(std::byte* to, const V (&units)[4]) {
+    for (std::size_t i = 0; i < 4; ++i) store_clamped(to + i * kLanes<V>, units[i]);
+  }
+  static void store_clamped(std::byte* to, V units) {
+    store_left(to, clamped_units(units) - kClampedZero);
+  }
+  static V load_clamped(const std::byte* q) {
     const auto* bytes = reinterpret_cast<const std::int32_t*>(q);
     const int16x8_t halves = vmovl_s8(vreinterpret_s8_s32(vld1_dup_s32(bytes)));
     return V(vcvtq_f32_s32(vaddw_s16(vdupq_n_s32(kClampedZero), vget_low_s16(halves))));

@@ -65,11 +65,10 @@ template <class I8>
 struct ClampedOut {
   using V = typename I8::V;
   static std::byte* out(const WindowArgs& a) { return a.clamped_out; }
-  static void store_units_of(std::byte* p, std::size_t count, V sum) {
-    const Ints<V> q = units_of(sum) - I8::kClampedZero;
-    if (count >= kLanes<V>) return I8::store_left(p, q);
+  static void store_units(std::byte* p, std::size_t count, V sum) {
+    if (count >= kLanes<V>) return I8::store_clamped(p, sum);
     std::byte lanes[kLanes<V>];
-    I8::store_left(lanes, q);
+    I8::store_clamped(lanes, sum);
     __builtin_memcpy(p, lanes, count);
   }
 };
@@ -80,7 +79,7 @@ struct FloatToClamped : ClampedOut<I8> {
   static V load(const float* p, std::size_t count) { return load_up_to<V>(p, count); }
   static V bias(V b) { return b; }
   static void store(const WindowArgs&, std::byte* p, std::size_t count, V sum) {
-    ClampedOut<I8>::store_units_of(p, count, sum * V(kClampedSteps / 6.0f));
+    ClampedOut<I8>::store_units(p, count, sum * V(kUnitsOfOne));
   }
 };
 // In units throughout.
@@ -89,14 +88,14 @@ struct ClampedMaps : ClampedOut<I8> {
   using V = typename I8::V;
   static const std::byte* x(const WindowArgs& a) { return a.clamped_x; }
   static V load(const std::byte* p, std::size_t count) {
-    if (count >= kLanes<V>) return I8::units(p);
+    if (count >= kLanes<V>) return I8::load_clamped(p);
     std::byte lanes[kLanes<V>] = {};
     __builtin_memcpy(lanes, p, count);
-    return I8::units(lanes);
+    return I8::load_clamped(lanes);
   }
-  static V bias(V b) { return b * V(kClampedSteps / 6.0f); }
+  static V bias(V b) { return b * V(kUnitsOfOne); }
   static void store(const WindowArgs&, std::byte* p, std::size_t count, V sum) {
-    ClampedOut<I8>::store_units_of(p, count, sum);
+    ClampedOut<I8>::store_units(p, count, sum);
   }
 };
 

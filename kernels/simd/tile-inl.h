@@ -22,7 +22,9 @@
 //   begin(trailer, v)        the first value of a sum; v is the vector's index in the panel
 //   load(c), store(c, sum)   a sum between blocks
 //   value(sum, trailer, v, row)  the product, given the start of the row of A
-//   kClamps                  whether it writes clamped maps
+//   kClamps                  whether it writes clamped maps; then
+//   units(sum, trailer, v, row)  value() times kUnitsOfOne
+//   store_clamped(p, units)  one vector of such, or four
 #pragma once
 
 #include <cstddef>
@@ -130,19 +132,17 @@ void sum_steps(const TileArgs& args, typename T::Sum (&sums)[kRows][kVectors]) {
   }
 }
 
-// Of a clamped map.
+// Units to the bytes of a clamped map.
 template <class T, std::size_t kCount>
-void store_units(Ints<typename T::V> (&units)[kCount], std::byte* to) {
+void store_clamped(const typename T::V (&units)[kCount], std::byte* to) {
   constexpr std::size_t kSize = kLanes<typename T::V>;
-#pragma GCC unroll 16
-  for (std::size_t v = 0; v < kCount; ++v) units[v] -= T::kClampedZero;
   std::size_t v = 0;
 #pragma GCC unroll 4
   for (; v + 4 <= kCount; v += 4) {
-    T::store_lefts(to + v * kSize, {units[v], units[v + 1], units[v + 2], units[v + 3]});
+    T::store_clamped(to + v * kSize, {units[v], units[v + 1], units[v + 2], units[v + 3]});
   }
 #pragma GCC unroll 4
-  for (; v < kCount; ++v) T::store_left(to + v * kSize, units[v]);
+  for (; v < kCount; ++v) T::store_clamped(to + v * kSize, units[v]);
 }
 
 // kVectors: up to T::kVectors are the first ones of a panel, more are whole panels.
@@ -181,21 +181,24 @@ void tile(const TileArgs& args) {
     }
     return;
   }
-  const auto value = [&](std::size_t r, std::size_t v) {
-    const std::byte* trailer = trailers + v / T::kVectors * panel_stride;
-    return T::value(sums[r][v], trailer, v % T::kVectors, row + r * row_stride) +
-           load_vector<V>(bias + v * kLanes<V>);
-  };
+  const auto trailer = [&](std::size_t v) { return trailers + v / T::kVectors * panel_stride; };
   if constexpr (T::kClamps) {
     if (args.clamped != nullptr) {
+      V units[kVectors], bias_units[kVectors];
+#pragma GCC unroll 16
+      for (std::size_t v = 0; v < kVectors; ++v) {
+        bias_units[v] = load_vector<V>(bias + v * kLanes<V>) * V(kUnitsOfOne);
+      }
       std::byte* to = args.clamped;
       const std::size_t stride = args.clamped_stride;
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < kRows; ++r, to += stride) {
-        Ints<V> units[kVectors];
 #pragma GCC unroll 16
-        for (std::size_t v = 0; v < kVectors; ++v) units[v] = clamped_units(value(r, v));
-        store_units<T>(units, to);
+        for (std::size_t v = 0; v < kVectors; ++v) {
+          units[v] = T::units(sums[r][v], trailer(v), v % T::kVectors, row + r * row_stride) +
+                     bias_units[v];
+        }
+        store_clamped<T>(units, to);
       }
       return;
     }
@@ -204,7 +207,9 @@ void tile(const TileArgs& args) {
   for (std::size_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
     for (std::size_t v = 0; v < kVectors; ++v) {
-      store_vector(c + r * c_stride + v * kLanes<V>, clamped(clamp, value(r, v)));
+      const V value = T::value(sums[r][v], trailer(v), v % T::kVectors, row + r * row_stride);
+      store_vector(c + r * c_stride + v * kLanes<V>,
+                   clamped(clamp, value + load_vector<V>(bias + v * kLanes<V>)));
     }
   }
 }

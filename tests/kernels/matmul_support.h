@@ -319,8 +319,9 @@ inline std::size_t wrong_clamped(const Matmul& i8, const Matrix& a, const Weight
       for (std::size_t j = 0; j < a.cols(); ++j) {
         sum += row.values[j] * static_cast<double>(w.values.at(i, j));
       }
-      const float value = scaled(sum, w.scales[i], row.scale, bias.data() + i);
-      const int expected = clamped_units(value * (kClampedSteps / 6.0f));
+      const float bias_units = bias.at(0, i) * kUnitsOfOne;
+      const int expected =
+          clamped_units(scaled(sum, w.scales[i], row.scale * kUnitsOfOne, &bias_units));
       if (form.units(found.data()[r * n + i]) != expected) ++wrong;
     }
   }
