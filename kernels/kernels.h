@@ -19,10 +19,12 @@ namespace splitee::kernels {
 // kRelu6: min(max(x, 0), 6). kHardSwish: x * kRelu6(x + 3) / 6 (Howard et al. 2019).
 enum class Epilogue { kNone, kGelu, kGeluTanh, kRelu, kSilu, kRelu6, kHardSwish };
 
-// A clamped map: values in [0, 6], as kRelu6 leaves them, a byte each. It holds
-// u = round(value * kUnitsOfOne), to nearest even, a NaN as 0, in the form in which the i8
-// arithmetic of the target multiplies: as q = u - Matmul::clamped_zero.
-inline constexpr float kClampedSteps = 254.0f, kUnitsOfOne = kClampedSteps / 6.0f;
+// Maps of values in [0, 6], as kRelu6 leaves them, in integers, rounded to nearest even, a NaN as
+// 0. A fixed map: round(value * kFixedOfOne), std::uint16_t. A byte map: u = round(value *
+// kUnitsOfOne), a byte in the form in which the i8 arithmetic of the target multiplies
+// q = u - Matmul::byte_zero.
+inline constexpr float kFixedSteps = 65535.0f, kFixedOfOne = kFixedSteps / 6.0f;
+inline constexpr float kByteSteps = 254.0f, kUnitsOfOne = kByteSteps / 6.0f;
 
 // C = epilogue(A W^T + bias) for columns [n_begin, n_end) of C. A (m, k), W (n, k) as PyTorch's
 // Linear stores it, bias (n) or null, C (m, n).
@@ -49,8 +51,8 @@ struct MatmulArgs {
   std::size_t parts = 1, part_stride_bytes = 0;
   const void* head = nullptr;
 
-  // i8 with k <= 4096 and kRelu6: C as a clamped map, its rows n bytes apart, in place of c.
-  std::byte* clamped = nullptr;
+  // i8 with k <= 4096 and kRelu6: C as a fixed map, its rows n values apart, in place of c.
+  std::uint16_t* fixed = nullptr;
 };
 
 // out = softmax(q k^T / sqrt(head_size)) v for heads [head_begin, head_end) of one sample.
@@ -82,9 +84,10 @@ struct WindowArgs {
   float* out;
   std::size_t begin, end;
   Epilogue epilogue = Epilogue::kNone;
-  // depthwise3x3 with kRelu6: clamped maps in place of out, and of x and out.
-  const std::byte* clamped_x = nullptr;
-  std::byte* clamped_out = nullptr;
+  // depthwise3x3 with kRelu6: a byte map in place of out, and then where there is one a fixed map
+  // in place of x.
+  const std::uint16_t* fixed_x = nullptr;
+  std::byte* byte_out = nullptr;
 };
 
 // A matrix product in one arithmetic. Every element of C is the same sequence of operations
@@ -106,8 +109,8 @@ struct Matmul {
   std::size_t columns;
   // Of a prepared row, or of floats: bytes before its values, bytes of a value.
   std::size_t head_bytes, value_bytes;
-  // i8 alone: what u - q is in a clamped map.
-  std::int32_t clamped_zero;
+  // i8 alone: what u - q is in a byte map.
+  std::int32_t byte_zero;
 
   // Bytes of one prepared row of A, a multiple of 64.
   std::size_t (*prepared_bytes)(std::size_t k);

@@ -112,29 +112,28 @@ void each_window(const WindowArgs& a, const Begin& begin, const Visit& visit, co
   }
 }
 
-void depthwise3x3_clamped(const WindowArgs& a) {
+void depthwise3x3_to_bytes(const WindowArgs& a) {
   const std::size_t out_width = (a.width + a.stride - 1) / a.stride;
-  const bool floats = a.clamped_x == nullptr;
-  const auto x_units = [&](std::size_t at) {
-    if (floats) return a.x[at];
-    const auto q = static_cast<std::int8_t>(a.clamped_x[at]);
-    return static_cast<float>(q + scalar::kClampedZero);
-  };
+  const bool floats = a.fixed_x == nullptr;
+  const float of_one = floats ? 1.0f : kFixedOfOne;
   for (std::size_t i = a.begin * out_width * a.channels; i < a.end * out_width * a.channels; ++i) {
     const std::size_t c = i % a.channels, pixel = i / a.channels;
-    float sum = a.bias[c] * (floats ? 1.0f : kUnitsOfOne);
+    float sum = a.bias[c] * of_one;
     for (std::size_t w = 0; w < 9; ++w) {
       const std::size_t y = pixel / out_width * a.stride + w / 3;  // one too far
       const std::size_t x = pixel % out_width * a.stride + w % 3;
       if (y < 1 || y > a.height || x < 1 || x > a.width) continue;
-      sum += x_units(((y - 1) * a.width + x - 1) * a.channels + c) * a.weights[w * a.channels + c];
+      const std::size_t at = ((y - 1) * a.width + x - 1) * a.channels + c;
+      const float value = floats ? a.x[at] : static_cast<float>(a.fixed_x[at]);
+      sum += value * a.weights[w * a.channels + c];
     }
-    a.clamped_out[i] = scalar::clamped_unit(floats ? sum * kUnitsOfOne : sum);
+    const std::int32_t units = scalar::rounded_up_to(sum * (kUnitsOfOne / of_one), kByteSteps);
+    a.byte_out[i] = static_cast<std::byte>(units - scalar::kByteZero);
   }
 }
 
 void depthwise3x3(const WindowArgs& a) {
-  if (a.clamped_out != nullptr) return depthwise3x3_clamped(a);
+  if (a.byte_out != nullptr) return depthwise3x3_to_bytes(a);
   each_window(
       a, [&](float* out) { std::copy_n(a.bias, a.channels, out); },
       [&](float* out, const float* x, std::size_t w) {

@@ -76,12 +76,11 @@ inline float activated(Epilogue epilogue, float x) {
   return x;
 }
 
-// The unit of a clamped map that x, in units, comes to, as it is stored.
-constexpr std::int32_t kClampedZero = 127;
-inline std::byte clamped_unit(float x) {
-  const float units = x > 0.0f ? std::min(x, kClampedSteps) : 0.0f;
-  return static_cast<std::byte>(static_cast<std::int32_t>(std::nearbyint(units)) - kClampedZero);
+// x rounded to an integer of 0 .. most, 0 for a NaN.
+inline std::int32_t rounded_up_to(float x, float most) {
+  return static_cast<std::int32_t>(std::nearbyint(x > 0.0f ? std::min(x, most) : 0.0f));
 }
+constexpr std::int32_t kByteZero = 127;
 
 inline std::size_t padded(std::size_t n, std::size_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
@@ -219,10 +218,11 @@ void multiply(const MatmulArgs& args) {
         float scale_a = 0.0f, scale_w = 0.0f;
         std::memcpy(&scale_a, own_head ? a : args.head, sizeof scale_a);
         std::memcpy(&scale_w, scales + column * sizeof scale_w, sizeof scale_w);
-        if (args.clamped != nullptr) {
-          value = value * scale_w * (scale_a * kUnitsOfOne);
-          if (args.bias != nullptr) value += args.bias[column] * kUnitsOfOne;
-          args.clamped[r * args.n + column] = clamped_unit(value);
+        if (args.fixed != nullptr) {
+          value = value * scale_w * (scale_a * kFixedOfOne);
+          if (args.bias != nullptr) value += args.bias[column] * kFixedOfOne;
+          args.fixed[r * args.n + column] =
+              static_cast<std::uint16_t>(rounded_up_to(value, kFixedSteps));
           continue;
         }
         value = value * scale_w * scale_a;
@@ -238,7 +238,7 @@ constexpr Matmul matmul(decltype(Matmul::prepare) prepare) {
   return {.columns = kColumns,
           .head_bytes = kHeaderBytes<T>,
           .value_bytes = sizeof(typename T::A),
-          .clamped_zero = T::kScaled ? kClampedZero : 0,
+          .byte_zero = T::kScaled ? kByteZero : 0,
           .prepared_bytes = prepared_bytes<T>,
           .prepare = prepare,
           .packed_bytes = packed_bytes<T>,

@@ -26,7 +26,7 @@ struct Bf16Wide : FloatSums<V> {
   static constexpr std::size_t kRows = kRowsOfTile, kVectors = kVectorsOfTile;
   static constexpr std::size_t kBlock = kStepsOfBlock;
   static constexpr std::size_t kDepth = 2, kCell = 4, kLeft = 2 * sizeof(float);
-  static constexpr bool kClamps = false;
+  static constexpr bool kWritesFixed = false;
   using Left = VectorPair<V>;
   using Right = VectorPair<V>;
   static Left left(const std::byte* a) {
@@ -78,7 +78,7 @@ constexpr Matmul bf16_matmul() {
   return {.columns = kColumns<T>,
           .head_bytes = T::kHeader,
           .value_bytes = T::kLeft / T::kDepth,
-          .clamped_zero = 0,
+          .byte_zero = 0,
           .prepared_bytes = bf16_prepared_bytes<T>,
           .prepare = bf16_prepare<T>,
           .packed_bytes = packed_bytes<T>,

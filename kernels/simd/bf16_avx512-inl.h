@@ -11,7 +11,7 @@ struct Bf16Avx512 : FloatSums<Vector<xsimd::avx512bw>> {
   static constexpr std::size_t kRows = kRowsOfTile, kVectors = kVectorsOfTile;
   static constexpr std::size_t kBlock = kStepsOfBlock;
   static constexpr std::size_t kDepth = 2, kCell = 4, kLeft = 4;
-  static constexpr bool kClamps = false;
+  static constexpr bool kWritesFixed = false;
   using Left = __m512i;
   using Right = __m512i;
   static Left left(const std::byte* a) {

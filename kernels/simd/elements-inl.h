@@ -90,12 +90,51 @@ template <class V>
   return cheap ? clamped(epilogue, x) : activated_vector(epilogue, x);
 }
 
-// What x, in units of a clamped map, is rounded to.
+// x rounded to an integer of 0 .. most, 0 for a NaN.
 template <class V>
-Ints<V> clamped_units(V x) {
-  const V rounder(12582912.0f);                          // 1.5 * 2^23
-  const V low = xsimd::select(x > V(0.0f), x, V(0.0f));  // 0 for a NaN
-  return bits_of(xsimd::min(low, V(kClampedSteps)) + rounder) - bits_of(rounder);
+Ints<V> rounded_up_to(V x, float most) {
+#ifdef __AVX512F__
+  // The maximum's second operand stands where the first is a NaN.
+  const __m512 positive = _mm512_max_ps(x, _mm512_setzero_ps());
+  return (Ints<V>)_mm512_cvtps_epi32(_mm512_min_ps(positive, _mm512_set1_ps(most)));
+#else
+  const V rounder(12582912.0f);  // 1.5 * 2^23
+  const V positive = xsimd::select(x > V(0.0f), x, V(0.0f));
+  return bits_of(xsimd::min(positive, V(most)) + rounder) - bits_of(rounder);
+#endif
+}
+
+// A vector of a fixed map, from what is to be rounded; and back.
+template <class V>
+void store_fixed(std::uint16_t* p, V x) {
+  const Ints<V> values = rounded_up_to(x, kFixedSteps);
+#if defined(__AVX512F__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16((__m512i)values));
+#elif defined(__AVX2__)
+  const __m128i low = _mm256_castsi256_si128((__m256i)values);
+  const __m128i high = _mm256_extracti128_si256((__m256i)values, 1);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(low, high));
+#elif defined(__aarch64__)
+  vst1_u16(p, vmovn_u32((uint32x4_t)values));
+#else
+  const __m128i bits = (__m128i)values;
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(bits, bits));
+#endif
+}
+template <class V>
+V load_fixed(const std::uint16_t* p) {
+#if defined(__AVX512F__)
+  const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return V(_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(values)));
+#elif defined(__AVX2__)
+  const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return V(_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(values)));
+#elif defined(__aarch64__)
+  return V(vcvtq_f32_u32(vmovl_u16(vld1_u16(p))));
+#else
+  const __m128i values = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return V(_mm_cvtepi32_ps(_mm_cvtepu16_epi32(values)));
+#endif
 }
 
 template <class V, V (*operation)(V)>

@@ -24,7 +24,7 @@ struct F32 : FloatSums<V> {
   static constexpr std::size_t kRows = kRowsOfTile, kVectors = kVectorsOfTile;
   static constexpr std::size_t kBlock = kStepsOfBlock;
   static constexpr std::size_t kDepth = 1, kCell = sizeof(float), kLeft = sizeof(float);
-  static constexpr bool kClamps = false;
+  static constexpr bool kWritesFixed = false;
   using Left = V;
   using Right = V;
   static Left left(const std::byte* a) {
@@ -57,7 +57,7 @@ constexpr Matmul f32_matmul() {
   return {.columns = kColumns<T>,
           .head_bytes = T::kHeader,
           .value_bytes = T::kLeft / T::kDepth,
-          .clamped_zero = 0,
+          .byte_zero = 0,
           .prepared_bytes = f32_prepared_bytes,
           .prepare = nullptr,
           .packed_bytes = packed_bytes<T>,

@@ -14,7 +14,7 @@ template <class V>
 struct I8Scales {
   // The scale of a prepared row stands at its start.
   static constexpr std::size_t kHeader = 64;
-  static constexpr bool kClamps = true;
+  static constexpr bool kWritesFixed = true;
   // (sum * scale_w) * scale_a
   static V scaled(V sum, const std::byte* trailer, std::size_t v, const std::byte* row,
                   float factor = 1.0f) {
@@ -150,7 +150,7 @@ constexpr Matmul i8_matmul() {
   return {.columns = kColumns<T>,
           .head_bytes = T::kHeader,
           .value_bytes = T::kLeft / T::kDepth,
-          .clamped_zero = T::kClampedZero,
+          .byte_zero = T::kByteZero,
           .prepared_bytes = i8_prepared_bytes<T>,
           .prepare = i8_prepare<T>,
           .packed_bytes = packed_bytes<T>,

@@ -35,9 +35,6 @@ inline __m512i add_quads(__m512i unsigned_bytes, __m512i bytes) {
 inline __m512 to_floats(__m512i v) {
   return _mm512_cvtepi32_ps(v);
 }
-inline __m512i load_bytes(const std::byte* p) {
-  return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
 inline void store_bytes(std::byte* to, __m512i q) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(q));
 }
@@ -64,9 +61,6 @@ inline __m256i add_quads(__m256i unsigned_bytes, __m256i bytes) {
 }
 inline __m256 to_floats(__m256i v) {
   return _mm256_cvtepi32_ps(v);
-}
-inline __m256i load_bytes(const std::byte* p) {
-  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
 inline void store_bytes(std::byte* to, __m256i q) {
   const __m128i pairs = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
@@ -95,9 +89,6 @@ inline __m128i add_quads(__m128i unsigned_bytes, __m128i bytes) {
 inline __m128 to_floats(__m128i v) {
   return _mm_cvtepi32_ps(v);
 }
-inline __m128i load_bytes(const std::byte* p) {
-  return _mm_cvtepi8_epi32(_mm_loadu_si32(p));
-}
 inline void store_bytes(std::byte* to, __m128i q) {
   const __m128i pairs = _mm_packs_epi32(q, q);
   _mm_storeu_si32(to, _mm_packs_epi16(pairs, pairs));
@@ -111,7 +102,7 @@ struct I8Maddubs : I8Scales<VectorType> {
   static constexpr std::size_t kRows = kRowsOfTile, kVectors = kVectorsOfTile;
   static constexpr std::size_t kBlock = kStepsOfBlock;
   static constexpr std::size_t kDepth = 4, kCell = 4, kLeft = 4, kTrailer = sizeof(float);
-  static constexpr std::int32_t kOffset = 0, kClampedZero = 127;
+  static constexpr std::int32_t kOffset = 0, kByteZero = 127;
   using Left = IntRegister;
   using Right = Cells;
   using Sum = IntRegister;
@@ -130,20 +121,14 @@ struct I8Maddubs : I8Scales<VectorType> {
   static V value(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
     return I8Scales<V>::scaled(V(to_floats(sum)), trailer, v, row);
   }
-  static V units(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
-    return I8Scales<V>::scaled(V(to_floats(sum)), trailer, v, row, kUnitsOfOne);
+  static V fixed(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
+    return I8Scales<V>::scaled(V(to_floats(sum)), trailer, v, row, kFixedOfOne);
   }
   static void store_lefts(std::byte* to, const Ints<V> (&q)[4]) {
     for (std::size_t i = 0; i < 4; ++i) store_left(to + i * kLanes<V>, q[i]);
   }
-  static void store_clamped(std::byte* to, const V (&units)[4]) {
-    for (std::size_t i = 0; i < 4; ++i) store_clamped(to + i * kLanes<V>, units[i]);
-  }
-  static void store_clamped(std::byte* to, V units) {
-    store_left(to, clamped_units(units) - kClampedZero);
-  }
-  static V load_clamped(const std::byte* q) {
-    return V(to_floats((IntRegister)((Ints<V>)load_bytes(q) + kClampedZero)));
+  static void store_units(std::byte* to, V units) {
+    store_left(to, rounded_up_to(units, kByteSteps) - kByteZero);
   }
   static void store_left(std::byte* to, Ints<V> q) { store_bytes(to, (IntRegister)q); }
 };

@@ -13,7 +13,7 @@ struct I8Neon : I8Scales<Vector<xsimd::neon64>> {
   static constexpr std::size_t kRows = kRowsOfTile, kVectors = kVectorsOfTile;
   static constexpr std::size_t kBlock = kStepsOfBlock;
   static constexpr std::size_t kDepth = 4, kCell = 4, kLeft = 4, kTrailer = sizeof(float);
-  static constexpr std::int32_t kOffset = 0, kClampedZero = 127;
+  static constexpr std::int32_t kOffset = 0, kByteZero = 127;
   using Left = int8x16_t;
   using Right = int8x16_t;
   using Sum = int32x4_t;
@@ -53,22 +53,14 @@ struct I8Neon : I8Scales<Vector<xsimd::neon64>> {
   static V value(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
     return I8Scales<V>::scaled(V(vcvtq_f32_s32(sum)), trailer, v, row);
   }
-  static V units(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
-    return I8Scales<V>::scaled(V(vcvtq_f32_s32(sum)), trailer, v, row, kUnitsOfOne);
+  static V fixed(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
+    return I8Scales<V>::scaled(V(vcvtq_f32_s32(sum)), trailer, v, row, kFixedOfOne);
   }
   static void store_lefts(std::byte* to, const Ints<V> (&q)[4]) {
     for (std::size_t i = 0; i < 4; ++i) store_left(to + i * kLanes<V>, q[i]);
   }
-  static void store_clamped(std::byte* to, const V (&units)[4]) {
-    for (std::size_t i = 0; i < 4; ++i) store_clamped(to + i * kLanes<V>, units[i]);
-  }
-  static void store_clamped(std::byte* to, V units) {
-    store_left(to, clamped_units(units) - kClampedZero);
-  }
-  static V load_clamped(const std::byte* q) {
-    const auto* bytes = reinterpret_cast<const std::int32_t*>(q);
-    const int16x8_t halves = vmovl_s8(vreinterpret_s8_s32(vld1_dup_s32(bytes)));
-    return V(vcvtq_f32_s32(vaddw_s16(vdupq_n_s32(kClampedZero), vget_low_s16(halves))));
+  static void store_units(std::byte* to, V units) {
+    store_left(to, rounded_up_to(units, kByteSteps) - kByteZero);
   }
   static void store_left(std::byte* to, Ints<V> q) {
     const int16x4_t halves = vmovn_s32((int32x4_t)q);

@@ -32,40 +32,22 @@ struct I8Vnni : I8Scales<Vector<xsimd::avx512bw>> {
   static V value(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
     return I8Scales<V>::scaled(V(_mm512_cvtepi32_ps(sum)), trailer, v, row);
   }
-  static V units(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
-    return I8Scales<V>::scaled(V(_mm512_cvtepi32_ps(sum)), trailer, v, row, kUnitsOfOne);
+  static V fixed(Sum sum, const std::byte* trailer, std::size_t v, const std::byte* row) {
+    return I8Scales<V>::scaled(V(_mm512_cvtepi32_ps(sum)), trailer, v, row, kFixedOfOne);
   }
 
-  static constexpr std::int32_t kOffset = -128, kClampedZero = 128;
-  // Packing leaves the four vectors' quarters in turn.
-  static __m512i in_order(__m512i packed) {
-    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    return _mm512_permutexvar_epi32(order, packed);
-  }
+  static constexpr std::int32_t kOffset = -128, kByteZero = 128;
   // Four vectors at once, 64 bytes.
   static void store_lefts(std::byte* to, const Ints<V> (&q)[4]) {
     const __m512i low = _mm512_packs_epi32((__m512i)q[0], (__m512i)q[1]);
     const __m512i high = _mm512_packs_epi32((__m512i)q[2], (__m512i)q[3]);
-    const __m512i bytes = in_order(_mm512_packs_epi16(low, high));
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high));
     _mm512_storeu_si512(to, _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)));
   }
-  // q + 128 is the unit itself. The saturation of packing is the lower clamp, of what a NaN and
-  // what is far below become too.
-  static __m512i rounded(V units) {
-    return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(kClampedSteps), units));
-  }
-  static void store_clamped(std::byte* to, const V (&units)[4]) {
-    const __m512i low = _mm512_packs_epi32(rounded(units[0]), rounded(units[1]));
-    const __m512i high = _mm512_packs_epi32(rounded(units[2]), rounded(units[3]));
-    _mm512_storeu_si512(to, in_order(_mm512_packus_epi16(low, high)));
-  }
-  static void store_clamped(std::byte* to, V units) {
-    const __m512i positive = _mm512_max_epi32(rounded(units), _mm512_setzero_si512());
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(positive));
-  }
-  static V load_clamped(const std::byte* q) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
-    return V(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)));
+  static void store_units(std::byte* to, V units) {  // q + 128 is the unit itself
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm512_cvtepi32_epi8((__m512i)rounded_up_to(units, kByteSteps)));
   }
   static void store_left(std::byte* to, Ints<V> q) {
     const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)q);

@@ -60,42 +60,36 @@ struct FloatMaps {
     store_first(p, count, value);
   }
 };
-// I8: the arithmetic that multiplies the clamped maps.
-template <class I8>
-struct ClampedOut {
+// To a byte map, in the form of the arithmetic I8. Sums are of values kOfOne times as large.
+template <class I8, bool kFromFixed>
+struct ByteMaps {
   using V = typename I8::V;
-  static std::byte* out(const WindowArgs& a) { return a.clamped_out; }
-  static void store_units(std::byte* p, std::size_t count, V sum) {
-    if (count >= kLanes<V>) return I8::store_clamped(p, sum);
+  static constexpr float kOfOne = kFromFixed ? kFixedOfOne : 1.0f;
+  static std::byte* out(const WindowArgs& a) { return a.byte_out; }
+  static V bias(V b) { return b * V(kOfOne); }
+  static void store(const WindowArgs&, std::byte* p, std::size_t count, V sum) {
+    const V units = sum * V(kUnitsOfOne / kOfOne);
+    if (count >= kLanes<V>) return I8::store_units(p, units);
     std::byte lanes[kLanes<V>];
-    I8::store_clamped(lanes, sum);
+    I8::store_units(lanes, units);
     __builtin_memcpy(p, lanes, count);
   }
 };
 template <class I8>
-struct FloatToClamped : ClampedOut<I8> {
+struct FloatToByte : ByteMaps<I8, false> {
   using V = typename I8::V;
   static const float* x(const WindowArgs& a) { return a.x; }
   static V load(const float* p, std::size_t count) { return load_up_to<V>(p, count); }
-  static V bias(V b) { return b; }
-  static void store(const WindowArgs&, std::byte* p, std::size_t count, V sum) {
-    ClampedOut<I8>::store_units(p, count, sum * V(kUnitsOfOne));
-  }
 };
-// In units throughout.
 template <class I8>
-struct ClampedMaps : ClampedOut<I8> {
+struct FixedToByte : ByteMaps<I8, true> {
   using V = typename I8::V;
-  static const std::byte* x(const WindowArgs& a) { return a.clamped_x; }
-  static V load(const std::byte* p, std::size_t count) {
-    if (count >= kLanes<V>) return I8::load_clamped(p);
-    std::byte lanes[kLanes<V>] = {};
-    __builtin_memcpy(lanes, p, count);
-    return I8::load_clamped(lanes);
-  }
-  static V bias(V b) { return b * V(kUnitsOfOne); }
-  static void store(const WindowArgs&, std::byte* p, std::size_t count, V sum) {
-    ClampedOut<I8>::store_units(p, count, sum);
+  static const std::uint16_t* x(const WindowArgs& a) { return a.fixed_x; }
+  static V load(const std::uint16_t* p, std::size_t count) {
+    if (count >= kLanes<V>) return load_fixed<V>(p);
+    std::uint16_t lanes[kLanes<V>] = {};
+    __builtin_memcpy(lanes, p, count * sizeof *p);
+    return load_fixed<V>(lanes);
   }
 };
 
@@ -182,9 +176,9 @@ template <class I8>
 void depthwise3x3(const WindowArgs& args) {
   // A copy: what is stored could be `args` itself for all that the compiler knows.
   const WindowArgs a = args;
-  if (a.clamped_out == nullptr) return depthwise_maps<FloatMaps<typename I8::V>>(a);
-  if (a.clamped_x == nullptr) return depthwise_maps<FloatToClamped<I8>>(a);
-  depthwise_maps<ClampedMaps<I8>>(a);
+  if (a.byte_out == nullptr) return depthwise_maps<FloatMaps<typename I8::V>>(a);
+  return a.fixed_x == nullptr ? depthwise_maps<FloatToByte<I8>>(a)
+                              : depthwise_maps<FixedToByte<I8>>(a);
 }
 
 template <class V>

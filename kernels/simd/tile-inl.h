@@ -22,9 +22,8 @@
 //   begin(trailer, v)        the first value of a sum; v is the vector's index in the panel
 //   load(c), store(c, sum)   a sum between blocks
 //   value(sum, trailer, v, row)  the product, given the start of the row of A
-//   kClamps                  whether it writes clamped maps; then
-//   units(sum, trailer, v, row)  value() times kUnitsOfOne
-//   store_clamped(p, units)  one vector of such, or four
+//   kWritesFixed             whether it writes fixed maps; then
+//   fixed(sum, trailer, v, row)  value() times kFixedOfOne
 #pragma once
 
 #include <cstddef>
@@ -84,8 +83,8 @@ struct TileArgs {
   const float* bias;  // of the panel
   float* c;
   std::size_t c_stride;
-  std::byte* clamped;  // null: to c
-  std::size_t clamped_stride;
+  std::uint16_t* fixed;  // null: to c
+  std::size_t fixed_stride;
   // Where the next panel is prefetched from: kPrefetches places next_part bytes apart, next_step
   // further on with every step.
   const std::byte* next;
@@ -132,19 +131,6 @@ void sum_steps(const TileArgs& args, typename T::Sum (&sums)[kRows][kVectors]) {
   }
 }
 
-// Units to the bytes of a clamped map.
-template <class T, std::size_t kCount>
-void store_clamped(const typename T::V (&units)[kCount], std::byte* to) {
-  constexpr std::size_t kSize = kLanes<typename T::V>;
-  std::size_t v = 0;
-#pragma GCC unroll 4
-  for (; v + 4 <= kCount; v += 4) {
-    T::store_clamped(to + v * kSize, {units[v], units[v + 1], units[v + 2], units[v + 3]});
-  }
-#pragma GCC unroll 4
-  for (; v < kCount; ++v) T::store_clamped(to + v * kSize, units[v]);
-}
-
 // kVectors: up to T::kVectors are the first ones of a panel, more are whole panels.
 template <class T, bool kPieces, std::size_t kRows, std::size_t kVectors>
 void tile(const TileArgs& args) {
@@ -182,23 +168,22 @@ void tile(const TileArgs& args) {
     return;
   }
   const auto trailer = [&](std::size_t v) { return trailers + v / T::kVectors * panel_stride; };
-  if constexpr (T::kClamps) {
-    if (args.clamped != nullptr) {
-      V units[kVectors], bias_units[kVectors];
+  if constexpr (T::kWritesFixed) {
+    if (args.fixed != nullptr) {
+      V fixed_bias[kVectors];
 #pragma GCC unroll 16
       for (std::size_t v = 0; v < kVectors; ++v) {
-        bias_units[v] = load_vector<V>(bias + v * kLanes<V>) * V(kUnitsOfOne);
+        fixed_bias[v] = load_vector<V>(bias + v * kLanes<V>) * V(kFixedOfOne);
       }
-      std::byte* to = args.clamped;
-      const std::size_t stride = args.clamped_stride;
+      std::uint16_t* to = args.fixed;
+      const std::size_t stride = args.fixed_stride;
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < kRows; ++r, to += stride) {
 #pragma GCC unroll 16
         for (std::size_t v = 0; v < kVectors; ++v) {
-          units[v] = T::units(sums[r][v], trailer(v), v % T::kVectors, row + r * row_stride) +
-                     bias_units[v];
+          const V value = T::fixed(sums[r][v], trailer(v), v % T::kVectors, row + r * row_stride);
+          store_fixed(to + v * kLanes<V>, value + fixed_bias[v]);
         }
-        store_clamped<T>(units, to);
       }
       return;
     }
@@ -283,7 +268,7 @@ void each_tile(TileArgs args, const Rows& rows, const Body& body) {
       args.row += count * args.row_stride;
       args.a += count * args.a_stride;
       args.c += count * args.c_stride;
-      args.clamped += count * args.clamped_stride;
+      args.fixed += count * args.fixed_stride;
       args.next += args.steps * args.next_step;
     }
     args.row = row + rows.head_line_stride;
@@ -313,24 +298,24 @@ void rows_times_part(TileArgs args, const Rows& rows, std::size_t columns, Epilo
   const std::size_t vectors = (columns + kLanes<V> - 1) / kLanes<V>;
   float bias[kColumns<T>];
   float part[T::kRows * kColumns<T>];
-  std::byte bytes[T::kClamps ? T::kRows * kColumns<T> : 1];
+  std::uint16_t fixed[T::kWritesFixed ? T::kRows * kColumns<T> : 1];
   for (std::size_t i = 0; i < kColumns<T>; ++i) bias[i] = i < columns ? args.bias[i] : 0.0f;
   args.bias = bias;
   each_tile<T::kRows>(args, rows, [&](const TileArgs& tile_of, std::size_t count) {
     TileArgs whole = tile_of;
     whole.c = part;
     whole.c_stride = kColumns<T>;
-    if (args.clamped != nullptr) whole.clamped = bytes;
-    whole.clamped_stride = kColumns<T>;
+    if (args.fixed != nullptr) whole.fixed = fixed;
+    whole.fixed_stride = kColumns<T>;
     tile_of_size<T>(whole, count, vectors)(whole);
     if (!is_clamp(epilogue)) {
       activate_rows<V>(epilogue, part, kColumns<T>, count, vectors * kLanes<V>);
     }
-    if constexpr (T::kClamps) {
-      if (tile_of.clamped != nullptr) {
+    if constexpr (T::kWritesFixed) {
+      if (tile_of.fixed != nullptr) {
         for (std::size_t r = 0; r < count; ++r) {
-          __builtin_memcpy(tile_of.clamped + r * args.clamped_stride, bytes + r * kColumns<T>,
-                           columns);
+          __builtin_memcpy(tile_of.fixed + r * args.fixed_stride, fixed + r * kColumns<T>,
+                           columns * sizeof *fixed);
         }
         return;
       }
@@ -377,8 +362,8 @@ void multiply(const MatmulArgs& args) {
         .bias = args.bias == nullptr ? no_bias : args.bias + column,
         .c = args.c + column,
         .c_stride = args.c_stride,
-        .clamped = args.clamped == nullptr ? nullptr : args.clamped + column,
-        .clamped_stride = args.clamped == nullptr ? 0 : args.n,
+        .fixed = args.fixed == nullptr ? nullptr : args.fixed + column,
+        .fixed_stride = args.fixed == nullptr ? 0 : args.n,
         .next = b + stride,
         .next_part = block * kStepBytes<T> / kPrefetches<T>,
         .next_step = 0};

@@ -18,6 +18,8 @@ constexpr std::size_t kFewestRows = 8, kMostRows = 512;
 constexpr std::size_t kTogetherBytes = std::size_t{384} << 10;
 constexpr std::size_t kPanelsToShare = 2;  // per thread, and more
 constexpr std::size_t kPiece = 4;          // values of a piece of a window, where rows are prepared
+// The largest of fewer channels is often far below 6, so that a pixel's own scale is finer.
+constexpr std::size_t kFewestForBytes = 32;
 constexpr double kGrainOperations = 1e6;   // worth handing to another thread
 
 MapShape with_border(const MapShape& map, std::size_t border) {
@@ -93,10 +95,10 @@ ConvMaps::ConvMaps(const ConvNetwork& network, std::size_t threads)
   prepared_ = allocate_aligned<std::byte>(row);
   logits_ = allocate_aligned<float>(classes);
   // A row of this one value has a unit as its scale.
-  const float value = 127.0f * (6.0f / kernels::kClampedSteps);
-  clamped_head_ = allocate_aligned<std::byte>(kernels_.i8.prepared_bytes(1));
-  kernels_.i8.prepare(&value, 1, nullptr, 1, 1, clamped_head_.get());
-  clamped_biases_.resize(config_.layers());
+  const float value = 127.0f * (6.0f / kernels::kByteSteps);
+  byte_head_ = allocate_aligned<std::byte>(kernels_.i8.prepared_bytes(1));
+  kernels_.i8.prepare(&value, 1, nullptr, 1, 1, byte_head_.get());
+  byte_biases_.resize(config_.layers());
 }
 
 void ConvMaps::convolve_rows(const Linear& linear, const Convolution& what, const float* x,
@@ -123,7 +125,7 @@ void ConvMaps::convolve_rows(const Linear& linear, const Convolution& what, cons
        .n_begin = 0,
        .n_end = linear.out,
        .epilogue = what.epilogue,
-       .clamped = what.clamped == nullptr ? nullptr : what.clamped + begin * linear.out});
+       .fixed = what.fixed == nullptr ? nullptr : what.fixed + begin * linear.out});
 }
 
 void ConvMaps::multiply_windows(const Linear& linear, const Convolution& what, const float* x,
@@ -201,8 +203,8 @@ void ConvMaps::convolve(const Linear& linear, const Convolution& what, const flo
       });
 }
 
-void ConvMaps::convolve_clamped(const Linear& linear, const std::vector<float>& bias,
-                                std::size_t pixels, const std::byte* x, float* y) {
+void ConvMaps::convolve_bytes(const Linear& linear, const std::vector<float>& bias,
+                              std::size_t pixels, const std::byte* x, float* y) {
   const std::size_t grain =
       grain_of(2.0 * static_cast<double>(linear.in) * static_cast<double>(linear.out));
   pool_.share(pixels, grain, [&](std::size_t, std::size_t begin, std::size_t end) {
@@ -217,14 +219,14 @@ void ConvMaps::convolve_clamped(const Linear& linear, const std::vector<float>& 
                              .k = linear.in,
                              .n_begin = 0,
                              .n_end = linear.out,
-                             .head = clamped_head_.get()});
+                             .head = byte_head_.get()});
   });
 }
 
-// A clamped map holds its values less clamped_zero units: the product of those is added.
-std::vector<float> ConvMaps::clamped_bias(const Linear& linear) const {
+// A byte map holds its values less byte_zero units: the product of those is added.
+std::vector<float> ConvMaps::byte_bias(const Linear& linear) const {
   const kernels::Matmul& kernel = *linear.kernel;
-  const float zero = static_cast<float>(kernel.clamped_zero) * (6.0f / kernels::kClampedSteps);
+  const float zero = static_cast<float>(kernel.byte_zero) * (6.0f / kernels::kByteSteps);
   const std::vector<float> row(linear.in, zero);
   const auto prepared = allocate_aligned<std::byte>(kernel.prepared_bytes(linear.in));
   prepare_rows(linear, row.data(), 0, 1, prepared.get());
@@ -299,9 +301,10 @@ void ConvMaps::run_basic(const ConvBlock& block, const ConvBlockWeights& weights
   add(y, shortcut_of(block, weights, x), block.out.size(), config_.activation);
 }
 
-bool ConvMaps::clamps(const ConvBlock& block, const ConvBlockWeights& weights) const {
-  return config_.activation == Epilogue::kRelu6 && weights.second.kernel == &kernels_.i8 &&
-         weights.second.input_scales.empty() && block.hidden % kPiece == 0;
+bool ConvMaps::keeps_integers(const ConvBlock& block, const ConvBlockWeights& weights) const {
+  return config_.activation == Epilogue::kRelu6 && block.hidden >= kFewestForBytes &&
+         block.hidden % kPiece == 0 && weights.second.kernel == &kernels_.i8 &&
+         weights.second.input_scales.empty();
 }
 
 void ConvMaps::run_inverted(std::size_t layer, const float* x, float* y) {
@@ -309,7 +312,7 @@ void ConvMaps::run_inverted(std::size_t layer, const float* x, float* y) {
   const ConvBlockWeights& weights = network_.block(layer);
   const MapShape inner = block.inner(true);
   const MapShape deep = inner.behind(block.stride, inner.channels);
-  const bool clamped = clamps(block, weights);
+  const bool integers = keeps_integers(block, weights);
   WindowArgs window{.x = x,
                     .height = inner.height,
                     .width = inner.width,
@@ -322,21 +325,21 @@ void ConvMaps::run_inverted(std::size_t layer, const float* x, float* y) {
                     .end = 0,
                     .epilogue = config_.activation};
   auto* deep_bytes = reinterpret_cast<std::byte*>(shortcut_.get());
-  if (clamped) window.clamped_out = deep_bytes;
+  if (integers) window.byte_out = deep_bytes;
   if (block.hidden != block.in.channels) {
     Convolution expand{block.in, inner, 1, 1, config_.activation};
-    if (clamped && weights.first.kernel == &kernels_.i8) {
-      expand.clamped = reinterpret_cast<std::byte*>(inner_.get());
-      window.clamped_x = expand.clamped;
+    if (integers && weights.first.kernel == &kernels_.i8) {
+      expand.fixed = reinterpret_cast<std::uint16_t*>(inner_.get());
+      window.fixed_x = expand.fixed;
     }
     convolve(weights.first, expand, x, inner_.get());
     window.x = inner_.get();
   }
   slide(kernels_.depthwise3x3, window);
-  if (clamped) {
-    std::vector<float>& bias = clamped_biases_[layer - 1];
-    if (bias.empty()) bias = clamped_bias(weights.second);
-    convolve_clamped(weights.second, bias, deep.pixels(), deep_bytes, y);
+  if (integers) {
+    std::vector<float>& bias = byte_biases_[layer - 1];
+    if (bias.empty()) bias = byte_bias(weights.second);
+    convolve_bytes(weights.second, bias, deep.pixels(), deep_bytes, y);
   } else {
     convolve(weights.second, {deep, block.out, 1, 1}, shortcut_.get(), y);
   }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -27,7 +28,7 @@ class ConvMaps {
     MapShape in, out;
     std::size_t kernel = 1, stride = 1;
     kernels::Epilogue epilogue = kernels::Epilogue::kNone;
-    std::byte* clamped = nullptr;  // where the output goes as a clamped map, of a 1 x 1 one
+    std::uint16_t* fixed = nullptr;  // where the output of a 1 x 1 one goes as a fixed map
     std::size_t border() const { return (kernel - 1) / 2; }
   };
   // One thread's, for some rows of a product at a time.
@@ -37,10 +38,10 @@ class ConvMaps {
   };
 
   void convolve(const Linear& linear, const Convolution& what, const float* x, float* y);
-  // 1 x 1, from a clamped map (kernels/kernels.h). `bias`: clamped_bias() of `linear`.
-  void convolve_clamped(const Linear& linear, const std::vector<float>& bias, std::size_t pixels,
-                        const std::byte* x, float* y);
-  std::vector<float> clamped_bias(const Linear& linear) const;
+  // 1 x 1, from a byte map (kernels/kernels.h). `bias`: byte_bias() of `linear`.
+  void convolve_bytes(const Linear& linear, const std::vector<float>& bias, std::size_t pixels,
+                      const std::byte* x, float* y);
+  std::vector<float> byte_bias(const Linear& linear) const;
   // From rows of a product: pixels as they are, or windows gathered from x, which has its border.
   void convolve_rows(const Linear& linear, const Convolution& what, const float* x,
                      std::size_t begin, std::size_t end, float* y, Scratch& scratch) const;
@@ -53,8 +54,8 @@ class ConvMaps {
   const float* run_stem(const float* x);
   void run_basic(const ConvBlock& block, const ConvBlockWeights& weights, const float* x, float* y);
   void run_inverted(std::size_t layer, const float* x, float* y);
-  // Whether what lies within an inverted residual is kept as clamped maps.
-  bool clamps(const ConvBlock& block, const ConvBlockWeights& weights) const;
+  // Whether what lies within an inverted residual is kept in fixed and byte maps.
+  bool keeps_integers(const ConvBlock& block, const ConvBlockWeights& weights) const;
   // What a basic block adds: x itself, or in shortcut_.
   const float* shortcut_of(const ConvBlock& block, const ConvBlockWeights& weights, const float* x);
 
@@ -67,9 +68,9 @@ class ConvMaps {
   AlignedBuffer<float> stem_, pooled_, inner_, shortcut_, bordered_;
   AlignedBuffer<std::byte> prepared_map_;
   AlignedBuffer<float> mean_, logits_;
-  AlignedBuffer<std::byte> prepared_;               // of a mean
-  AlignedBuffer<std::byte> clamped_head_;           // of all rows of clamped maps
-  std::vector<std::vector<float>> clamped_biases_;  // per block; empty until it is needed
+  AlignedBuffer<std::byte> prepared_;            // of a mean
+  AlignedBuffer<std::byte> byte_head_;           // of all rows of byte maps
+  std::vector<std::vector<float>> byte_biases_;  // per block; empty until it is needed
 };
 
 }  // namespace splitee::runtime

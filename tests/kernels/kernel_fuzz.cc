@@ -2,7 +2,7 @@
 // against references from the definitions in kernels.h.
 //
 // Usage: kernel_fuzz [--seconds N] [--seed S] [--family NAME]
-// Families: matmul_f32, matmul_bf16, matmul_i8, attention, rows, maps, clamped (default: all, in
+// Families: matmul_f32, matmul_bf16, matmul_i8, attention, rows, maps, integers (default: all, in
 // turn). Prints the seed of a case that is wrong and ends with 1; that seed alone repeats it with
 // --seconds 0.
 #include <chrono>
@@ -167,8 +167,8 @@ bool maps_case(const Kernels& kernels, Random& random) {
          wrong_sums(kernels, c.channels, c.epilogue, c.offset, random) == 0;
 }
 
-// Clamped maps: written and read by products, and by depthwise convolutions.
-bool clamped_case(const Kernels& kernels, Random& random) {
+// Fixed and byte maps: written and read by products and depthwise convolutions.
+bool integers_case(const Kernels& kernels, Random& random) {
   const std::size_t m = any_size(random, 40), n = any_size(random, 300);
   const std::size_t k = 4 * any_size(random, 250);
   Matrix a(m, k, k, random.below(kMaxLanes));
@@ -179,10 +179,10 @@ bool clamped_case(const Kernels& kernels, Random& random) {
   MapCase c{1 + random.below(24), 1 + random.below(24), any_size(random, 100), 1 + random.below(2)};
   c.offset = random.below(kMaxLanes);
   const std::size_t lines = random.below(c.out_height() + 1);
-  return wrong_clamped(kernels.i8, a, w, bias, cut, random.below(kMaxLanes)) == 0 &&
-         wrong_of_clamped(kernels.i8, m, w, bias, random) == 0 &&
-         wrong_clamped_windows(kernels, c, false, lines, random) == 0 &&
-         wrong_clamped_windows(kernels, c, true, lines, random) == 0;
+  return wrong_fixed(kernels.i8, a, w, bias, cut, random.below(kMaxLanes)) == 0 &&
+         wrong_of_bytes(kernels.i8, m, w, bias, random) == 0 &&
+         wrong_byte_windows(kernels, c, false, lines, random) == 0 &&
+         wrong_byte_windows(kernels, c, true, lines, random) == 0;
 }
 
 struct Family {
@@ -197,7 +197,7 @@ const std::vector<Family> kFamilies = {
     {"attention", attention_case},
     {"rows", rows_case},
     {"maps", maps_case},
-    {"clamped", clamped_case},
+    {"integers", integers_case},
 };
 
 // The number of cases run; ends the process at the first wrong one.

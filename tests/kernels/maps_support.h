@@ -70,21 +70,19 @@ inline std::size_t wrong_windows(const Kernels& kernels, const MapCase& c, bool 
   return wrong;
 }
 
-// Of a depthwise convolution that writes a clamped map, from one or from floats: bytes that are off
-// by more than rounding, as wrong_windows().
-inline std::size_t wrong_clamped_windows(const Kernels& kernels, const MapCase& c,
-                                         bool from_clamped, std::size_t cut, Random& random) {
+// Of a depthwise convolution that writes a byte map, from a fixed map or from floats: bytes that
+// are off by more than rounding, as wrong_windows().
+inline std::size_t wrong_byte_windows(const Kernels& kernels, const MapCase& c, bool from_fixed,
+                                      std::size_t cut, Random& random) {
   const UnitForm form(kernels.i8);
   const std::size_t pixels = c.height * c.width;
   const auto floats = Matrix(pixels, c.channels, c.channels, c.offset).fill(random, -2.0f, 6.0f);
-  Bytes units(pixels * c.channels, c.offset);
-  for (std::size_t i = 0; i < units.size(); ++i) {
-    units.data()[i] = form.byte(static_cast<int>(random.below(255)));
-  }
+  std::vector<std::uint16_t> fixed(pixels * c.channels);
+  for (std::uint16_t& value : fixed) value = static_cast<std::uint16_t>(random.below(65536));
   const auto weights = Matrix(9, c.channels, c.channels, c.offset).fill(random);
   const auto bias = Matrix(1, c.channels, c.channels, c.offset).fill(random, -2.0f, 5.0f);
   Bytes out(c.out_height() * c.out_width() * c.channels, c.offset);
-  WindowArgs args{.x = from_clamped ? nullptr : floats.data(),
+  WindowArgs args{.x = from_fixed ? nullptr : floats.data(),
                   .height = c.height,
                   .width = c.width,
                   .channels = c.channels,
@@ -95,25 +93,23 @@ inline std::size_t wrong_clamped_windows(const Kernels& kernels, const MapCase& 
                   .begin = 0,
                   .end = cut,
                   .epilogue = Epilogue::kRelu6,
-                  .clamped_x = from_clamped ? units.data() : nullptr,
-                  .clamped_out = out.data()};
+                  .fixed_x = from_fixed ? fixed.data() : nullptr,
+                  .byte_out = out.data()};
   kernels.depthwise3x3(args);
   args.begin = cut;
   args.end = c.out_height();
   kernels.depthwise3x3(args);
   std::size_t wrong = out.guards_intact() ? 0 : 1;
-  const auto unit = 6.0 / static_cast<double>(kClampedSteps);
   for (std::size_t pixel = 0; pixel < c.out_height() * c.out_width(); ++pixel) {
     for (std::size_t i = 0; i < c.channels; ++i) {
       double sum = static_cast<double>(bias.at(0, i));
       each_of_window(
           c, pixel / c.out_width(), pixel % c.out_width(), [&](std::size_t from, std::size_t w) {
-            const double value = from_clamped
-                                     ? unit * form.units(units.data()[from * c.channels + i])
-                                     : static_cast<double>(floats.at(from, i));
+            const double value = from_fixed ? fixed[from * c.channels + i] * 6.0 / 65535.0
+                                            : static_cast<double>(floats.at(from, i));
             sum += value * static_cast<double>(weights.at(w, i));
           });
-      const double expected = activated(Epilogue::kRelu6, sum) / unit;
+      const double expected = activated(Epilogue::kRelu6, sum) * 254.0 / 6.0;
       const int found = form.units(out.data()[pixel * c.channels + i]);
       if (std::fabs(found - expected) > 0.5 + 1e-3) ++wrong;
     }

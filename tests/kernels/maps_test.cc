@@ -35,28 +35,28 @@ TEST_CASE("depthwise3x3: sizes, strides, channels, in two parts") {
   });
 }
 
-TEST_CASE("depthwise3x3 to a clamped map, from floats and from another one") {
+TEST_CASE("depthwise3x3 to a byte map, from floats and from a fixed map") {
   for_each_map([](const Kernels& kernels, const MapCase& c, Random& random) {
-    for (const bool from_clamped : {false, true}) {
-      CAPTURE(from_clamped);
+    for (const bool from_fixed : {false, true}) {
+      CAPTURE(from_fixed);
       const std::size_t cut = random.below(c.out_height() + 1);
-      CHECK(wrong_clamped_windows(kernels, c, from_clamped, cut, random) == 0);
+      CHECK(wrong_byte_windows(kernels, c, from_fixed, cut, random) == 0);
     }
   });
 }
 
 // 8 channels, one pixel, a window of ones: the bias, in units and halves, and beyond both ends.
-TEST_CASE("depthwise3x3 to a clamped map: ends, halves to even, NaN as 0") {
+TEST_CASE("depthwise3x3 to a byte map: ends, halves to even, NaN as 0") {
   for_each_target([](const Kernels& kernels) {
-    const float unit = 6.0f / kClampedSteps;
+    const float unit = 6.0f / kByteSteps;
     const std::vector<float> bias = {-1.0f,     0.0f,       6.0f, 7.0f,     3e38f,     -3e38f,
                                      kInfinity, -kInfinity, kNan, 3 * unit, 200 * unit};
     const std::vector<int> expected = {0, 0, 254, 254, 254, 0, 254, 0, 0, 3, 200};
     const std::size_t n = bias.size();
     const UnitForm form(kernels.i8);
     const std::vector<float> x(n, 0.0f), weights(9 * n, 1.0f);
-    const std::vector<std::byte> clamped_x(n, form.byte(0));
-    for (const bool from_clamped : {false, true}) {
+    const std::vector<std::uint16_t> fixed(n, 0);
+    for (const bool from_fixed : {false, true}) {
       std::vector<std::byte> out(n);
       kernels.depthwise3x3({.x = x.data(),
                             .height = 1,
@@ -69,8 +69,8 @@ TEST_CASE("depthwise3x3 to a clamped map: ends, halves to even, NaN as 0") {
                             .begin = 0,
                             .end = 1,
                             .epilogue = Epilogue::kRelu6,
-                            .clamped_x = from_clamped ? clamped_x.data() : nullptr,
-                            .clamped_out = out.data()});
+                            .fixed_x = from_fixed ? fixed.data() : nullptr,
+                            .byte_out = out.data()});
       for (std::size_t i = 0; i < n; ++i) {
         CAPTURE(bias[i]);
         CHECK(form.units(out[i]) == expected[i]);

@@ -268,11 +268,11 @@ inline std::size_t wrong_elements(const Arithmetic& arithmetic, const Matrix& a,
   return wrong;
 }
 
-// A clamped map's bytes and the units that they stand for. A byte is q in the form that prepared
+// The bytes of a byte map and the units that they stand for. A byte is q in the form that prepared
 // rows have: as a row of zeros shows, plus q.
 class UnitForm {
  public:
-  explicit UnitForm(const Matmul& i8) : zero_(i8.clamped_zero) {
+  explicit UnitForm(const Matmul& i8) : zero_(i8.byte_zero) {
     Bytes row(i8.prepared_bytes(1));
     const float nothing = 0.0f;
     i8.prepare(&nothing, 1, nullptr, 1, 1, row.data());
@@ -287,30 +287,24 @@ class UnitForm {
   int zero_, form_ = 0;
 };
 
-// Units that a value, in units, comes to.
-inline int clamped_units(float value) {
-  return !(value > 0.0f) ? 0 : static_cast<int>(std::nearbyint(std::min(value, kClampedSteps)));
-}
-
-// Of the product of `a` as a clamped map, bytes that are not the rounded result of kRelu6; the
+// Of the product of `a` as a fixed map, values that are not the rounded result of kRelu6; the
 // columns are computed in two parts that meet at `cut` panels. One more where a guard is not
 // intact.
-inline std::size_t wrong_clamped(const Matmul& i8, const Matrix& a, const Weights& w,
-                                 const Matrix& bias, std::size_t cut, std::size_t offset) {
+inline std::size_t wrong_fixed(const Matmul& i8, const Matrix& a, const Weights& w,
+                               const Matrix& bias, std::size_t cut, std::size_t offset) {
   const std::size_t n = w.values.rows();
   Matrix unused(1, n, n);
   const auto packed = pack_all(i8, w);
   const auto prepared = prepare_all(i8, a);
-  Bytes found(a.rows() * n, offset);
+  Bytes found(a.rows() * n * sizeof(std::uint16_t), 2 * offset);
   MatmulArgs args = product(i8, a, prepared.get(), *packed, &bias, unused);
   args.c = nullptr;
-  args.clamped = found.data();
+  args.fixed = reinterpret_cast<std::uint16_t*>(found.data());
   args.epilogue = Epilogue::kRelu6;
   args.n_end = std::min(n, cut * i8.columns);
   if (args.n_end > 0) i8.multiply(args);
   args.n_begin = std::exchange(args.n_end, n);
   if (args.n_begin < n) i8.multiply(args);
-  const UnitForm form(i8);
   std::size_t wrong = found.guards_intact() ? 0 : 1;
   for (std::size_t r = 0; r < a.rows(); ++r) {
     const Row row = meaning_of_row(kI8, a, r);
@@ -319,26 +313,26 @@ inline std::size_t wrong_clamped(const Matmul& i8, const Matrix& a, const Weight
       for (std::size_t j = 0; j < a.cols(); ++j) {
         sum += row.values[j] * static_cast<double>(w.values.at(i, j));
       }
-      const float bias_units = bias.at(0, i) * kUnitsOfOne;
-      const int expected =
-          clamped_units(scaled(sum, w.scales[i], row.scale * kUnitsOfOne, &bias_units));
-      if (form.units(found.data()[r * n + i]) != expected) ++wrong;
+      const float fixed_bias = bias.at(0, i) * kFixedOfOne;
+      const float x = scaled(sum, w.scales[i], row.scale * kFixedOfOne, &fixed_bias);
+      const float expected = !(x > 0.0f) ? 0.0f : std::nearbyint(std::min(x, kFixedSteps));
+      if (static_cast<float>(args.fixed[r * n + i]) != expected) ++wrong;
     }
   }
   return wrong;
 }
 
-// Elements of the product of a clamped map (m, k) of any units that are wrong.
-inline std::size_t wrong_of_clamped(const Matmul& i8, std::size_t m, const Weights& w,
-                                    const Matrix& bias, Random& random) {
+// Elements of the product of a byte map (m, k) of any units that are wrong.
+inline std::size_t wrong_of_bytes(const Matmul& i8, std::size_t m, const Weights& w,
+                                  const Matrix& bias, Random& random) {
   const std::size_t n = w.values.rows(), k = w.values.cols();
   const UnitForm form(i8);
   Bytes map(m * k, random.below(kMaxLanes)), head(i8.prepared_bytes(1));
   for (std::size_t i = 0; i < m * k; ++i) {
-    const int extreme = random.below(2) == 0 ? 0 : static_cast<int>(kClampedSteps);
+    const int extreme = random.below(2) == 0 ? 0 : static_cast<int>(kByteSteps);
     map.data()[i] = form.byte(random.below(4) == 0 ? extreme : static_cast<int>(random.below(255)));
   }
-  const float value = 127.0f * (6.0f / kClampedSteps);
+  const float value = 127.0f * (6.0f / kByteSteps);
   i8.prepare(&value, 1, nullptr, 1, 1, head.data());
   const auto packed = pack_all(i8, w);
   Matrix c(m, n, n);
@@ -359,7 +353,7 @@ inline std::size_t wrong_of_clamped(const Matmul& i8, std::size_t m, const Weigh
     for (std::size_t i = 0; i < n; ++i) {
       double sum = 0.0;
       for (std::size_t j = 0; j < k; ++j) {
-        sum += (form.units(map.data()[r * k + j]) - i8.clamped_zero) *
+        sum += (form.units(map.data()[r * k + j]) - i8.byte_zero) *
                static_cast<double>(w.values.at(i, j));
       }
       if (c.at(r, i) != scaled(sum, w.scales[i], value / 127.0f, bias.data() + i)) ++wrong;

@@ -358,7 +358,7 @@ TEST_CASE("matmul: int8 rows of any size, from subnormal to the largest") {
   });
 }
 
-TEST_CASE("matmul: int8 to a clamped map, sizes around the tiles and panels") {
+TEST_CASE("matmul: int8 to a fixed map, sizes around the tiles and panels") {
   for_each_target([](const Kernels& kernels) {
     const auto check = [&](std::size_t m, std::size_t n, std::size_t k) {
       CAPTURE(m);
@@ -371,7 +371,7 @@ TEST_CASE("matmul: int8 to a clamped map, sizes around the tiles and panels") {
       const Weights w = make_weights(kI8, n, k, random);
       const auto bias = Matrix(1, n, n).fill(random, -3.0f, 9.0f);
       const std::size_t cut = random.below(n / kernels.i8.columns + 1);
-      CHECK(wrong_clamped(kernels.i8, a, w, bias, cut, random.below(kMaxLanes)) == 0);
+      CHECK(wrong_fixed(kernels.i8, a, w, bias, cut, random.below(kMaxLanes)) == 0);
     };
     for (std::size_t n = 1; n <= 2 * kernels.i8.columns + 3; ++n) {
       check(7, n, 19);
@@ -383,8 +383,7 @@ TEST_CASE("matmul: int8 to a clamped map, sizes around the tiles and panels") {
   });
 }
 
-TEST_CASE(
-    "matmul: int8 to a clamped map, values from far below it to far above, halves, overflow") {
+TEST_CASE("matmul: int8 to a fixed map, values from far below it to far above, halves, overflow") {
   for_each_target([](const Kernels& kernels) {
     const std::size_t n = kernels.i8.columns + 3;
     Random random(15);
@@ -394,19 +393,19 @@ TEST_CASE(
       CAPTURE(scale);
       for (float& one : w.scales) one = scale;
       const auto bias = Matrix(1, n, n).fill(random, -1.0f, 7.0f);
-      CHECK(wrong_clamped(kernels.i8, a, w, bias, 0, 0) == 0);
+      CHECK(wrong_fixed(kernels.i8, a, w, bias, 0, 0) == 0);
     }
-    // Nothing but the bias: units and a half.
+    // Nothing but the bias: halves between two values.
     for (float& one : w.scales) one = 0.0f;
     Matrix bias(1, n, n);
     for (std::size_t i = 0; i < n; ++i) {
-      bias.at(0, i) = (static_cast<float>(4 * i) + 0.5f) * (6.0f / kClampedSteps);
+      bias.at(0, i) = (static_cast<float>(4 * i) + 0.5f) / kFixedOfOne;
     }
-    CHECK(wrong_clamped(kernels.i8, a, w, bias, 0, 0) == 0);
+    CHECK(wrong_fixed(kernels.i8, a, w, bias, 0, 0) == 0);
   });
 }
 
-TEST_CASE("matmul: int8 of a clamped map") {
+TEST_CASE("matmul: int8 of a byte map") {
   for_each_target([](const Kernels& kernels) {
     Random random(16);
     for (const std::size_t k : {4u, 20u, 64u, 300u, 960u}) {
@@ -420,7 +419,7 @@ TEST_CASE("matmul: int8 of a clamped map") {
           set_weight(kI8, w, n - 1, i, -128.0f);
         }
         const auto bias = Matrix(1, n, n).fill(random);
-        CHECK(wrong_of_clamped(kernels.i8, m, w, bias, random) == 0);
+        CHECK(wrong_of_bytes(kernels.i8, m, w, bias, random) == 0);
       }
     }
   });

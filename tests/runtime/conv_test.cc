@@ -60,9 +60,9 @@ std::vector<float> probabilities(Engine& engine, const NetworkInfo& info, std::s
 }  // namespace
 
 TEST_CASE("Images: every target says what the scalar one says") {
-  ConvShape clamped = inverted();  // its inner maps
-  clamped.type = kTensorI8;
-  for (const ConvShape& shape : {basic(), pooled(), inverted(), clamped}) {
+  ConvShape integers = inverted();  // its inner maps
+  integers.type = kTensorI8;
+  for (const ConvShape& shape : {basic(), pooled(), inverted(), integers}) {
     // A value in the middle between two units may become either.
     const float tolerance = shape.type == kTensorI8 ? 1e-3f : 1e-5f;
     const FileSpec spec = random_conv(shape);
