@@ -3,133 +3,24 @@
 // before it is timed. "cold" rows go through weights of 64 MB, as a model does; the others use the
 // same weight again and again. "prepare" rows include the preparing of the activations, and so do
 // convolutions.
-#include <algorithm>
-#include <bit>
+#include "bench/kernels_bench.h"
+
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <benchmark/benchmark.h>
 
 #include "bench/support.h"
-#include "kernels/kernels.h"
 
 namespace splitee::bench {
 namespace {
-
-using kernels::Kernels;
-using Floats = std::vector<float>;
-
-Floats random_floats(std::size_t n, std::uint32_t seed) {
-  std::mt19937 engine(seed);
-  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
-  Floats values(n);
-  std::generate(values.begin(), values.end(), [&] { return uniform(engine); });
-  return values;
-}
-
-const Kernels& scalar() {
-  return *kernels::compiled_targets().back();
-}
-
-bool same(const Floats& actual, const Floats& expected, float tolerance) {
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    if (!(std::fabs(actual[i] - expected[i]) <= tolerance)) return false;
-  }
-  return true;
-}
-
-struct Arithmetic {
-  std::string name;
-  kernels::Matmul Kernels::*matmul;
-  std::size_t weight_bytes;
-};
-const Arithmetic kArithmetics[] = {{"f32", &Kernels::f32, sizeof(float)},
-                                   {"bf16", &Kernels::bf16, sizeof(std::uint16_t)},
-                                   {"i8", &Kernels::i8, sizeof(std::int8_t)}};
-
-// Bytes at a multiple of 64, as fast code wants them.
-class Bytes {
- public:
-  explicit Bytes(std::size_t size) : size_(size), bytes_(size + 63) {}
-  std::byte* data() {
-    const auto address = reinterpret_cast<std::uintptr_t>(bytes_.data());
-    return bytes_.data() + (64 - address % 64) % 64;
-  }
-  std::size_t size() const { return size_; }
-
- private:
-  std::size_t size_;
-  std::vector<std::byte> bytes_;
-};
-
-// (n, k) as a model stores it: halves for bf16, for i8 the bytes of -128 .. 127 with a scale.
-struct Weights {
-  std::vector<std::byte> stored;
-  Floats scales;
-
-  Weights(const Arithmetic& arithmetic, std::size_t n, std::size_t k)
-      : stored(n * k * arithmetic.weight_bytes), scales(n, 1.0f / 128.0f) {
-    const Floats values = random_floats(n * k, 2);
-    for (std::size_t i = 0; i < n * k; ++i) {
-      const float* value = &values[i];
-      const auto byte = static_cast<std::int8_t>(*value * 127.0f);
-      if (arithmetic.weight_bytes == sizeof(float)) {
-        std::memcpy(&stored[i * sizeof(float)], value, sizeof(float));
-      } else if (arithmetic.weight_bytes == sizeof byte) {
-        std::memcpy(&stored[i], &byte, sizeof byte);
-      } else {
-        const auto upper = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(*value) >> 16);
-        std::memcpy(&stored[i * sizeof upper], &upper, sizeof upper);
-      }
-    }
-  }
-};
-
-// A product of one target, with `copies` packed weights taken in turn.
-struct Product {
-  const kernels::Matmul& matmul;
-  std::vector<Bytes> packed;
-  Bytes prepared;
-  kernels::MatmulArgs args;
-
-  Product(const kernels::Matmul& of, const Weights& w, const Floats& a, const Floats& bias,
-          std::size_t m, std::size_t n, std::size_t k, std::size_t copies)
-      : matmul(of), prepared(m * matmul.prepared_bytes(k)), args{} {
-    for (std::size_t i = 0; i < copies; ++i) {
-      matmul.pack_rows(w.stored.data(), w.scales.data(), 0, n, n, k,
-                       packed.emplace_back(matmul.packed_bytes(n, k)).data());
-    }
-    args = {.a = a.data(),
-            .a_stride_bytes = k * sizeof(float),
-            .packed = nullptr,
-            .bias = bias.data(),
-            .c = nullptr,
-            .c_stride = n,
-            .m = m,
-            .n = n,
-            .k = k,
-            .n_begin = 0,
-            .n_end = n};
-    if (matmul.prepare == nullptr) return;
-    prepare(a);
-    args.a = prepared.data();
-    args.a_stride_bytes = matmul.prepared_bytes(k);
-  }
-  void prepare(const Floats& a) {
-    if (matmul.prepare != nullptr)
-      matmul.prepare(a.data(), args.k, nullptr, args.m, args.k, prepared.data());
-  }
-  void run(std::size_t turn, Floats& c) {
-    args.packed = packed[turn % packed.size()].data();
-    args.c = c.data();
-    matmul.multiply(args);
-  }
-};
 
 // C (m, n) = A (m, k) W^T, W (n, k); rows named "prepare" include the preparing of A.
 void bench_matmul(benchmark::State& state, const Kernels& kernels, const Arithmetic& arithmetic,
@@ -330,6 +221,72 @@ void bench_window(benchmark::State& state, const Kernels& kernels,
   count_operations(state, 18.0 * static_cast<double>(out.size()), "f32", kernels.target);
 }
 
+// From floats or from a fixed map to a byte map.
+void bench_bytes(benchmark::State& state, const Kernels& kernels, const MapSize& map,
+                 std::size_t stride, bool from_fixed) {
+  const std::size_t side = (map.side + stride - 1) / stride;
+  const Floats x = random_floats(map.side * map.side * map.channels, 1);
+  std::vector<std::uint16_t> fixed(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    fixed[i] = static_cast<std::uint16_t>(std::fabs(x[i]) * kernels::kFixedOfOne);
+  }
+  const Floats weights = random_floats(9 * map.channels, 2), bias = random_floats(map.channels, 3);
+  std::vector<std::byte> out(side * side * map.channels), expected(out.size());
+  const auto run = [&](const Kernels& target, std::vector<std::byte>& to) {
+    target.depthwise3x3({.x = x.data(),
+                         .height = map.side,
+                         .width = map.side,
+                         .channels = map.channels,
+                         .stride = stride,
+                         .weights = weights.data(),
+                         .bias = bias.data(),
+                         .out = nullptr,
+                         .begin = 0,
+                         .end = side,
+                         .epilogue = kernels::Epilogue::kRelu6,
+                         .fixed_x = from_fixed ? fixed.data() : nullptr,
+                         .byte_out = to.data()});
+  };
+  run(kernels, out);
+  run(scalar(), expected);
+  // A byte is the unit itself where byte_zero is 128, else the unit less 127, as the scalar one's.
+  const int form = kernels.i8.byte_zero == 128 ? scalar().i8.byte_zero : 0;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto difference =
+        static_cast<std::int8_t>(static_cast<int>(out[i]) - static_cast<int>(expected[i]) - form);
+    if (std::abs(difference) > 1) return state.SkipWithError("differs from scalar");
+  }
+  for (auto _ : state) {
+    run(kernels, out);
+    benchmark::DoNotOptimize(out.data());
+  }
+  count_operations(state, 18.0 * static_cast<double>(out.size()), "f32", kernels.target);
+}
+
+// A 1 x 1 convolution by int8 with ReLU6 to a fixed map, its pixels prepared.
+void bench_fixed(benchmark::State& state, const Kernels& kernels, const ConvShape& shape) {
+  const std::size_t m = shape.side * shape.side;
+  const Arithmetic& i8 = kArithmetics[2];
+  const Weights w(i8, shape.out, shape.channels);
+  const Floats a = random_floats(m * shape.channels, 1), bias = random_floats(shape.out, 3);
+  Product product(kernels.i8, w, a, bias, m, shape.out, shape.channels, 1);
+  Product reference(scalar().i8, w, a, bias, m, shape.out, shape.channels, 1);
+  std::vector<std::uint16_t> fixed(m * shape.out), expected(fixed.size());
+  Floats unused;
+  for (const auto& [side, to] : {std::pair(&product, &fixed), std::pair(&reference, &expected)}) {
+    side->args.epilogue = kernels::Epilogue::kRelu6;
+    side->args.fixed = to->data();
+    side->run(0, unused);
+  }
+  if (fixed != expected) return state.SkipWithError("differs from scalar");
+  for (auto _ : state) {
+    product.run(0, unused);
+    benchmark::DoNotOptimize(fixed.data());
+  }
+  count_operations(state, 2.0 * static_cast<double>(m * shape.out * shape.channels), "i8",
+                   kernels.target);
+}
+
 void bench_mean(benchmark::State& state, const Kernels& kernels, const MapSize& map) {
   const std::size_t pixels = map.side * map.side;
   const Floats x = random_floats(pixels * map.channels, 1);
@@ -425,6 +382,13 @@ void add_convolutions(const Kernels& kernels, const Shapes& shapes) {
           bench_convolution, kernels, arithmetic, s);
     }
   }
+  for (const ConvShape& s : shapes.convolutions) {
+    if (s.kernel != 1 || s.out < s.channels) continue;
+    add("conv1x1_fixed/" + std::string(kernels.target) + "/" + std::to_string(s.side) + "x" +
+            std::to_string(s.side) + "x" + std::to_string(s.channels) +
+            "/out:" + std::to_string(s.out),
+        bench_fixed, kernels, s);
+  }
   for (const MapSize& map : shapes.maps) {
     const std::string side = std::to_string(map.side);
     const std::string suffix = std::string("/") + kernels.target + "/" + side + "x" + side + "x" +
@@ -432,6 +396,10 @@ void add_convolutions(const Kernels& kernels, const Shapes& shapes) {
     for (const std::size_t stride : {1, 2}) {
       const std::string end = suffix + "/stride:" + std::to_string(stride);
       add("depthwise3x3" + end, bench_window, kernels, &Kernels::depthwise3x3, map, stride);
+      for (const bool fixed : {false, true}) {
+        add(std::string("depthwise3x3_bytes/") + (fixed ? "fixed" : "f32") + end, bench_bytes,
+            kernels, map, stride, fixed);
+      }
       add("max_pool3x3" + end, bench_window, kernels, &Kernels::max_pool3x3, map, stride);
     }
     add("mean_rows" + suffix, bench_mean, kernels, map);

@@ -20,7 +20,7 @@ constexpr std::size_t kPanelsToShare = 2;  // per thread, and more
 constexpr std::size_t kPiece = 4;          // values of a piece of a window, where rows are prepared
 // The largest of fewer channels is often far below 6, so that a pixel's own scale is finer.
 constexpr std::size_t kFewestForBytes = 32;
-constexpr double kGrainOperations = 1e6;   // worth handing to another thread
+constexpr double kGrainOperations = 1e6;  // worth handing to another thread
 
 MapShape with_border(const MapShape& map, std::size_t border) {
   return {map.height + 2 * border, map.width + 2 * border, map.channels};

@@ -50,6 +50,14 @@ ConvShape inverted() {
   shape.activation = "relu6";
   return shape;
 }
+// With inner maps in integers: behind an expand, and in block 2 without one.
+ConvShape integers() {
+  ConvShape shape = inverted();
+  shape.channels = {32, 12, 12};
+  shape.hidden = {8, 32, 72};
+  shape.type = kTensorI8;
+  return shape;
+}
 
 std::vector<float> probabilities(Engine& engine, const NetworkInfo& info, std::size_t exit) {
   REQUIRE(engine.run_to(info.exit_layers[exit]).ok());
@@ -60,9 +68,7 @@ std::vector<float> probabilities(Engine& engine, const NetworkInfo& info, std::s
 }  // namespace
 
 TEST_CASE("Images: every target says what the scalar one says") {
-  ConvShape integers = inverted();  // its inner maps
-  integers.type = kTensorI8;
-  for (const ConvShape& shape : {basic(), pooled(), inverted(), integers}) {
+  for (const ConvShape& shape : {basic(), pooled(), inverted(), integers()}) {
     // A value in the middle between two units may become either.
     const float tolerance = shape.type == kTensorI8 ? 1e-3f : 1e-5f;
     const FileSpec spec = random_conv(shape);
@@ -90,7 +96,7 @@ TEST_CASE("Images: every target says what the scalar one says") {
 
 TEST_CASE("Images: split at every block, in batches and on threads, the same bits") {
   for (const std::uint32_t type : {kTensorF32, kTensorBf16, kTensorI8}) {
-    for (ConvShape shape : {basic(), pooled(), wide(), inverted()}) {
+    for (ConvShape shape : {basic(), pooled(), wide(), inverted(), integers()}) {
       shape.type = type;
       CAPTURE(type);
       const auto network = load(random_conv(shape), *kernels::find_target(""));
