@@ -167,7 +167,6 @@ void tile(const TileArgs& args) {
     }
     return;
   }
-  const auto trailer = [&](std::size_t v) { return trailers + v / T::kVectors * panel_stride; };
   if constexpr (T::kWritesFixed) {
     if (args.fixed != nullptr) {
       V fixed_bias[kVectors];
@@ -181,7 +180,8 @@ void tile(const TileArgs& args) {
       for (std::size_t r = 0; r < kRows; ++r, to += stride) {
 #pragma GCC unroll 16
         for (std::size_t v = 0; v < kVectors; ++v) {
-          const V value = T::fixed(sums[r][v], trailer(v), v % T::kVectors, row + r * row_stride);
+          const std::byte* trailer = trailers + v / T::kVectors * panel_stride;
+          const V value = T::fixed(sums[r][v], trailer, v % T::kVectors, row + r * row_stride);
           store_fixed(to + v * kLanes<V>, value + fixed_bias[v]);
         }
       }
@@ -192,7 +192,8 @@ void tile(const TileArgs& args) {
   for (std::size_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
     for (std::size_t v = 0; v < kVectors; ++v) {
-      const V value = T::value(sums[r][v], trailer(v), v % T::kVectors, row + r * row_stride);
+      const std::byte* trailer = trailers + v / T::kVectors * panel_stride;
+      const V value = T::value(sums[r][v], trailer, v % T::kVectors, row + r * row_stride);
       store_vector(c + r * c_stride + v * kLanes<V>,
                    clamped(clamp, value + load_vector<V>(bias + v * kLanes<V>)));
     }
