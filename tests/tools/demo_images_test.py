@@ -71,7 +71,7 @@ def test_table_and_sheet(folder):
     sheet = folder / "sheet.html"
     result = demo("--images", folder / "pictures", "--model", MODEL, "--samples", 40, "--sheet", sheet)
     assert result.returncode == 0, result
-    for step in ("all layers here: 40 samples", "SplitEE-S: 40 samples", "offload everything: 40 samples"):
+    for step in ("default: 40 samples", "all layers here: ", "SplitEE-S: ", "offload everything: "):
         assert step in result.stderr, result.stderr
     stdout = result.stdout
     assert str(sheet) in stdout and max(map(len, stdout.partition("\ncontact")[0].splitlines())) <= 80, stdout
@@ -90,6 +90,19 @@ def test_table_and_sheet(folder):
         assert said[0] in LABELS and said[-1] == path.parent.name, alt
     assert len(found.captions) == len(files) and all(caption.endswith(" %") for caption in found.captions)
     assert any("exit at layer" in group or "sent" in group for group in found.groups), found.groups
+
+
+def test_a_changed_picture_is_run_again(folder):
+    files = make_pictures(folder / "pictures", 4)
+    (folder / "build").mkdir()
+    (folder / "build" / "tools").symlink_to(os.path.join(BUILD, "tools"))
+    again = lambda: demo("--images", folder / "pictures", "--model", MODEL, "--samples", 8, "--build", folder / "build")  # noqa: E731
+    for kept in (0, 5):
+        result = again()
+        assert result.returncode == 0 and result.stderr.count(": kept from ") == kept, result
+        assert (folder / "build" / "images.html").exists()
+    next(iter(files)).write_bytes(png(picture(77)))
+    assert again().stderr.count(": kept from ") == 0
 
 
 def test_without_labels(folder):

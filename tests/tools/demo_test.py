@@ -3,6 +3,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,6 +14,9 @@ from run_tests import run_tests
 
 DEMO, BUILD = map(os.path.abspath, sys.argv[1:3])
 TIMEOUT_S = 120
+
+sys.path.insert(0, os.path.dirname(DEMO))
+import demo_run  # noqa: E402
 
 
 def command(data, *flags):
@@ -61,6 +65,90 @@ def test_the_table_compares(folder):
     assert cells[4][0] == "100.0" and cells[4][-1] == "0.0", rows
     assert cells[5][0] == "100.0" and cells[5][3] == "100.0", rows
     assert "where the samples were answered" in stdout and "three of them" in stdout, stdout
+
+
+def own_build(folder):
+    """A build folder of the test's own, with BUILD's programs and nothing kept."""
+    os.makedirs(os.path.join(folder, "build"))
+    os.symlink(os.path.join(BUILD, "tools"), os.path.join(folder, "build", "tools"))
+    return os.path.join(folder, "build")
+
+
+def rows_of(result):
+    assert result.returncode == 0, result
+    return result.stdout[result.stdout.index("---") :].splitlines()[1:7]
+
+
+def test_a_second_demo_runs_the_default_policy_only(folder):
+    """What the others did is kept, with the time of it, until anything that it depends on changes."""
+    build, content = own_build(folder), b"text\tlabel\nA good film.\t1\nA bad film.\t0\n"
+    others = ["all layers here", "best threshold", "SplitEE", "SplitEE-S", "offload everything"]
+    ran = lambda result: [line.split(":")[0] for line in result.stderr.splitlines() if " samples; the first: " in line]  # noqa: E731
+    again = lambda *flags: demo(folder, content, "--build", build, *flags)  # noqa: E731
+
+    first = again()
+    assert ran(first) == ["default", *others] and "Kept from" not in first.stdout, first
+    second = again()
+    assert ran(second) == ["default"] and rows_of(second)[1:] == rows_of(first)[1:], second
+    said = " ".join(second.stdout.split())
+    assert f"model and stream ({second.stderr.split('kept from ')[1][:16]}): all layers here, threshold" in said, said
+    assert second.stderr.count(": kept from ") == 5, second
+    for flags in (["--fresh"], ["--seed", "2"], ["--offload-cost", "0.7"]):
+        assert ran(again(*flags)) == ["default", *others], flags
+    assert set(ran(again("--max-disagreement", "1"))) <= {"default", "best threshold"}  # maybe another threshold
+
+    content += b"An ugly film.\t0\n"
+    assert ran(again()) == ["default", *others]
+    for name in os.listdir(os.path.join(build, "demo")):  # as after a crash, and of another's writing
+        os.truncate(os.path.join(build, "demo", name), 100)
+    broken = again()
+    assert ran(broken) == ["default", *others] and ran(again()) == ["default"], broken
+
+
+def test_little_is_kept(folder):
+    build = own_build(folder)
+    for seed in range(1, 6):
+        assert demo(folder, b"A good film.\n", "--build", build, "--seed", str(seed)).returncode == 0
+    assert len(os.listdir(os.path.join(build, "demo"))) == 20
+    assert "Kept from" in demo(folder, b"A good film.\n", "--build", build, "--seed", "5").stdout
+    assert "Kept from" not in demo(folder, b"A good film.\n", "--build", build, "--seed", "1").stdout
+
+
+def test_a_folder_that_keeps_nothing(folder):
+    build = own_build(folder)
+    with open(os.path.join(build, "demo"), "w", encoding="utf-8"):
+        pass
+    assert len(rows_of(demo(folder, b"A good film.\n", "--build", build))) == 6
+
+
+def threshold_by_trial(reference, limit):
+    """What best_threshold() promises, threshold by threshold."""
+    best, least = None, 1 / len(reference[0]["exits"][0]["probabilities"])
+    for step in range(501):
+        alpha = least + (1 - least) * step / 500
+        taken = [next((e for e in r["exits"] if max(e["probabilities"]) >= alpha), r["exits"][-1]) for r in reference]
+        layers = sum(e["layer"] for e in taken)
+        answer = lambda e: e["probabilities"].index(max(e["probabilities"]))  # noqa: E731
+        differ = sum(answer(e) != answer(r["exits"][-1]) for e, r in zip(taken, reference))
+        if differ <= limit * len(reference) and (best is None or layers < best[0]):
+            best = (layers, alpha)
+    return best[1] if best else 1.0
+
+
+def test_the_best_threshold(_):
+    generator = random.Random(3)
+    for classes in (2, 3):
+        for limit in (0, 0.01, 0.1, 0.5, 1):
+            reference = []
+            for _ in range(60):
+                exits = []
+                for layer in (1, 2, 4):
+                    drawn = [generator.random() ** 4 for _ in range(classes)]
+                    exits.append({"layer": layer, "probabilities": [value / sum(drawn) for value in drawn]})
+                reference.append({"exits": exits})
+            assert demo_run.best_threshold(reference, limit) == threshold_by_trial(reference, limit), (classes, limit)
+    sure = [{"exits": [{"layer": 1, "probabilities": [0.5, 0.5]}, {"layer": 2, "probabilities": [0.0, 1.0]}]}]
+    assert demo_run.best_threshold(sure, 0) == threshold_by_trial(sure, 0)
 
 
 def test_the_server_ends_with_the_demo(folder):

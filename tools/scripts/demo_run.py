@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Runs splitee-server and splitee-edge on loopback over a stream of reviews, or over a folder of pictures, once
-per policy on the same order, and prints what each saved beside the best fixed threshold. Needs the standard library
-only."""
+per policy on the same order, and prints what each saved beside the best fixed threshold. What the others than the
+default policy did is kept in the build folder, for the next time. Needs the standard library only."""
 import argparse
+import bisect
+import itertools
 import json
 import os
 import pathlib
@@ -16,6 +18,7 @@ import textwrap
 import time
 
 import demo_images
+import demo_kept
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 REFERENCE = "all layers here"
@@ -47,6 +50,9 @@ def parse_arguments():
     parser.add_argument("--sheet", type=pathlib.Path, default=argparse.SUPPRESS,
                         help="contact sheet of --images (default: images.html in the build folder)")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="build folder")
+    parser.add_argument("--fresh", action="store_true",
+                        help="runs every policy again, in place of what an earlier demo with the same programs, model, "
+                        "stream and flags kept of it in the build folder")
     parser.add_argument("--serve", action="store_true", help="go on with an edge over HTTP, and its live page")
     parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # the arguments only
     arguments = parser.parse_args()
@@ -117,21 +123,26 @@ def make_stream(path, labels, samples, seed, folder):
 
 
 class Progress:
-    """A bar, and below it the sentence last classified, redrawn in place on a terminal."""
+    """A bar, and below it the sentence last classified, redrawn in place on a terminal; elsewhere the first answer."""
 
     def __init__(self, title, total):
         self.title, self.total, self.drawn = title, total, 0.0
         self.terminal = sys.stderr.isatty()
         if not self.terminal:
-            print(f"{title}: {total} samples ... ", end="", file=sys.stderr, flush=True)
+            print(f"{title}: {total} samples; ", end="", file=sys.stderr, flush=True)
 
     def end(self, seconds):
         if not self.terminal:
             print(f"{seconds:.1f} s", file=sys.stderr)
 
     def show(self, done, text, record, last=False):
+        if not self.terminal:
+            if done == 1:
+                print(f"the first: layer {record['exit_layer']}, {record['route']}, {record['label']} ... ", end="",
+                      file=sys.stderr, flush=True)  # fmt: skip
+            return
         now = time.monotonic()
-        if not self.terminal or (now - self.drawn < 0.08 and not last):
+        if now - self.drawn < 0.08 and not last:
             return
         self.drawn = now
         width = shutil.get_terminal_size().columns - 1
@@ -205,23 +216,41 @@ def run_edge(arguments, title, flags, stream, form, texts):
     return records, json.loads(summary.read_text(encoding="utf-8"))
 
 
+def run_or_kept(arguments, title, flags, server, stream, form, texts, kept):
+    """(Records of one pass over the stream, None, or when an earlier demo made them)."""
+    found = kept.read([*flags, bool(server)], len(texts))
+    if found is not None:
+        print(f"{title}: kept from {found[1]:%Y-%m-%d %H:%M}", file=sys.stderr, flush=True)
+        return found
+    records, _ = run_edge(arguments, title, [*flags, *server], stream, form, texts)
+    kept.write([*flags, bool(server)], records)
+    return records, None
+
+
 def best_threshold(reference, limit):
     """The confidence at which answering from the first exit that reaches it costs the fewest layers
     while at most `limit` of the answers differ from the last exit's. Chosen with every exit of the
     very samples at hand, which no device sees: the best that this rule can do."""
-    rows = [[(exit["layer"], max(exit["probabilities"])) + (index_of_largest(exit["probabilities"]),)
-             for exit in record["exits"]] for record in reference]  # fmt: skip
-    best, least = None, 1 / len(reference[0]["exits"][0]["probabilities"])
-    for step in range(501):
-        alpha = least + (1 - least) * step / 500
-        layers = differ = 0
-        for row in rows:
-            layer, _, answer = next((exit for exit in row if exit[1] >= alpha), row[-1])
-            layers += layer
-            differ += answer != row[-1][2]
-        if differ <= limit * len(rows) and (best is None or layers < best[0]):
-            best = (layers, alpha)
-    return best[1] if best else 1.0
+    least = 1 / len(reference[0]["exits"][0]["probabilities"])
+    alphas = [least + (1 - least) * step / 500 for step in range(501)]
+    # What each threshold adds to what the one below it costs.
+    layers, differ = [0] * 502, [0] * 502
+    for record in reference:
+        last, reached = index_of_largest(record["exits"][-1]["probabilities"]), 0
+        for exit in record["exits"]:
+            # Those from `reached` up to `end` stop here; the last exit stops all that are left.
+            probabilities = exit["probabilities"]
+            end = 501 if exit is record["exits"][-1] else bisect.bisect_right(alphas, max(probabilities))
+            if end > reached:
+                differs = index_of_largest(probabilities) != last
+                layers[reached] += exit["layer"]
+                layers[end] -= exit["layer"]
+                differ[reached] += differs
+                differ[end] -= differs
+                reached = end
+    costs = zip(itertools.accumulate(layers), itertools.accumulate(differ), alphas)
+    allowed = [(cost, alpha) for cost, differing, alpha in costs if differing <= limit * len(reference)]
+    return min(allowed)[1] if allowed else 1.0
 
 
 def index_of_largest(values):
@@ -301,25 +330,46 @@ def print_examples(records, reference, texts):
                             initial_indent="    ", subsequent_indent="      "))  # fmt: skip
 
 
+def print_kept(kept):
+    """Which rows are of an earlier demo."""
+    if kept:
+        text = (f"Kept from an earlier demo with the same programs, model and stream ({min(kept.values()):%Y-%m-%d %H:%M}): "
+                f"{', '.join(kept)}. --fresh runs them again.")  # fmt: skip
+        print(textwrap.fill(text, 80))
+
+
 def main_table(arguments, endpoint, stream, form, texts, layers):
     """Prints it; (name of the default policy, its records)."""
-    edge = lambda title, *flags: run_edge(arguments, title, flags, stream, form, texts)  # noqa: E731
-    reference, _ = edge(REFERENCE, "--policy", "final", "--exits")
-    alpha = best_threshold(reference, arguments.max_disagreement)
-    runs = []
-    records, summary = edge("default", "--server", endpoint, "--max-disagreement", str(arguments.max_disagreement))
+    link = ["--server", endpoint]
+    records, summary = run_edge(arguments, "default", [*link, "--max-disagreement", str(arguments.max_disagreement)],
+                                stream, form, texts)  # fmt: skip
     default = f"default ({summary['policy']})"
-    runs.append((default, records))
-    runs.append((f"threshold {alpha:.3f}", edge("best threshold", "--policy", "threshold", "--alpha", str(alpha))[0]))
+    pictures = demo_kept.words_of_pictures(r["path"] for r in records) if arguments.images else []
+    programs = [arguments.build / "tools" / name for name in ("splitee-edge", "splitee-server")]
+    kept = demo_kept.Kept(arguments.build / "demo", [*programs, arguments.model, stream],
+                          [arguments.seed, LAMBDA, arguments.offload_cost, pictures], arguments.fresh)  # fmt: skip
+    runs, earlier = [(default, records)], {}
+
+    def add(title, name, flags, server):
+        found, when = run_or_kept(arguments, name, flags, server, stream, form, texts, kept)
+        runs.append((title, found))
+        if when is not None:
+            earlier[title] = when
+        return found
+
+    reference = add(REFERENCE, REFERENCE, ["--policy", "final", "--exits"], [])
+    alpha = best_threshold(reference, arguments.max_disagreement)
+    add(f"threshold {alpha:.3f}", "best threshold", ["--policy", "threshold", "--alpha", str(alpha)], [])
     for policy, title in TITLES.items():
-        runs.append((title, edge(title, "--policy", policy, "--server", endpoint)[0]))
-    runs.insert(4, (REFERENCE, reference))
+        add(title, title, ["--policy", policy], link)
+    runs.insert(4, runs.pop(1))
     print()
-    print_table([row_of(title, records, reference, layers) for title, records in runs])
+    print_table([row_of(title, found, reference, layers) for title, found in runs])
     print(f"""
 same: answers equal to the whole network's. saved: of the cost of running all
 {layers} layers for every sample. threshold: the best fixed confidence without a
 server at {100 * arguments.max_disagreement:g} % disagreement, chosen in hindsight; the others learn as they go.""")
+    print_kept(earlier)
     print_exits(default, records)
     print_examples(records, reference, texts)
     return default, records

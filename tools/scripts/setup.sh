@@ -34,12 +34,13 @@ die() {
 # install_packages NAME...: installs those that are missing; says so and stops where it may not.
 install_packages() {
   command -v dpkg-query > /dev/null || die "this set-up needs Debian or a relative of it; install by hand: $*"
-  local missing=() name native
+  local missing=() name native installed
   native=$(dpkg --print-architecture)
+  # A package may be installed for several architectures at once.
+  installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}:${Architecture}\n' "${@%%:*}" 2> /dev/null || true)
   for name in "$@"; do
-    # A package may be installed for several architectures at once.
-    dpkg-query -W -f='${Architecture} ${db:Status-Status}\n' "$name" 2> /dev/null |
-      grep -qxE "(all|${name#*:}|$native) installed" || missing+=("$name")
+    [[ $name == *:* ]] || name+=:$native
+    grep -qxF -e "installed $name" -e "installed ${name%%:*}:all" <<< "$installed" || missing+=("${name%:"$native"}")
   done
   ((${#missing[@]})) || return 0
 
