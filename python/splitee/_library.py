@@ -200,6 +200,10 @@ class Sample:
     def fill(self, item: Any, number: int) -> None:
         given = self.input
         given.id, given.label, given.second, self.path = number, None, None, None
+        if type(item) is str and self.kind == TEXT:  # the usual case, without the questions below
+            given.data = text = item.encode("utf-8", "replace")
+            given.bytes = len(text)
+            return
         if isinstance(item, Mapping):
             label = item.get("label")
             given.label = None if label is None else str(label).encode()

@@ -16,6 +16,8 @@ from .errors import InvalidError
 from .model import Model
 from .policy import Calls, Policy
 
+# What json.loads() comes to, without looking for an encoding and for spaces first.
+_decode = json.JSONDecoder().raw_decode
 _POLL_MS = 20  # for how long at most a wait for a server looks away from an asynchronous input
 
 
@@ -62,6 +64,7 @@ class Edge:
         self._record = c.Record()
         self._by_reference = ctypes.byref(self._record)
         self._alone = not server  # no sample ever waits
+        self._run_sample = library.classify
 
     def run(self, samples: Union[Iterable[Any], AsyncIterable[Any]]) -> "Run":
         """Classifies samples: texts, pairs of texts, rows of numbers, pictures (paths, bytes of files, arrays of
@@ -122,10 +125,13 @@ class Edge:
 
     def _classify(self, sample: Any, number: int) -> dict:
         with self._lock:
-            self._check_open()
+            if self._handle is None:
+                self._check_open()
             self._sample.fill(sample, number)
-            self._check(library.classify(self._handle, self._sample.reference, self._by_reference), of_sample=True)
-            return json.loads(self._record.json)
+            result = self._run_sample(self._handle, self._sample.reference, self._by_reference)
+            if result != c.OK or self._calls is not None:
+                self._check(result, of_sample=True)
+            return _decode(self._record.json.decode("utf-8", "surrogatepass"))[0]
 
     def _submit(self, sample: Any, number: int) -> bool:
         """False where records are to be taken first."""
@@ -146,7 +152,7 @@ class Edge:
             if result == c.NONE:
                 return None
             self._check(result)
-            return json.loads(self._record.json)
+            return _decode(self._record.json.decode("utf-8", "surrogatepass"))[0]
 
 
 class Run:
