@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The Debian packages as users have them: built twice with equal bytes, without errors for lintian, and, in a bare
-Debian 12 of its own (debootstrap), installed, run, upgraded and removed. For another architecture the bare Debian
+"""The Debian packages as users have them: built here and in a fresh clone elsewhere with equal bytes, without errors for
+lintian, and, in a bare Debian 12 of its own (debootstrap), installed, run, upgraded and removed. For another architecture the bare Debian
 runs under qemu (binfmt_misc must know it, as the package qemu-user-static sees to).
 
 Skipped (77), with what is missing, where not root or without debootstrap and lintian. Needs a Debian mirror.
@@ -37,11 +37,20 @@ def run(*command, **options):
 def missing(arch):
     needs = ["debootstrap", "lintian", "dpkg-deb"]
     if arch != run("dpkg", "--print-architecture").strip() and not os.path.exists("/proc/sys/fs/binfmt_misc/qemu-aarch64"):
-        return "binfmt_misc for qemu-aarch64 (Debian: qemu-user-static)"
+        return "binfmt_misc, mounted, with qemu-aarch64 in it (Debian: qemu-user-static)"
     lacking = [name for name in needs if shutil.which(name) is None]
     if lacking:
         return ", ".join(lacking)
     return None if os.geteuid() == 0 else "root, for debootstrap and chroot"
+
+
+def clone(root, folder):
+    """A checkout of the same commit in `folder`, with what was changed since, if anything."""
+    run("git", "clone", "-q", "--no-hardlinks", root, folder)
+    changes = subprocess.run(["git", "-C", root, "diff", "--binary", "HEAD"], capture_output=True, check=True).stdout
+    if changes:
+        subprocess.run(["git", "-C", folder, "apply", "--index", "-"], input=changes, check=True)
+    return folder
 
 
 def build(root, arch, folder, **environment):
@@ -230,6 +239,7 @@ def main():
     os.makedirs(folder, exist_ok=True)
     work = tempfile.mkdtemp(dir=folder)
     began = time.monotonic()
+    in_git = os.path.exists(os.path.join(arguments.root, ".git"))
 
     def told(what):
         print(f"  {what} ({time.monotonic() - began:.0f} s)", flush=True)
@@ -238,9 +248,10 @@ def main():
         packages = build(arguments.root, arguments.arch, os.path.join(work, "first"))
         told("built: " + ", ".join(map(os.path.basename, packages)))
         if not arguments.once:
-            again = build(arguments.root, arguments.arch, os.path.join(work, "second"), CCACHE_DISABLE="1")
+            root = clone(arguments.root, os.path.join(work, "another place", "clone")) if in_git else arguments.root
+            again = build(root, arguments.arch, os.path.join(work, "second"), CCACHE_DISABLE="1")
             assert digests(packages) == digests(again), (digests(packages), digests(again))
-            told("built again, without ccache: equal")
+            told(f"built again, {'in a fresh clone, ' if in_git else ''}without ccache: equal")
         check_contents(packages, arguments.arch)
         run("lintian", "--fail-on", "error", "--no-cfg", *packages)
         told("lintian")
