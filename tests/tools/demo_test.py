@@ -3,6 +3,7 @@
 
 import json
 import os
+import pty
 import random
 import signal
 import socket
@@ -65,6 +66,24 @@ def test_the_table_compares(folder):
     assert cells[4][0] == "100.0" and cells[4][-1] == "0.0", rows
     assert cells[5][0] == "100.0" and cells[5][3] == "100.0", rows
     assert "where the samples were answered" in stdout and "three of them" in stdout, stdout
+    assert len(stdout.partition("\nnext:\n")[2].splitlines()) == 3, stdout
+
+
+def test_a_terminal_shows_what_is_left(folder):
+    path, (ours, theirs) = os.path.join(folder, "data"), pty.openpty()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("A good film.\n")
+    with subprocess.Popen(command(path, "--samples", "20", "--build", own_build(folder)), stdout=subprocess.DEVNULL,
+                          stderr=theirs) as process:  # fmt: skip
+        os.close(theirs)
+        seen = b""
+        try:
+            while part := os.read(ours, 4096):
+                seen += part
+        except OSError:  # how a terminal ends
+            pass
+    os.close(ours)
+    assert process.returncode == 0 and b"] 20/20, 0 s left" in seen, seen
 
 
 def own_build(folder):

@@ -126,7 +126,7 @@ class Progress:
     """A bar, and below it the sentence last classified, redrawn in place on a terminal; elsewhere the first answer."""
 
     def __init__(self, title, total):
-        self.title, self.total, self.drawn = title, total, 0.0
+        self.title, self.total, self.drawn, self.began = title, total, 0.0, time.monotonic()
         self.terminal = sys.stderr.isatty()
         if not self.terminal:
             print(f"{title}: {total} samples; ", end="", file=sys.stderr, flush=True)
@@ -146,8 +146,8 @@ class Progress:
             return
         self.drawn = now
         width = shutil.get_terminal_size().columns - 1
-        filled = 24 * done // self.total
-        bar = f"{self.title:<22} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}"
+        filled, left = 24 * done // self.total, (now - self.began) / done * (self.total - done)
+        bar = f"{self.title:<22} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}, {left:.0f} s left"
         text = "".join(c if c.isprintable() else " " for c in text[:width])
         answer = f"  layer {record['exit_layer']:>2} {record['route']:<8} {record['label']}: {text}"
         # The answer goes below the bar; then the cursor goes back up, so that both are redrawn.
@@ -387,7 +387,6 @@ next:
 next:
   tools/demo --serve         # then type texts of your own into a page in the browser
   tools/demo --data FILE     # your texts: one a line, or a TSV (text, label)
-  build/tools/splitee inspect {model}
   echo 'A fine film.' | build/tools/splitee-edge --model {model}""")
 
 
