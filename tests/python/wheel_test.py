@@ -8,6 +8,7 @@ Arguments: SOURCE_ROOT EDGE SERVER TOOL MODEL OTHER_MODEL NUMBERS_MODEL."""
 import glob
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ def needed(path):
     return {line.split("[")[1].rstrip("]") for line in lines if "(NEEDED)" in line}
 
 
-def check_contents(wheel, folder):
+def check_contents(wheel, folder, machine="x86_64"):
     """Every library that any file needs is inside, or one of those that every Linux has."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
@@ -40,16 +41,18 @@ def check_contents(wheel, folder):
     inside = {os.path.basename(path) for path in programs}
     assert "libsplitee.so.1" in inside and "splitee" in inside, inside
     for path in programs:
+        assert {"x86_64": "X86-64", "aarch64": "AArch64"}[machine] in run("readelf", "-hW", path), path
         outside = needed(path) - inside
         assert all(name in OUTSIDE or name.startswith("ld-linux") for name in outside), (path, outside)
     assert os.path.basename(wheel).startswith("splitee-") and "-py3-none-manylinux_" in wheel, wheel
+    assert wheel.endswith(f"_{machine}.whl"), wheel
 
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
         run(os.path.join(ROOT, "tools", "wheel"), os.path.join(folder, "dist"))
         (wheel,) = glob.glob(os.path.join(folder, "dist", "*.whl"))
-        check_contents(wheel, os.path.join(folder, "wheel"))
+        check_contents(wheel, os.path.join(folder, "wheel"), platform.machine())
         run(sys.executable, "-m", "venv", os.path.join(folder, "env"))
         python = os.path.join(folder, "env", "bin", "python")
         run(python, "-m", "pip", "install", "-q", wheel)
@@ -64,4 +67,5 @@ def main():
         print(run(python, os.path.join(HERE, "parts_test.py"), ROOT, PROGRAMS[2], cwd=folder))
 
 
-main()
+if __name__ == "__main__":
+    main()

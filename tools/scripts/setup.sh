@@ -76,6 +76,14 @@ add_architecture() {
   fi
 }
 
+# Compiler and libraries for 64-bit ARM, and what runs its programs here.
+install_aarch64_packages() {
+  add_architecture arm64
+  install_packages crossbuild-essential-arm64 qemu-user \
+    libxsimd-dev:arm64 libutf8proc-dev:arm64 libzmq3-dev:arm64 cppzmq-dev:arm64 libfmt-dev:arm64 \
+    libzstd-dev:arm64 libpng-dev:arm64 libjpeg62-turbo-dev:arm64 libbenchmark-dev:arm64
+}
+
 # configure DIR [MESON ARGUMENT...]: meson setup, once.
 configure() {
   local dir=$1
