@@ -20,7 +20,8 @@ constexpr std::uint64_t kYoung = 1000;  // samples
 constexpr float kOldRows = 0.1f;        // weight, after a change
 constexpr float kPriorWeight = 1.0f, kUnlikeRows = 0.02f;
 constexpr std::size_t kMostPriorRows = 1000;  // that rules are proposed on, and of the others
-constexpr double kBentExcess = 1.3;  // of disagreement over what rows weighed by likeness tell
+constexpr double kPromisedFrom = 1000.0;      // samples from which E is kept since the start
+constexpr double kBentExcess = 1.5;  // of disagreement over what rows weighed by likeness tell
 constexpr double kUnlike = 11.0;     // chi-squared's 95 % quantile for PriorWeights::kMoments
 constexpr std::uint64_t kPriorStands = 2000;  // samples that the stream is held against it for
 constexpr float kLeastWeight = 0.2f;
@@ -237,7 +238,10 @@ class Audited final : public PolicyBase {
     if (rows_.size() < kFewestRows || since + 1 < warm_up()) return maker_.make_deepest(rule);
     const std::size_t looked = rule.chain.first;
     const double excess = schedule_ == kFromLikeRows ? kBentExcess : 1.0;
-    maker_.make(rows_, checks_, costs(), link, {since < kYoung, excess, budget_now()}, rule);
+    maker_.make(rows_, checks_, costs(), link,
+                {since < kYoung, excess, std::max(kPromisedFrom, static_cast<double>(samples_)),
+                 budget_now()},
+                rule);
     maker_.plan_audits(rows_, audits_wanted(static_cast<double>(since)), rule);
     if (looked == rule.chain.first && shift_ready_) return;
     begin_shift_test(rule.chain.first, since);

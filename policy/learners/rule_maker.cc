@@ -6,7 +6,7 @@
 namespace splitee::policy {
 namespace {
 
-constexpr double kCaution = 1.8;
+constexpr double kCaution = 1.4;
 constexpr double kAuditShare = 0.013;   // of the mean cost, once learned
 constexpr double kLeastAudits = 0.018;  // lambda a sample, where that share is less
 constexpr double kWholeShare = 0.3;
@@ -102,7 +102,10 @@ bool RuleMaker::allowed(const ChainScore& own, const ChainScore& all, const Sear
   if (objective_ == Objective::kBudget) return all.mean_cost() <= how.budget;
   const double expected = all.differing + (rule.flattery - 1.0) * own.differing;
   // One row more that differs: little evidence never looks like certainty.
-  return how.excess * expected + kCaution * std::sqrt(all.scatter + 1.0) <= limit_ * all.weight;
+  // What the stream itself does by chance, in rows.
+  const double chance = limit_ * all.weight * all.weight / how.samples;
+  const double deviation = std::sqrt(all.scatter + 1.0 + chance);
+  return how.excess * expected + kCaution * deviation <= limit_ * all.weight;
 }
 
 // For a disagreement the chain of least cost that is allowed; for a budget that of least

@@ -1,10 +1,11 @@
 // From audited rows to the rule that decides: which chain, and which samples to audit.
 //
 // The cheapest chain whose disagreement, times by how much choosing flatters it, plus kCaution
-// standard deviations, is at most E: by bisection on beta, the price of a disagreement. By how much
-// a chain is flattered by being chosen on the rows that score it: a chain proposed on one half of
-// the rows is counted on the other half, and the other way round, over what is expected; a mean of
-// the last ten such foldings. Rows that chains are only scored on flatter none.
+// standard deviations of the rows and of the samples so far, is at most E: by bisection on beta,
+// the price of a disagreement. By how much a chain is flattered by being chosen on the rows that
+// score it: a chain proposed on one half of the rows is counted on the other half, and the other
+// way round, over what is expected; a mean of the last ten such foldings. Rows that chains are only
+// scored on flatter none.
 //
 // Audits: a budget in lambda a sample. A share of it audits every sample alike, from the first exit
 // on; the rest goes by doubt: with p the expected disagreement of the answers to come, and c what
@@ -52,9 +53,10 @@ class RuleMaker {
   // The input is sent, and hardly anything audited.
   void make_at_once(Rule& rule) const;
   struct Search {
-    bool young = false;   // little is known yet: look far and wide
-    double excess = 1.0;  // times what the rows tell of disagreement is expected
-    double budget = 0.0;  // mean cost in lambda that kBudget may pay now
+    bool young = false;    // little is known yet: look far and wide
+    double excess = 1.0;   // times what the rows tell of disagreement is expected
+    double samples = 1.0;  // over which the limit is to hold
+    double budget = 0.0;   // mean cost in lambda that kBudget may pay now
   };
   // Makes the rule anew under the costs of now. `checks`: rows that no chain is proposed on.
   void make(const AuditRows& rows, const AuditRows& checks, const CostModel& costs, bool link,
