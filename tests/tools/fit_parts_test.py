@@ -2,6 +2,7 @@
 """What `splitee fit` does besides training: reading, dividing, models read back, measures, report.
 Needs NumPy only. Arguments: TRAINING_FOLDER MODEL.gguf (a small random model)."""
 
+import argparse
 import collections
 import io
 import os
@@ -15,6 +16,7 @@ TRAINING, MODEL = map(os.path.abspath, sys.argv[1:3])
 sys.path.insert(0, TRAINING)
 from train_lib import backbone, measure, progress, report, splits, stamp, table  # noqa: E402
 from train_lib.data import DataError  # noqa: E402
+import fit  # noqa: E402
 import gguf_reader  # noqa: E402
 import gguf_writer  # noqa: E402
 
@@ -55,6 +57,51 @@ def test_tables():
     refused(lambda: t.renamed(["9"]), "label '10' is no class of the model")
     table.write_rows("w.tsv", t, [2, 0])
     assert open("w.tsv", encoding="utf-8").read() == "text\ttext2\tlabel\nf\tg\t0\na b\tc\t1\n"
+
+
+def test_table_from_a_pipe():
+    """Read once: a table may be a FIFO, and what is remembered of it are its bytes."""
+    content = b"text\tlabel\na\t0\nb\t1\n"
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    piped = table.read_table(f"/dev/fd/{reader}")
+    os.close(reader)
+    assert len(piped) == 2 and piped.digest == read(content).digest != read(content + b"c\t1\n").digest
+
+
+def arguments(**given):
+    usual = {"data": write("d.tsv", "x"), "output": "m.gguf", "backbone": "", "report": "", "work": "",
+             "keep": False, "seed": 1, "steps": 0, "fresh": False, "splitee": "", "threads": 1}
+    return argparse.Namespace(**(usual | given))
+
+
+def test_paths():
+    def refuse(word, **given):
+        args = arguments(**given)
+        refused(lambda: fit.check_paths(args, fit.Run(args).work), word)
+
+    fit.check_paths(arguments(report="r"), "m.gguf.fit")
+    for inside in ({"work": "."}, {"work": "w", "report": "w"}, {"work": "w", "report": "w/r"},
+                   {"work": "m.gguf"}, {"report": "m.gguf.fit/r"}, {"work": "w", "backbone": "w/b"}):
+        refuse("is in the work folder", **inside)
+    refuse("d.tsv: is in the work folder", output="/tmp/m.gguf", work=".")
+    refuse("the report's folder and the model", report="./m.gguf")
+    fit.make_report_folder("made/report")
+    assert os.path.isdir("made/report")
+
+
+def test_fresh_removes_only_what_is_its_own():
+    os.makedirs("mine")
+    write("mine/thesis.txt", "years")
+    run = fit.Run(arguments(work="mine", fresh=True))
+    refused(lambda: run.prepare("1"), "mine: not empty, and no interrupted run")
+    assert os.listdir("mine") == ["thesis.txt"]
+    fit.Run(arguments(work="ours")).prepare("1")
+    refused(lambda: fit.Run(arguments(work="ours")).prepare("2"), "another digest")
+    write("ours/fit.json", '{"dat')
+    refused(lambda: fit.Run(arguments(work="ours")).prepare("1"), "ours/fit.json: is damaged")
+    fit.Run(arguments(work="ours", fresh=True)).prepare("2")
 
 
 def test_bad_tables():

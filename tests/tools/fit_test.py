@@ -268,6 +268,8 @@ def test_keep():
 
 def test_errors():
     good = write("good.tsv", two_classes(100))
+    os.makedirs("full")
+    mine = write("full/mine.txt", [])
     cases = [
         (("none.tsv", "--output", "x.gguf"), "none.tsv: no such file"),
         ((write("one.tsv", [("a", 1), ("b", 1)]), "--output", "x.gguf"), "one class only"),
@@ -277,12 +279,15 @@ def test_errors():
         ((good, "--output", good), "is an input too"),
         ((good, "--output", "x.gguf", "--backbone", "nowhere"), "nowhere: no such file or folder"),
         ((good, "--output", "x.gguf", "--backbone", good), "not a GGUF file"),
-        ((good, "--output", "x.gguf", "--work", "."), "not empty"),
+        ((good, "--output", "x.gguf", "--work", "full"), "not empty"),
+        ((good, "--output", "x.gguf", "--work", "full", "--fresh"), "not empty"),
+        ((good, "--output", "x.gguf", "--work", "."), "is in the work folder"),
+        ((good, "--output", "x.gguf", "--report", good), "good.tsv: File exists"),
     ]
     for arguments, message in cases:
         _, err = run("fit", *arguments, status=1)
         assert message in err and "Traceback" not in err, err
-        assert not os.path.exists("x.gguf.fit")
+        assert not os.path.exists("x.gguf.fit") and os.path.exists(mine)
     for flags in (("--threads", 0), ("--dtype", "f64"), ("--minutes", 0), ("--steps", 0), ("--x",)):
         run("fit", good, "--output", "x.gguf", *flags, status=2)
     _, err = run("fit", good, "--output", "x.gguf", status=1,

@@ -8,7 +8,6 @@ one by what the engine answers in it, has `splitee calibrate` fit temperatures, 
 
 import argparse
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -62,17 +61,14 @@ class Run:
     def spent(self):
         return time.monotonic() - self.began
 
-    def prepare(self):
+    def prepare(self, digest):
         """The work folder: one of the same call goes on, another one's is refused."""
-        with open(self.args.data, "rb") as file:
-            digest = hashlib.blake2b(file.read(), digest_size=16).hexdigest()
         options = {name: getattr(self.args, name) for name in OPTIONS} | {"digest": digest}
         state = self.path("fit.json")
-        if self.args.fresh:
+        if self.args.fresh and os.path.exists(state):
             shutil.rmtree(self.work, ignore_errors=True)
         if os.path.exists(state):
-            with open(state, encoding="utf-8") as file:
-                old = json.load(file)
+            old = self.read_state(state)
             changed = [name for name in options if old.get(name) != options[name]]
             if changed:
                 raise DataError(f"{self.work} holds an interrupted run with another "
@@ -85,6 +81,12 @@ class Run:
         with open(state, "w", encoding="utf-8") as file:
             json.dump(options, file)
 
+    def read_state(self, state):
+        try:
+            with open(state, encoding="utf-8") as file:
+                return dict(json.load(file))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{state}: is damaged; --fresh begins anew") from error
 
     def drop_empty_work(self):
         """After an error: removes the work folder where nothing is trained yet."""
@@ -93,16 +95,37 @@ class Run:
             shutil.rmtree(self.work, ignore_errors=True)
 
 
-def check_paths(args):
+def is_within(path, folder):
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath([path, folder]) == folder
+
+
+def check_paths(args, work):
     folder = os.path.dirname(os.path.abspath(args.output))
     if not os.path.isdir(folder):
         raise DataError(f"{folder}: no such folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(f"{folder}: cannot be written to")
     if os.path.lexists(args.output) and not os.path.isfile(args.output):
         raise DataError(f"{args.output}: not a regular file")
     for given in (args.data, args.backbone):
         if given and os.path.exists(given) and os.path.exists(args.output) and \
                 os.path.samefile(given, args.output):
             raise DataError(f"{args.output}: is an input too; it would be overwritten")
+    for given in (args.output, args.report, args.data, args.backbone):
+        if given and is_within(given, work):
+            raise DataError(f"{given}: is in the work folder, {work}, which is removed at the end")
+    if args.report and os.path.realpath(args.report) == os.path.realpath(args.output):
+        raise DataError(f"{args.report}: is to be the report's folder and the model")
+
+
+def make_report_folder(path):
+    """Better an error now than when all is done."""
+    if not path:
+        return
+    os.makedirs(path, exist_ok=True)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise DataError(f"{path}: cannot be written to")
 
 
 def check_space(run, weights):
@@ -231,11 +254,12 @@ def calibrate(run, model):
 
 def fit(run):
     args = run.args
-    check_paths(args)
+    check_paths(args, run.work)
     data = table.read_table(args.data)
     source = args.backbone or default_backbone()
     start = backbone.open_backbone(source)
-    run.prepare()
+    make_report_folder(args.report)
+    run.prepare(data.digest)
     say(f"{len(data)} rows, {len(data.names)} classes" + (", pairs" if data.seconds else ""))
     for warning in data.warnings:
         run.warn(warning)

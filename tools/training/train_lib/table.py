@@ -7,6 +7,7 @@ only.
 """
 
 import collections
+import hashlib
 import lzma
 import os
 import re
@@ -25,6 +26,8 @@ DELIMITERS = {",": "commas", ";": "semicolons", "|": "bars"}
 
 class Table:
     """Rows of texts and class numbers. `seconds` is None where there is no column text2."""
+
+    digest = ""  # of the file's bytes, unpacked
 
     def __init__(self, path, texts, seconds, labels, names, warnings):
         self.path, self.texts, self.seconds = path, texts, seconds
@@ -153,7 +156,8 @@ def read_table(path):
     """The Table of a file. Raises DataError with the path and the line."""
     if not os.path.exists(path):
         raise DataError(f"{path}: no such file")
-    lines = decode(read_bytes(path), path).split("\n")
+    data = read_bytes(path)
+    lines = decode(data, path).split("\n")
     column, fields = read_header(lines[0], path)
     texts, seconds, labels, numbers = [], [], [], []
     for number, line in enumerate(lines[1:], 2):
@@ -178,9 +182,11 @@ def read_table(path):
         check_texts(seconds, numbers, "text2", path)
     names = class_names(labels, path)
     place = {name: i for i, name in enumerate(names)}
-    return Table(path, texts, seconds if "text2" in column else None,
-                 np.array([place[label] for label in labels], np.int64), names,
-                 row_warnings(texts, seconds, labels, names))
+    table = Table(path, texts, seconds if "text2" in column else None,
+                  np.array([place[label] for label in labels], np.int64), names,
+                  row_warnings(texts, seconds, labels, names))
+    table.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return table
 
 
 def write_rows(path, table, rows):
