@@ -9,7 +9,7 @@ namespace splitee::policy {
 namespace {
 
 constexpr std::string_view kMagic{"SPLITEE\0", 8};
-constexpr std::uint64_t kVersion = 4;
+constexpr std::uint64_t kVersion = 5;
 constexpr std::size_t kChecksumBytes = 8;
 
 void append(std::string& out, std::uint64_t value, std::size_t bytes) {

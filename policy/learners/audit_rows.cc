@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/hash.h"
+#include "base/rng.h"
+
 namespace splitee::policy {
 
 AuditRows::AuditRows(std::size_t exits)
@@ -114,11 +117,26 @@ void AuditRows::read_row(StateArchive& archive) {
   add(std::span<const float>(row_.data(), exits_), 0, row_[exits_], static_cast<Kind>(kind));
 }
 
+std::uint64_t AuditRows::rows_hash() const {
+  std::uint64_t hash = 0;
+  for (std::size_t exit = 0; exit < exits_; ++exit) {
+    for (const auto* values : {&confidence_, &differs_}) {
+      const auto held = std::span(*values).subspan(exit * kCapacity, size_);
+      hash = mix_seed(hash ^ content_hash(std::as_bytes(held)));
+    }
+  }
+  return hash;
+}
+
 void AuditRows::archive_weights(StateArchive& archive) {
   std::size_t count = size_;
+  const std::uint64_t own = rows_hash();
+  std::uint64_t hash = own;
   archive.index(count, kCapacity + 1);
-  if (archive.reading() && count != size_) return archive.refuse();
-  archive.packed(std::span(weight_.data(), size_), kLargestWeight);
+  archive.word(hash);
+  if (archive.failed()) return;
+  if (count != size_ || hash != own) size_ = 0;
+  archive.packed(std::span(weight_.data(), count), kLargestWeight);
   if (archive.failed()) return;
   if (size_ > 0 && std::ranges::min(weight()) < 0.0f) archive.refuse();
 }

@@ -60,7 +60,8 @@ class AuditRows {
   }
 
   void archive(StateArchive& archive);
-  // Of rows that are there already: u64 rows, then the weights, two to a word.
+  // Of rows that are there already: u64 rows, u64 hash of what they hold, then the weights, two to
+  // a word. Where those read are of other rows, none is left here.
   void archive_weights(StateArchive& archive);
 
  private:
@@ -70,6 +71,7 @@ class AuditRows {
   std::span<const float> column(const std::vector<float>& values, std::size_t exit) const {
     return {&values[exit * kCapacity], size_};
   }
+  std::uint64_t rows_hash() const;
   std::size_t take_place();
   std::size_t donor(std::span<const float> seen, std::size_t from, std::size_t place) const;
   void put(std::size_t exit, std::size_t place, float signed_confidence);

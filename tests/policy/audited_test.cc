@@ -447,6 +447,29 @@ TEST_CASE("held-out rows of the model file spare audits, unless the stream is un
   CHECK(wrong <= options.max_disagreement * 6000);
 }
 
+TEST_CASE("a state goes on after the model file's held-out rows were written anew") {
+  PolicyOptions options = audited_options(12);
+  options.prior_rows = held_out(2000, 12, 0.0);
+  const auto saved = make(options);
+  EpisodeRunner session(*saved, options);
+  Stream stream(12, kTestSeed);
+  for (int i = 0; i < 500; ++i) session.run(LinkState::kNone, SampleNetwork{stream.next()});
+  const std::string state = saved->save_state();
+  // Fewer rows, others, none, more than before: those of the state are not weights of these.
+  for (const auto& rows : {held_out(800, 12, 0.0), held_out(2000, 12, 0.0, 0.4),
+                           std::vector<float>(), held_out(1999, 12, 0.0)}) {
+    CAPTURE(rows.size());
+    options.prior_rows = rows;
+    const auto policy = make(options);
+    CHECK(policy->load_state(state).ok());
+    CHECK(policy->disagreement()->audited == saved->disagreement()->audited);
+    EpisodeRunner later(*policy, options);
+    for (int i = 0; i < 300; ++i) later.run(LinkState::kNone, SampleNetwork{stream.next()});
+    const auto again = make(options);
+    CHECK(again->load_state(policy->save_state()).ok());
+  }
+}
+
 // Held-out rows of two kinds in turn, as many of either.
 std::vector<float> two_kinds(std::size_t rows, std::size_t exits) {
   const std::vector<float> one = held_out(rows / 2, exits, 0.0);
