@@ -173,9 +173,18 @@ def test_folders(folder):
     trace = os.path.join(folder, "t.csv")
     tool("trace", "--model", MODEL, "--input", root, "--output", trace)
     assert [line.split(",")[0] for line in read(trace).decode().splitlines()[1:]] == ["2", "1", "", "2", "2"]
+    os.symlink("nowhere", os.path.join(root, "cat/gone.png"))
+    gone = edge("--policy", "final", "--input", root, status=None).expect(1, "cat/gone.png: cannot open: No such file", "1 row(s)")
+    assert answers(gone.records) == [plain[i] for i in order]
+    os.remove(os.path.join(root, "cat/gone.png"))
     write(root, "cat/broken.png", b"\x89PNG\r\n\x1a\n")
     broken = edge("--policy", "final", "--input", root, status=None).expect(1, "cat/broken.png: the PNG is broken", "1 row(s)")
     assert answers(broken.records) == [plain[i] for i in order]
+    # One picture is a table of one.
+    for name, number in (("ship/b/z.PNG", 1), ("cat/c.jpeg", 2)):
+        alone = records_of("--policy", "final", "--input", os.path.join(root, name))
+        assert [(record["id"], record["path"]) for record in alone] == [(0, f"{root}/{name}")]
+        assert answers(alone) == [plain[number]]
     for command in (("trace", "--output", trace), ("load", "--server", "tcp://127.0.0.1:1")):
         tool(*command, "--model", MODEL, "--input", root, status=None).expect(1, "cat/broken.png: the PNG is broken")
     # Folders that are no classes are only folders, unless some are.

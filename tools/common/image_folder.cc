@@ -16,13 +16,8 @@ namespace fs = std::filesystem;
 
 constexpr std::array<std::string_view, 5> kEndings = {".png", ".jpg", ".jpeg", ".pgm", ".ppm"};
 
-bool is_picture(const fs::path& path) {
-  std::string ending = path.extension().string();
-  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return std::tolower(c); });
-  return std::ranges::find(kEndings, ending) != kEndings.end();
-}
-
-// Paths of the pictures, from `folder` on, sorted. Links to folders are not followed.
+// Paths of the pictures, from `folder` on, sorted; what cannot be read, a link to nothing say, is
+// named where it is read. Links to folders are not followed.
 Result<std::vector<std::string>> find_pictures(const std::string& folder) {
   std::vector<std::string> found;
   std::error_code error;
@@ -31,7 +26,7 @@ Result<std::vector<std::string>> find_pictures(const std::string& folder) {
     std::error_code gone;
     if (next->path().filename().string().starts_with('.')) {
       next.disable_recursion_pending();
-    } else if (is_picture(next->path()) && next->is_regular_file(gone)) {
+    } else if (names_picture(next->path().string()) && !next->is_directory(gone)) {
       found.push_back(next->path().string().substr(folder.size()));
     }
   }
@@ -69,6 +64,12 @@ Result<bool> names_are_classes(const std::string& folder, const std::vector<std:
 }
 
 }  // namespace
+
+bool names_picture(std::string_view path) {
+  std::string ending = fs::path(path).extension().string();
+  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return std::tolower(c); });
+  return std::ranges::find(kEndings, ending) != kEndings.end();
+}
 
 Result<std::string> table_of_folder(const std::string& folder, const runtime::NetworkInfo& info) {
   const Result<std::vector<std::string>> paths = find_pictures(folder);

@@ -62,6 +62,8 @@ std::unique_ptr<RowParser> make_image_files(const runtime::NetworkInfo& info, st
 // in it are called as classes are, they are the labels; pictures in no folder have none. Fails
 // where there is no picture, or where some folders are called as classes are and others are not.
 Result<std::string> table_of_folder(const std::string& folder, const runtime::NetworkInfo& info);
+// Whether a file is called as pictures are.
+bool names_picture(std::string_view path);
 // No lines: raw RGB after each other.
 std::unique_ptr<RowParser> make_raw_frames(FrameSize frame);
 

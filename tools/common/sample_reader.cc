@@ -80,6 +80,18 @@ Result<LineReader> lines_of_folder(const LineReader& folder, [[maybe_unused]] In
   return Status(Code::kIo, folder.name() + ": is a folder");
 }
 
+// A picture given for the list of pictures is a list of one.
+LineReader list_of_picture(LineReader lines, [[maybe_unused]] InputFormat format,
+                           [[maybe_unused]] const runtime::NetworkInfo& info) {
+#ifdef SPLITEE_NETWORK_IMAGES
+  const std::string path = lines.name();
+  if (reads_folders(format, info) && names_picture(path)) {
+    return LineReader::of_text(path, path.substr(path.rfind('/') + 1) + "\n");
+  }
+#endif
+  return lines;
+}
+
 // Relative paths in an input count from there.
 [[maybe_unused]] std::string folder_of(const LineReader& lines) {
   const std::size_t slash = lines.name().rfind('/');
@@ -136,12 +148,13 @@ Result<SampleReader> SampleReader::open(LineReader lines, InputFormat format,
     if (!listed.ok()) return listed.status();
     return open(std::move(*listed), format, info, feedback, frame);
   }
-  Result<std::unique_ptr<RowParser>> parser = make_parser(format, lines, info, frame);
+  LineReader rows = list_of_picture(std::move(lines), format, info);
+  Result<std::unique_ptr<RowParser>> parser = make_parser(format, rows, info, frame);
   if (!parser.ok()) return parser.status();
   if (feedback) {
     if (Status wanted = (*parser)->want_feedback(); !wanted.ok()) return wanted;
   }
-  SampleReader reader(std::move(lines), std::move(*parser), info.input);
+  SampleReader reader(std::move(rows), std::move(*parser), info.input);
   reader.looks_for_header_ = format == InputFormat::kOfModel && info.input == InputKind::kText;
   Status status;
   if (!reader.parser_->wanted_column().empty()) {

@@ -28,7 +28,7 @@ std::string footer() {
 Input: UTF-8, a sample a line; or TSV whose header names the columns text, text2 (second sentence
 of a pair), label (class number or name; for the accuracy alone) and, with --feedback, feedback.
 Other columns are ignored; there is no quoting. A model of images takes a TSV with a column path, or
-a path a line, or a folder of pictures. A row with another number of fields, an unknown label or an image that cannot be
+a path a line, a folder of pictures, or a picture. A row with another number of fields, an unknown label or an image that cannot be
 decoded is named and has no record, the rows after it have theirs, and the exit status is 1. Empty
 lines count only where text is the only column.
 Output: a JSON object per sample, in input order, with id, class, label, confidence, split (layer,
@@ -224,7 +224,7 @@ void add_frame_flags(CLI::App& app, EdgeOptions& options) {
 }
 
 void add_input_output_flags(CLI::App& app, EdgeOptions& options) {
-  app.add_option("--input", options.input, "samples; - is standard input; of images a folder, too")
+  app.add_option("--input", options.input, "samples; - is standard input; of images a folder or a picture, too")
       ->type_name("FILE")
       ->capture_default_str();
   add_input_format_flag(app, options.input_format);
