@@ -157,10 +157,18 @@ Result<std::string> read_file(const std::string& path, std::size_t max_bytes) {
   return content;
 }
 
-Status write_file_atomically(const std::string& path, std::span<const std::byte> bytes,
-                             unsigned mode) {
+Status check_replaceable(const std::string& path) {
   struct stat info;
   if (::lstat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) return not_regular(path);
+  const std::size_t slash = path.rfind('/');
+  const std::string folder = slash == path.npos ? "." : path.substr(0, slash + 1);
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) return system_error(path, "create");
+  return {};
+}
+
+Status write_file_atomically(const std::string& path, std::span<const std::byte> bytes,
+                             unsigned mode) {
+  if (Status status = check_replaceable(path); !status.ok()) return status;
   Result<file_parts::Temporary> temporary = file_parts::make_temporary(path, mode);
   if (!temporary.ok()) return temporary.status();
   Status status = write_and_sync(temporary->descriptor.get(), path, bytes);

@@ -43,4 +43,7 @@ Result<std::string> read_file(const std::string& path, std::size_t max_bytes);
 Status write_file_atomically(const std::string& path, std::span<const std::byte> bytes,
                              unsigned mode = 0666);
 
+// Whether write_file_atomically() could begin: to be asked before long work whose result it writes.
+Status check_replaceable(const std::string& path);
+
 }  // namespace splitee

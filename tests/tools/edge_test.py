@@ -175,7 +175,16 @@ def test_bad_files(folder):
     edge("--output", link, model=model, stdin="ba\n", status=None).expect(1, link, "is an input")
     assert read(model) == whole
     edge("--output", "/dev/full", stdin="ba\n", status=None).expect(1, "/dev/full", "No space")
-    edge("--summary-json", "/no/such/folder/s", stdin="ba\n", status=None).expect(1, "/no/such")
+    # What could not be written at the end is refused before the first record.
+    for flags, code, word in (
+        (("--summary-json", "/no/such/folder/s"), 1, "/no/such/folder/s: cannot create: No such file"),
+        (("--summary-json", folder), 1, "not a regular file"), (("--summary-json", "-"), 2, "standard output"),
+        (("--output", folder), 1, "Is a directory"), (("--output", "/no/such/o"), 1, "No such file"),
+    ):  # fmt: skip
+        assert edge(*flags, stdin="ba\n", status=None).expect(code, word).out == ""
+    twice = os.path.join(folder, "new"), os.path.join(folder, ".", "new")
+    edge("--output", twice[0], "--summary-json", twice[1], stdin="ba\n", status=None).expect(1, "written twice")
+    assert not os.path.exists(twice[0])
 
 
 def test_usage(_):
@@ -192,6 +201,7 @@ def test_usage(_):
         (("--mu", "nan"), "nan"), (("--lambda1", "0.2"), "--lambda"), (("--threads", "0"), "0"),
         (("--deadline-ms", "0"), "0"), (("--input-format", "csv"), "csv"), (("--seed", "x"), "x"),
         (("--window", "0"), "0"), (("--payload", "tokens"), "tokens"), (("--activation", "f64"), "f64"),
+        (("--budget", "2", "--reward", "paper"), "--reward"),
         (("--objective", "energy"), "--costs live"), (("--slowdown", "0.5"), "0.5"),
         (("--costs", "live", "--policy", "splitee", "--state", "f"), "--state"),
         (("--secret-key", "f"), "--server"), (("--target", "abacus"), "abacus"),

@@ -215,6 +215,26 @@ def test_no_input_is_overwritten(folder):
     assert read(source) == texts and read(model) == read(MODEL)
 
 
+def test_outputs_are_checked_before_the_work(folder):
+    """The samples are a pipe that never ends: whoever reads it first is still waiting for it."""
+    source = labelled(folder)
+    path = trace(folder, "t.csv")
+    forever = os.path.join(folder, "forever")
+    os.mkfifo(forever)
+    writer = os.open(forever, os.O_RDWR)
+    for output, code, word in (("/no/such/f", 1, "/no/such/f: cannot create: No such file"),
+                               (folder, 1, "not a regular file"), ("-", 2, "not to standard output")):  # fmt: skip
+        for command in ("trace", "calibrate"):
+            tool(command, "--model", MODEL, "--input", forever, "--output", output, status=None).expect(code, word)
+        tool("profile", "--model", MODEL, "--repeats", "1000000", "--output", output, status=None).expect(code, word)
+        tool("replay", "--trace", path, "--runs", "1000000", "--plot", output, status=None).expect(code, word)
+    os.close(writer)
+    tool("replay", "--trace", path, "--decisions", "/no/such/f", status=None).expect(1, "No such file")
+    for flags in (("--decisions", f"{folder}/new", "--plot", f"{folder}/./new"), ("--decisions", source, "--plot", source)):
+        tool("replay", "--trace", path, *flags, status=None).expect(1, "written twice")
+    assert not os.path.exists(os.path.join(folder, "new"))
+
+
 def test_replay(folder):
     labelled(folder)
     path = trace(folder, "t.csv")

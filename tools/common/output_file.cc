@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include <fcntl.h>
@@ -10,9 +12,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+#include "tools/common/console.h"
+
 namespace splitee::tools {
 
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr std::size_t kBufferBytes = 64 * 1024;
 constexpr std::chrono::seconds kFlushInterval{1};
@@ -52,6 +59,26 @@ Status refuse_overwrite(const std::string& output, std::initializer_list<std::st
     return Status(Code::kIo, output + ": is an input too; it would be overwritten");
   }
   return {};
+}
+
+Status check_whole_output(const std::string& output, std::initializer_list<std::string> inputs) {
+  if (output.empty()) return {};
+  if (output == "-") {
+    return Status(
+        Code::kInvalidArgument,
+        "-: the result is written as a whole file, not to standard output (./- is a file)");
+  }
+  Status apart = refuse_overwrite(output, inputs);
+  return apart.ok() ? not_usage(check_replaceable(output)) : apart;
+}
+
+Status refuse_same_output(const std::string& output, const std::string& other) {
+  if (output.empty() || other.empty() || output == "-" || other == "-") return {};
+  std::error_code unknown, unknown_other;
+  const fs::path place = fs::weakly_canonical(fs::absolute(output), unknown);
+  const bool same = place == fs::weakly_canonical(fs::absolute(other), unknown_other);
+  if ((unknown || unknown_other || !same) && !same_file(output, other)) return {};
+  return Status(Code::kIo, output + ": is to be written twice");
 }
 
 Result<OutputFile> OutputFile::open(const std::string& path, StopSignal* stop, Existing existing) {

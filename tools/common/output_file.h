@@ -66,4 +66,11 @@ class OutputFile {
 // standard input. To be asked before `output` is opened.
 Status refuse_overwrite(const std::string& output, std::initializer_list<std::string> inputs);
 
+// For a file (empty: none) that is written as a whole once all work is done: refuses at the start
+// what could not be written then, standard output ("-") among it.
+Status check_whole_output(const std::string& output, std::initializer_list<std::string> inputs);
+
+// Refuses two outputs (empty: none) that are one file, there already or not.
+Status refuse_same_output(const std::string& output, const std::string& other);
+
 }  // namespace splitee::tools

@@ -77,6 +77,7 @@ void add_policy_option_flags(CLI::App& app, policy::PolicyOptions& options) {
         ->check(in_range(option))
         ->default_str(default_text(option));
   }
+  app.get_option("--budget")->excludes("--reward");  // two aims
 }
 
 std::string policy_table(std::span<const PolicyInfo> more) {

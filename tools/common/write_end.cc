@@ -16,7 +16,8 @@ namespace splitee::tools {
 
 WriteEnd::WriteEnd(int fd) : fd_(fd), kind_(Kind::kUnblocked) {
   struct stat info;
-  if (::fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) kind_ = Kind::kRegular;
+  // errno stays that of an open() that failed.
+  if (fd >= 0 && ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) kind_ = Kind::kRegular;
 }
 
 WriteEnd WriteEnd::of_standard(int fd) {

@@ -133,13 +133,11 @@ Status check_paths(const EdgeOptions& options) {
                                    options.secret_key_path, options.server_key});
     if (!status.ok()) return status;
     for (const std::string* other : outputs) {
-      if (other == output || output->empty()) continue;
-      status = *other == *output ? Status(Code::kIo, *output + ": is to be written twice")
-                                 : refuse_overwrite(*output, {*other});
-      if (!status.ok()) return status;
+      if (other == output) continue;
+      if (status = refuse_same_output(*output, *other); !status.ok()) return status;
     }
   }
-  return {};
+  return check_whole_output(options.summary_path, {});
 }
 
 // A server that cannot be reached now is no error, unless one is required: it may come later.

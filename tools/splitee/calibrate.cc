@@ -283,7 +283,7 @@ void warn(const Report& report, const runtime::NetworkInfo& info) {
 }
 
 Status calibrate(const Flags& flags) {
-  Status apart = refuse_overwrite(flags.output, {flags.input, flags.held_back});
+  Status apart = check_whole_output(flags.output, {flags.input, flags.held_back});
   if (!apart.ok()) return apart;
   Result<std::shared_ptr<const runtime::Network>> network = open_model(flags.model);
   if (!network.ok()) return network.status();

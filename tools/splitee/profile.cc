@@ -142,7 +142,7 @@ std::string to_text(const CostFile& costs, const runtime::NetworkInfo& info) {
 }
 
 int profile(Flags flags, bool seq_given) {
-  Status apart = refuse_overwrite(flags.output, {flags.model.path});
+  Status apart = check_whole_output(flags.output, {flags.model.path});
   if (!apart.ok()) return fail("splitee profile", apart);
   Result<std::shared_ptr<const runtime::Network>> network =
       open_model(flags.model, {.preload = runtime::kAllLayers});

@@ -240,10 +240,10 @@ Status write_plot(const Flags& flags, const policy::Trace& trace) {
 }
 
 Result<Replayed> run(Flags& flags) {
-  for (const std::string& output : {flags.decisions, flags.plot}) {
-    Status apart = refuse_overwrite(output, {flags.trace, flags.model});
-    if (!apart.ok()) return apart;
-  }
+  Status apart = refuse_overwrite(flags.decisions, {flags.trace, flags.model});
+  if (apart.ok()) apart = check_whole_output(flags.plot, {flags.trace, flags.model});
+  if (apart.ok()) apart = refuse_same_output(flags.decisions, flags.plot);
+  if (!apart.ok()) return apart;
   Result<std::string> text = read_text_file(flags.trace, kMaxTraceBytes);
   if (!text.ok()) return text.status();
   drop_repeated_headers(*text);

@@ -94,7 +94,7 @@ std::string probabilities_row(const Sample& sample, std::span<const float> proba
 Status trace(const Flags& flags) {
   Result<Shard> shard = parse_shard(flags.shard);
   if (!shard.ok()) return shard.status();
-  Status apart = refuse_overwrite(flags.output, {flags.input, flags.model.path});
+  Status apart = check_whole_output(flags.output, {flags.input, flags.model.path});
   if (!apart.ok()) return apart;
   Result<std::shared_ptr<const runtime::Network>> network =
       open_model(flags.model, {.preload = runtime::kAllLayers});
