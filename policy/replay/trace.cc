@@ -10,11 +10,28 @@ namespace {
 
 constexpr std::size_t kMaxExits = 1024;
 
-std::string column_name(std::size_t column) {
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+constexpr double kSumTolerance = 0.01;  // of an exit's probabilities
+
+// `classes` is 0 in a trace of classes and confidences.
+std::string column_name(std::size_t column, std::size_t classes = 0) {
   if (column == 0) return "label";
+  if (classes > 0) {
+    return "p_" + std::to_string((column - 1) / classes + 1) + "_" +
+           std::to_string((column - 1) % classes + 1);
+  }
   std::string name = column % 2 == 1 ? "pred_" : "conf_";
   name += std::to_string((column + 1) / 2);
   return name;
+}
+
+// Columns of the first exit's probabilities in a header; 0 where there is none.
+std::size_t classes_in(std::string_view header) {
+  std::size_t classes = 0;
+  for (std::size_t at = header.find(','); at != header.npos; at = header.find(',', at + 1)) {
+    if (header.substr(at + 1).starts_with("p_1_")) ++classes;
+  }
+  return classes;
 }
 
 // Up to 32 bytes of a field, safe to print.
@@ -29,6 +46,7 @@ class Parser {
   Parser(std::string_view csv, std::string_view source) : rest_(csv), source_(source) {}
 
   Result<Trace> parse() {
+    if (rest_.starts_with(kByteOrderMark)) rest_.remove_prefix(kByteOrderMark.size());
     if (Status status = parse_header(); !status.ok()) return status;
     reserve();
     while (!rest_.empty()) {
@@ -45,7 +63,7 @@ class Parser {
     return {Code::kCorrupt, source_ + ": line " + std::to_string(line_) + ": " + why};
   }
   Status error(std::size_t column, const std::string& why) const {
-    return error("column " + column_name(column) + ": " + why);
+    return error("column " + column_name(column, classes_) + ": " + why);
   }
 
   std::string_view next_line() {
@@ -59,21 +77,29 @@ class Parser {
 
   Status parse_header() {
     std::string_view row = next_line();
+    classes_ = classes_in(row);
+    if (classes_ > kMaxClasses)
+      return error("more than " + std::to_string(kMaxClasses) + " classes");
     std::size_t column = 0;
     for (bool more = true; more; ++column) {
       const std::size_t comma = row.find(',');
       const std::string_view field = row.substr(0, comma);
-      if (field != column_name(column)) {
-        return error("expected column " + column_name(column) + ", found " + quoted(field));
+      const std::string expected = column_name(column, classes_);
+      if (field != expected) {
+        return error("expected column " + expected + ", found " + quoted(field));
       }
       more = comma != std::string_view::npos;
       if (more) row.remove_prefix(comma + 1);
     }
-    if (column < 3 || column % 2 == 0) {
-      return error("the header ends before column " + column_name(column));
+    const std::size_t width = classes_ > 0 ? classes_ : 2;
+    if (column < 3 || (column - 1) % width != 0) {
+      return error("the header ends before column " + column_name(column, classes_));
     }
-    if (column / 2 > kMaxExits) return error("more than " + std::to_string(kMaxExits) + " exits");
-    trace_.exits = column / 2;
+    columns_ = column;
+    trace_.exits = (column - 1) / width;
+    if (trace_.exits > kMaxExits) {
+      return error("more than " + std::to_string(kMaxExits) + " exits");
+    }
     return {};
   }
 
@@ -99,19 +125,44 @@ class Parser {
     for (std::size_t exit = 0; exit < trace_.exits; ++exit) {
       ClassNumber prediction = 0;
       double confidence = 0.0;
-      if (Status status = skip_comma(at, end, 2 * exit + 1); !status.ok()) return status;
-      if (Status status = parse_class(at, end, 2 * exit + 1, prediction); !status.ok()) {
-        return status;
-      }
-      if (Status status = skip_comma(at, end, 2 * exit + 2); !status.ok()) return status;
-      if (Status status = parse_confidence(at, end, 2 * exit + 2, confidence); !status.ok()) {
-        return status;
-      }
+      const Status status = classes_ > 0
+                                ? parse_probabilities(at, end, exit, prediction, confidence)
+                                : parse_pair(at, end, exit, prediction, confidence);
+      if (!status.ok()) return status;
       trace_.prediction.push_back(prediction);
       trace_.confidence.push_back(confidence);
     }
     if (at == end) return {};
-    return error("more fields than the header's " + std::to_string(2 * trace_.exits + 1));
+    return error("more fields than the header's " + std::to_string(columns_));
+  }
+
+  Status parse_pair(const char*& at, const char* end, std::size_t exit, ClassNumber& prediction,
+                    double& confidence) const {
+    Status status = skip_comma(at, end, 2 * exit + 1);
+    if (status.ok()) status = parse_class(at, end, 2 * exit + 1, prediction);
+    if (status.ok()) status = skip_comma(at, end, 2 * exit + 2);
+    if (status.ok()) status = parse_confidence(at, end, 2 * exit + 2, confidence);
+    return status;
+  }
+
+  // Its answer is the first class of the largest probability.
+  Status parse_probabilities(const char*& at, const char* end, std::size_t exit,
+                             ClassNumber& prediction, double& confidence) const {
+    double sum = 0.0;
+    confidence = -1.0;
+    for (std::size_t k = 0; k < classes_; ++k) {
+      double value = 0.0;
+      const std::size_t column = exit * classes_ + k + 1;
+      if (Status status = skip_comma(at, end, column); !status.ok()) return status;
+      if (Status status = parse_confidence(at, end, column, value); !status.ok()) return status;
+      sum += value;
+      if (value <= confidence) continue;
+      confidence = value;
+      prediction = static_cast<ClassNumber>(k);
+    }
+    if (sum >= 1.0 - kSumTolerance && sum <= 1.0 + kSumTolerance) return {};
+    return error("the probabilities of exit " + std::to_string(exit + 1) + " add up to " +
+                 std::to_string(sum));
   }
 
   Status skip_comma(const char*& at, const char* end, std::size_t column) const {
@@ -156,6 +207,8 @@ class Parser {
   std::string_view rest_;
   std::string source_;
   std::size_t line_ = 0;
+  std::size_t classes_ = 0;  // of a trace of probabilities; 0 in one of classes and confidences
+  std::size_t columns_ = 0;
   Trace trace_;
 };
 

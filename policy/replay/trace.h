@@ -1,8 +1,10 @@
 // A trace: what every exit of a network said about every sample of a stream, as CSV.
-//   label,pred_1,conf_1,...,pred_L,conf_L
+//   label,pred_1,conf_1,...,pred_L,conf_L, or
+//   label,p_1_1,...,p_1_K,p_2_1,...,p_L_K
 // label and pred_i are class numbers, 0 .. 4095; label may be empty (not known). conf_i is the
-// largest softmax probability of exit i, 0 .. 1. One sample a line, LF or CRLF; exits in order,
-// the last one is the network's last.
+// largest softmax probability of exit i, 0 .. 1, and p_i_k its probability of class k - 1; those of
+// an exit add up to 1, and the first class of the largest is its answer. One sample a line, LF or
+// CRLF; exits in order, the last one is the network's last. A byte order mark is left out.
 // Pure: from and to bytes; files and compression are the caller's. Thread rule: plain values.
 #pragma once
 

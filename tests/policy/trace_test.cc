@@ -22,6 +22,30 @@ TEST_CASE("a trace is read as written") {
   CHECK(parse_trace(kHeader + "1,0,0.5,1,0.75\n\n", "t.csv").ok());
 }
 
+TEST_CASE("a trace of probabilities is one of their largest") {
+  const auto trace = parse_trace(
+      "\xef\xbb\xbflabel,p_1_1,p_1_2,p_1_3,p_2_1,p_2_2,p_2_3\r\n2,0.2,0.5,0.3,0,0,1\r\n"
+      ",0.4,0.4,0.2,0.1,0.1,0.8\r\n",
+      "t");
+  REQUIRE(trace.ok());
+  CHECK(trace->exits == 2);
+  CHECK(trace->label == std::vector<ClassNumber>{2, kNoLabel});
+  CHECK(trace->prediction == std::vector<ClassNumber>{1, 2, 0, 2});
+  CHECK(trace->confidence == std::vector<double>{0.5, 1.0, 0.4, 0.8});
+  const std::string header = "label,p_1_1,p_1_2,p_2_1,p_2_2\n";
+  for (const auto& [csv, why] : std::vector<std::pair<std::string, std::string>>{
+           {header + "0,0.5,0.6,1,0\n", "t: line 2: the probabilities of exit 1 add up to 1.1"},
+           {header + "0,0.5,0.5,1\n", "t: line 2: column p_2_2: missing"},
+           {header + "0,0.5,0.5,1,nan\n", "t: line 2: column p_2_2: 'nan' is not between"},
+           {header + "0,0.5,0.5,1,0,0\n", "t: line 2: more fields than the header's 5"},
+           {"label,p_1_1,p_1_2,p_2_1\n0,1,0,1\n", "t: line 1: the header ends before column p_2_2"},
+           {"label,p_1_1,p_1_3\n0,1,0\n", "t: line 1: expected column p_1_2, found 'p_1_3'"}}) {
+    const auto bad = parse_trace(csv, "t");
+    REQUIRE(!bad.ok());
+    CHECK(bad.status().message().find(why) == 0);
+  }
+}
+
 TEST_CASE("a written trace reads back the same") {
   Trace trace = planted_trace({0.2, 0.5, 0.9}, 200);
   trace.label[3] = kNoLabel;

@@ -158,6 +158,8 @@ def test_trace_of_probabilities(folder):
             values = [a[f"p_{i}_1"], a[f"p_{i}_2"]]
             assert abs(sum(map(float, values)) - 1) < 1e-6
             assert values[int(b[f"pred_{i}"])] == b[f"conf_{i}"] == max(values, key=float)
+    both = [replay(os.path.join(folder, name), "--policy", "splitee-s", "--runs", "2") for name in ("p.csv", "c.csv")]
+    assert both[0] == both[1], both
     packed = trace(folder, "p.csv.zst", "--probabilities", "--threads", "2")
     assert 0 < os.path.getsize(packed) < os.path.getsize(os.path.join(folder, "p.csv"))
 

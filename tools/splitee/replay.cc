@@ -321,7 +321,9 @@ std::string footer() {
 }
 
 void add_flags(CLI::App& command, Flags& flags) {
-  command.add_option("--trace", flags.trace, "trace of `splitee trace`, .csv or .csv.zst")
+  command
+      .add_option("--trace", flags.trace,
+                  "trace of `splitee trace`, of classes or of probabilities, .csv or .csv.zst")
       ->type_name("FILE")
       ->required();
   command.add_option("--policy", flags.replay.policy, "policy to replay, see below")
