@@ -299,7 +299,7 @@ TEST_CASE("the header's bytes are as documented") {
   const std::string header = state_header("fixed", options);
   CHECK(header.size() == 8 + 4 + 4 + 5 + 4 + 2 * 8 + 4 + 2 * 8 + 9 * 8 + 3 * 8);
   CHECK(header.substr(0, 8) == std::string("SPLITEE\0", 8));
-  CHECK(header.substr(8, 8) == std::string("\4\0\0\0\5\0\0\0", 8));
+  CHECK(header.substr(8, 8) == std::string("\5\0\0\0\5\0\0\0", 8));
   CHECK(header.substr(16, 5) == "fixed");
   CHECK(header.substr(21, 12) == std::string("\2\0\0\0\1\0\0\0\0\0\0\0", 12));
   CHECK(header.substr(41, 4) == std::string("\2\0\0\0", 4));
