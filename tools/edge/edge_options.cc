@@ -224,7 +224,8 @@ void add_frame_flags(CLI::App& app, EdgeOptions& options) {
 }
 
 void add_input_output_flags(CLI::App& app, EdgeOptions& options) {
-  app.add_option("--input", options.input, "samples; - is standard input; of images a folder or a picture, too")
+  app.add_option("--input", options.input,
+                 "samples; - is standard input; of images a folder or a picture, too")
       ->type_name("FILE")
       ->capture_default_str();
   add_input_format_flag(app, options.input_format);
