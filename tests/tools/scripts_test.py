@@ -14,10 +14,12 @@ from run_tests import run_tests
 
 ROOT, TOOL = pathlib.Path(sys.argv[1]), os.path.abspath(sys.argv[2])
 TIMEOUT_S = 120
-ENTRIES = ("tools/demo", "tools/test", "tools/cross-build", "tools/package", "tools/convert_hf.py",
+ENTRIES = ("tools/demo", "tools/test", "tools/cross-build", "tools/package", "tools/wheel", "tools/convert_hf.py",
            "tools/convert_numbers.py", "tools/train.py", ".ci/run", ".ci/deep",
            "bench/peers/run", "bench/peers/images", "bench/paper/run", "bench/paper/images",
            "bench/paper/train", "bench/paper/make_traces", "bench/link/run")  # fmt: skip
+# Those that know every flag that they may be given.
+STRICT = ("tools/demo", "tools/cross-build", "tools/package", "tools/wheel", "bench/link/run")
 # What would install, build or fetch something.
 CHANGERS = ("apt-get", "meson", "ninja", "npm", "sudo", "dpkg", "pip")
 
@@ -34,13 +36,18 @@ def call(command, path, **more):
                           check=False, env=environment, stdin=subprocess.DEVNULL)  # fmt: skip
 
 
-def test_help_changes_nothing(folder):
-    bin_ = bare_python(folder)
-    marks = folder / "called"
+def watched(folder):
+    """(A folder for the PATH, a file that is there once something was installed or built.)"""
+    bin_, marks = bare_python(folder), folder / "called"
     for name in CHANGERS:
         script = bin_ / name
         script.write_text(f'#!/bin/sh\necho "$0 $*" >> {marks}\nexit 1\n')
         script.chmod(0o755)
+    return bin_, marks
+
+
+def test_help_changes_nothing(folder):
+    bin_, marks = watched(folder)
     for entry in ENTRIES:
         for flag in ("--help", "-h"):
             done = call([ROOT / entry, flag], bin_)
@@ -49,6 +56,14 @@ def test_help_changes_nothing(folder):
             assert done.returncode == 0 or missing, (entry, done)
             assert len(done.stdout.split()) > 20 and "Traceback" not in done.stderr, (entry, done)
             assert not marks.exists(), (entry, marks.read_text())
+
+
+def test_an_unknown_flag_changes_nothing(folder):
+    bin_, marks = watched(folder)
+    for entry in STRICT:
+        done = call([ROOT / entry, "--no-such-flag"], bin_)
+        assert done.returncode == 2 and entry.rsplit("/", 1)[1] in done.stderr, (entry, done)
+        assert not marks.exists(), (entry, marks.read_text())
 
 
 def test_another_interpreter_is_found(folder):
