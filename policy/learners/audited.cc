@@ -34,7 +34,7 @@ constexpr double kMoved = 0.1;          // change of a cost that asks for a new 
 struct Schedule {
   double whole, slow;
 };
-constexpr Schedule kSchedules[] = {{200, 500}, {20, 40}, {60, 160}, {10, 30}, {20, 80}};
+constexpr Schedule kSchedules[] = {{200, 500}, {20, 40}, {60, 160}, {10, 30}, {20, 50}};
 enum : std::size_t { kFromNothing, kFromPrior, kAfterChange, kForReward, kFromLikeRows };
 
 // Of one sample on its way.

@@ -579,7 +579,7 @@ TEST_CASE("held-out rows of two kinds spare audits of a stream of either, and E 
       over += wrong > options.max_disagreement * kSamples ? 1 : 0;
       CHECK(!below);
     }
-    CHECK(audits < 350);
+    CHECK(audits < 300);
     CHECK(over <= 1);
   }
 }

@@ -5,8 +5,8 @@
 // way may have read differently.
 // Thread rule: start(), drain() and the destructor by one thread at a time. Requests are handled by
 // a thread per address, which waits for nobody; answers may come from any thread. Errors: start()
-// fails on a malformed address, one that cannot be bound, and where libmicrohttpd is not installed or
-// this program was built without it. Nothing that a client does is an error.
+// fails on a malformed address, one that cannot be bound, and where libmicrohttpd is not installed
+// or this program was built without it. Nothing that a client does is an error.
 #pragma once
 
 #include <chrono>
