@@ -176,33 +176,42 @@ bool better(const Summary& a, const Summary& b) {
   return a_kept ? a.whole < b.whole : a.over_half < b.over_half;
 }
 
+// One run's results, `share` of the mean over the runs.
+void add_runs(const std::vector<Rival>& rivals, const Ruled& ruled, double limit, double share,
+              std::vector<Summary>& sums) {
+  sums.resize(rivals.size());
+  for (std::size_t i = 0; i < rivals.size(); ++i) {
+    Measured measured{.run = rivals[i].run};
+    compare_at_limit(ruled, limit, measured);
+    const double disagreement = measured.run.second.mean().disagreement;
+    Summary& sum = sums[i];
+    sum.name = rivals[i].name;
+    sum.setting = rivals[i].setting;
+    sum.over += measured.run.over ? share : 0.0;
+    sum.over_half += disagreement > limit ? share : 0.0;
+    sum.use += share * disagreement / limit;
+    sum.excess += share * measured.excess;
+    sum.whole += share * measured.excess_whole;
+    sum.audited += share * static_cast<double>(measured.run.audited);
+  }
+}
+
 // Every rival at the setting that is best over the runs.
 void measure_rivals(const std::string& name, const Stream& stream, const Flags& flags) {
   const Prices prices;
-  for (const double limit : flags.limits) {
-    std::vector<Summary> sums;
-    for (std::size_t run = 0; run < flags.runs; ++run) {
-      const Halves halves(stream, flags, run);
-      const Ruled ruled = rule(stream, prices, halves.tune(), halves.seen());
-      const auto rows = halves.tune().first(std::min(flags.prior, halves.tune().size()));
-      const std::vector<Rival> rivals = run_rivals(stream, prices, limit, rows, halves.seen(), run);
-      sums.resize(rivals.size());
-      for (std::size_t i = 0; i < rivals.size(); ++i) {
-        Measured measured{.run = rivals[i].run};
-        compare_at_limit(ruled, limit, measured);
-        const Part& second = measured.run.second;
-        const double share = 1.0 / static_cast<double>(flags.runs);
-        Summary& sum = sums[i];
-        sum.name = rivals[i].name;
-        sum.setting = rivals[i].setting;
-        sum.over += measured.run.over ? share : 0.0;
-        sum.over_half += second.mean().disagreement > limit ? share : 0.0;
-        sum.use += share * second.mean().disagreement / limit;
-        sum.excess += share * measured.excess;
-        sum.whole += share * measured.excess_whole;
-        sum.audited += share * static_cast<double>(measured.run.audited);
-      }
+  std::vector<std::vector<Summary>> by_limit(flags.limits.size());
+  for (std::size_t run = 0; run < flags.runs; ++run) {
+    const Halves halves(stream, flags, run);
+    const Ruled ruled = rule(stream, prices, halves.tune(), halves.seen());
+    const auto rows = halves.tune().first(std::min(flags.prior, halves.tune().size()));
+    for (std::size_t i = 0; i < by_limit.size(); ++i) {
+      const double limit = flags.limits[i];
+      add_runs(run_rivals(stream, prices, limit, rows, halves.seen(), run), ruled, limit,
+               1.0 / static_cast<double>(flags.runs), by_limit[i]);
     }
+  }
+  for (std::size_t at = 0; at < by_limit.size(); ++at) {
+    std::vector<Summary>& sums = by_limit[at];
     std::ranges::sort(sums, [](const Summary& a, const Summary& b) {
       return a.name < b.name || (a.name == b.name && better(a, b));
     });
@@ -210,7 +219,7 @@ void measure_rivals(const std::string& name, const Stream& stream, const Flags& 
       const Summary& sum = sums[i];
       if (i > 0 && sum.name == sums[i - 1].name) continue;
       std::printf("| %s | %g | %s | %s | %.0f | %.0f | %.2f | %.1f | %.1f | %.0f |\n", name.c_str(),
-                  100 * limit, sum.name.c_str(), sum.setting.c_str(), 100 * sum.over,
+                  100 * flags.limits[at], sum.name.c_str(), sum.setting.c_str(), 100 * sum.over,
                   100 * sum.over_half, sum.use, 100 * sum.excess, 100 * sum.whole, sum.audited);
     }
     std::fflush(stdout);
@@ -280,7 +289,8 @@ constexpr const char* kUsage =
     "TRACE.csv...\n"
     "O in lambda, -1: no server. ROWS of the half that tunes the ruler stand for the model "
     "file's,\nor the first of FILE. --orders: the stream is the whole trace, for short ones.\n"
-    "--rivals: published rules at their best settings, without a server, in the learner's place.\n";
+    "--rivals: published rules at their best settings, without a server, in the learner's place,\n"
+    "on one thread; not with --prior-trace.\n";
 
 int decision_main(std::span<char*> words) {
   Flags flags;
@@ -323,7 +333,8 @@ int decision_main(std::span<char*> words) {
       return 2;
     }
   }
-  if (flags.traces.empty() || flags.runs == 0 || flags.threads == 0) {
+  const bool ignored = flags.rivals && !flags.prior_trace.empty();
+  if (flags.traces.empty() || flags.runs == 0 || flags.threads == 0 || ignored) {
     std::fputs(kUsage, stderr);
     return 2;
   }

@@ -30,7 +30,7 @@ struct Step {
 class Recorder {
  public:
   Recorder(std::size_t samples, double limit)
-      : half_(samples / 2), limit_(limit), from_(std::max(1000.0, 25.0 / limit)) {}
+      : half_(samples / 2), limit_(limit), from_(held_from(limit)) {}
 
   void add(const Step& step) {
     const auto to = [&](Part& part) {
@@ -70,10 +70,12 @@ class Rules {
   }
 
   std::size_t never() const { return thresholds_.size() - 1; }
-  double full() const {
-    return prices_.begin(first_) + prices_.layer * static_cast<double>(last_ - first_) +
-           prices_.head * static_cast<double>(last_ - first_);
+  // Every exit from the first to this one looked at.
+  double cost_at(std::size_t exit) const {
+    return prices_.begin(first_) +
+           (prices_.layer + prices_.head) * static_cast<double>(exit - first_);
   }
+  double full() const { return cost_at(last_); }
   std::size_t answers_at(std::size_t sample, std::size_t threshold) const {
     for (std::size_t exit = first_; exit < last_; ++exit) {
       if (stream_.at(sample)[exit] >= thresholds_[threshold]) return exit;
@@ -88,9 +90,7 @@ class Rules {
     const std::size_t exit = answers_at(sample, threshold);
     // A rule that never answers early looks at no exit on the way.
     if (threshold == never()) return {prices_.begin(last_)};
-    return {
-        prices_.begin(first_) + (prices_.layer + prices_.head) * static_cast<double>(exit - first_),
-        exit < last_ && stream_.differs(sample, exit)};
+    return {cost_at(exit), exit < last_ && stream_.differs(sample, exit)};
   }
 
  private:

@@ -63,7 +63,7 @@ RunResult run(const Stream& stream, const Prices& prices, const std::string& nam
   const policy::LinkState link = prices.link() ? policy::LinkState::kUp : policy::LinkState::kNone;
   const std::size_t last = stream.exits - 1, half = order.size() / 2;
   const double limit = options.max_disagreement;
-  const double from = std::max(1000.0, limit > 0 ? 25.0 / limit : 1000.0);
+  const double from = held_from(limit);
   const std::size_t late = order.size() > kLate + 1000 ? kLate : half;
   RunResult result;
   double unaudited = 0.0, unaudited_cost = 0.0, recent_audits = 0.0;

@@ -2,6 +2,7 @@
 // said. Thread rule: pure functions.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -29,6 +30,11 @@ struct RunResult {
   std::uint64_t audited = 0;
   std::uint64_t first_alarm = 0;  // sample from which a fifth of 100 was audited; 0: never
 };
+
+// Sample from which a run is held to have kept E since its start.
+inline double held_from(double limit) {
+  return limit > 0 ? std::max(1000.0, 25.0 / limit) : 1000.0;
+}
 
 policy::PolicyOptions options_for(const Stream& stream, const Prices& prices, double limit,
                                   std::uint64_t seed);

@@ -56,6 +56,24 @@ void gather(const float* bordered, const MapShape& map, std::size_t kernel, std:
   }
 }
 
+// m rows of A, which are still to be said, by all of a weight: rows of floats where the arithmetic
+// takes them, else prepared ones, without gaps.
+kernels::MatmulArgs product_of(const Linear& linear, std::size_t m, float* c) {
+  const kernels::Matmul& kernel = *linear.kernel;
+  return {.a = nullptr,
+          .a_stride_bytes = kernel.prepare == nullptr ? linear.in * sizeof(float)
+                                                      : kernel.prepared_bytes(linear.in),
+          .packed = linear.packed,
+          .bias = linear.bias.data(),
+          .c = c,
+          .c_stride = linear.out,
+          .m = m,
+          .n = linear.out,
+          .k = linear.in,
+          .n_begin = 0,
+          .n_end = linear.out};
+}
+
 std::size_t grain_of(double operations_per_row) {
   return static_cast<std::size_t>(1.0 + kGrainOperations / operations_per_row);
 }
@@ -111,21 +129,11 @@ void ConvMaps::convolve_rows(const Linear& linear, const Convolution& what, cons
   }
   const kernels::Matmul& kernel = *linear.kernel;
   prepare_rows(linear, rows, 0, end - begin, scratch.prepared.get());
-  const bool plain = kernel.prepare == nullptr;
-  kernel.multiply(
-      {.a = plain ? static_cast<const void*>(rows) : scratch.prepared.get(),
-       .a_stride_bytes = plain ? linear.in * sizeof(float) : kernel.prepared_bytes(linear.in),
-       .packed = linear.packed,
-       .bias = linear.bias.data(),
-       .c = y + begin * linear.out,
-       .c_stride = linear.out,
-       .m = end - begin,
-       .n = linear.out,
-       .k = linear.in,
-       .n_begin = 0,
-       .n_end = linear.out,
-       .epilogue = what.epilogue,
-       .fixed = what.fixed == nullptr ? nullptr : what.fixed + begin * linear.out});
+  kernels::MatmulArgs args = product_of(linear, end - begin, y + begin * linear.out);
+  args.a = kernel.prepare == nullptr ? static_cast<const void*>(rows) : scratch.prepared.get();
+  args.epilogue = what.epilogue;
+  if (what.fixed != nullptr) args.fixed = what.fixed + begin * linear.out;
+  kernel.multiply(args);
 }
 
 void ConvMaps::multiply_windows(const Linear& linear, const Convolution& what, const float* x,
@@ -208,18 +216,12 @@ void ConvMaps::convolve_bytes(const Linear& linear, const std::vector<float>& bi
   const std::size_t grain =
       grain_of(2.0 * static_cast<double>(linear.in) * static_cast<double>(linear.out));
   pool_.share(pixels, grain, [&](std::size_t, std::size_t begin, std::size_t end) {
-    linear.kernel->multiply({.a = x + begin * linear.in,
-                             .a_stride_bytes = linear.in,
-                             .packed = linear.packed,
-                             .bias = bias.data(),
-                             .c = y + begin * linear.out,
-                             .c_stride = linear.out,
-                             .m = end - begin,
-                             .n = linear.out,
-                             .k = linear.in,
-                             .n_begin = 0,
-                             .n_end = linear.out,
-                             .head = byte_head_.get()});
+    kernels::MatmulArgs args = product_of(linear, end - begin, y + begin * linear.out);
+    args.a = x + begin * linear.in;
+    args.a_stride_bytes = linear.in;
+    args.bias = bias.data();
+    args.head = byte_head_.get();
+    linear.kernel->multiply(args);
   });
 }
 
@@ -231,17 +233,9 @@ std::vector<float> ConvMaps::byte_bias(const Linear& linear) const {
   const auto prepared = allocate_aligned<std::byte>(kernel.prepared_bytes(linear.in));
   prepare_rows(linear, row.data(), 0, 1, prepared.get());
   std::vector<float> bias(linear.out);
-  kernel.multiply({.a = prepared.get(),
-                   .a_stride_bytes = kernel.prepared_bytes(linear.in),
-                   .packed = linear.packed,
-                   .bias = linear.bias.data(),
-                   .c = bias.data(),
-                   .c_stride = linear.out,
-                   .m = 1,
-                   .n = linear.out,
-                   .k = linear.in,
-                   .n_begin = 0,
-                   .n_end = linear.out});
+  kernels::MatmulArgs args = product_of(linear, 1, bias.data());
+  args.a = prepared.get();
+  kernel.multiply(args);
   return bias;
 }
 

@@ -362,6 +362,8 @@ def train(args):
     """The command `train.py images`."""
     if not 0 < args.hold_back < 1:
         raise DataError("--hold-back is a share between 0 and 1")
+    if not 0 <= args.cutout <= args.side:
+        raise DataError(f"--cutout is from 0 to --side, {args.side}")
     pictures = read_pictures(args.train, args.side)
     test = read_pictures(args.test, args.side, pictures.names) if args.test else None
     pictures, held = split(pictures, args)
@@ -418,7 +420,7 @@ def add_options(parser):
     parser.add_argument("--network", choices=list(EXITS), default="resnet20", help="default %(default)s")
     parser.add_argument("--width", default=1.0, help="times the network's channels (default %(default)s)", **real)
     parser.add_argument("--channels", default="16,16,32,64", metavar="N,N,N,N", help="of a ResNet's stem and its three "
-                        "stages (default %(default)s)")  # fmt: skip
+                        "stages, before --width; multiples of 8 (default %(default)s)")  # fmt: skip
     parser.add_argument("--first-stride", type=int, choices=(1, 2), default=1, help="of a ResNet's first block "
                         "(default %(default)s)")  # fmt: skip
     parser.add_argument("--cutout", type=int, default=0, metavar="N", help="black square of so many pixels in every "
