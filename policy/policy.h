@@ -143,6 +143,7 @@ struct PolicyOptions {
   // Held-out samples, (samples, arms): confidence of every exit, negative where its class differs
   // from the last exit's.
   std::vector<float> prior_rows;
+  std::size_t prior_kinds = 1;  // of samples, that these are a mixture of
   std::uint64_t seed = 0;
   CostModel costs;
 

@@ -102,10 +102,11 @@ struct NetworkInfo {
   bool pairs = true;                     // takes pairs of texts, where it takes texts
   double alpha = 0;                      // suggested exit threshold; 0 where the file has none
   std::vector<double> exit_alphas;       // thresholds per exit; empty where the file has none
-  std::vector<float> held_out;  // (rows, exits), empty where the file has none: confidences
-                                // on held-out data, negative where the class differs from
-                                // the last exit's
-  std::string dtype;            // of the first layer's weights: f32, f16, bf16 or i8
+  std::vector<float> held_out;     // (rows, exits), empty where the file has none: confidences
+                                   // on held-out data, negative where the class differs from
+                                   // the last exit's
+  std::size_t held_out_kinds = 1;  // of samples, that these rows are a mixture of
+  std::string dtype;               // of the first layer's weights: f32, f16, bf16 or i8
   // More about this kind of network, for people.
   std::vector<std::pair<std::string, std::size_t>> more_sizes;
   std::vector<std::pair<std::string, double>> more_numbers;

@@ -27,7 +27,7 @@ struct Flags {
   std::vector<double> limits = {0.005, 0.01, 0.02, 0.05};
   std::vector<double> offloads = {-1, 1, 2, 3, 4, 5};
   std::string policy = "audited";
-  std::size_t runs = 20, threads = 2, prior = 0;
+  std::size_t runs = 20, threads = 2, prior = 0, kinds = 1;
   bool head = true, orders = false, rivals = false;
   std::string prior_trace;
   Stream prior_stream;
@@ -44,6 +44,7 @@ void add_prior(const Stream& stream, std::span<const std::uint32_t> tune, const 
   const bool other = flags.prior_stream.exits > 0;
   const Stream& from = other ? flags.prior_stream : stream;
   const std::size_t count = std::min(flags.prior, other ? from.samples() : tune.size());
+  options.prior_kinds = flags.kinds;
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t sample = other ? i : tune[i];
     for (std::size_t exit = 0; exit < from.exits; ++exit) {
@@ -285,8 +286,9 @@ std::vector<double> numbers(const std::string& text) {
 
 constexpr const char* kUsage =
     "decision_bench [--limits E,...] [--offloads O,...] [--runs N] [--threads N] [--prior ROWS]\n"
-    "               [--prior-trace FILE.csv] [--policy NAME] [--orders] [--no-head] [--rivals] "
-    "TRACE.csv...\n"
+    "               [--prior-trace FILE.csv] [--prior-kinds N] [--policy NAME] [--orders] "
+    "[--no-head]\n"
+    "               [--rivals] TRACE.csv...\n"
     "O in lambda, -1: no server. ROWS of the half that tunes the ruler stand for the model "
     "file's,\nor the first of FILE. --orders: the stream is the whole trace, for short ones.\n"
     "--rivals: published rules at their best settings, without a server, in the learner's place,\n"
@@ -326,6 +328,8 @@ int decision_main(std::span<char*> words) {
       flags.threads = std::strtoull(value.c_str(), nullptr, 10);
     } else if (word == "--prior-trace") {
       flags.prior_trace = value;
+    } else if (word == "--prior-kinds") {
+      flags.kinds = std::max<std::size_t>(std::strtoull(value.c_str(), nullptr, 10), 1);
     } else if (word == "--prior") {
       flags.prior = std::strtoull(value.c_str(), nullptr, 10);
     } else {

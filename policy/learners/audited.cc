@@ -21,8 +21,9 @@ constexpr float kOldRows = 0.1f;        // weight, after a change
 constexpr float kPriorWeight = 1.0f, kUnlikeRows = 0.02f;
 constexpr std::size_t kMostPriorRows = 1000;  // that rules are proposed on, and of the others
 constexpr double kPromisedFrom = 1000.0;      // samples from which E is kept since the start
-constexpr double kBentExcess = 1.5;  // of disagreement over what rows weighed by likeness tell
-constexpr double kUnlike = 11.0;     // chi-squared's 95 % quantile for PriorWeights::kMoments
+constexpr double kBentExcess = 1.5;   // of disagreement over what rows weighed by likeness tell
+constexpr double kMixedExcess = 1.3;  // over what a mixture of kinds tells of a stream of one
+constexpr double kUnlike = 11.0;      // chi-squared's 95 % quantile for PriorWeights::kMoments
 constexpr std::uint64_t kPriorStands = 2000;  // samples that the stream is held against it for
 constexpr float kLeastWeight = 0.2f;
 constexpr double kForget = 0.9995;      // per sample, of the mean probability where in doubt
@@ -237,9 +238,8 @@ class Audited final : public PolicyBase {
     if (must_send) return maker_.make_at_once(rule);
     if (rows_.size() < kFewestRows || since + 1 < warm_up()) return maker_.make_deepest(rule);
     const std::size_t looked = rule.chain.first;
-    const double excess = schedule_ == kFromLikeRows ? kBentExcess : 1.0;
     maker_.make(rows_, checks_, costs(), link,
-                {since < kYoung, excess, std::max(kPromisedFrom, static_cast<double>(samples_)),
+                {since < kYoung, excess(), std::max(kPromisedFrom, static_cast<double>(samples_)),
                  budget_now()},
                 rule);
     maker_.plan_audits(rows_, audits_wanted(static_cast<double>(since)), rule);
@@ -255,6 +255,12 @@ class Audited final : public PolicyBase {
       return shift_.begin(prior_test_.edges(exit), prior_test_.known());
     }
     shift_.begin(ShiftTest::edges_of(rows_, exit));
+  }
+
+  // By how much more than the rows tell answers are expected to differ.
+  double excess() const {
+    if (schedule_ == kFromLikeRows) return kBentExcess;
+    return schedule_ == kFromPrior && options_.prior_kinds > 1 ? kMixedExcess : 1.0;
   }
 
   // Samples before the first rule.

@@ -115,7 +115,8 @@ Status read_prior(const Gguf& file, NetworkInfo& info) {
     const std::size_t last = i - i % exits + exits - 1;
     info.held_out[i] = (*classes)[i] == (*classes)[last] ? confidence : -confidence;
   }
-  return {};
+  if (file.find(kKeyPriorKinds) == nullptr) return {};
+  return read_size(file, kKeyPriorKinds, 1, kMostPriorKinds, info.held_out_kinds);
 }
 
 // Beyond these, logits divided by it are no longer finite, or all the same.

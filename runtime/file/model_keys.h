@@ -43,6 +43,9 @@
 //   splitee.prior.predictions             array of u16: its class, in the same order
 //   splitee.prior.labels                  array of u16: the rows' true classes; 65535 where
 //                                         unknown. For people and tools; policies never see them
+//   splitee.prior.kinds                   u32, optional (1): of how many kinds of samples they are
+//   a
+//                                         mixture, 1 .. 1000; a stream may be of one of these
 //
 // Matrices are F32, F16, BF16 or I8, each on its own; vectors are F32, F16 or BF16.
 // An I8 matrix NAME (rows, cols) has a companion vector NAME.scale (rows), for instance
@@ -82,12 +85,14 @@ inline constexpr std::string_view kKeyExitAlphas = "splitee.exit_alphas";
 inline constexpr std::string_view kKeyPriorConfidences = "splitee.prior.confidences";
 inline constexpr std::string_view kKeyPriorPredictions = "splitee.prior.predictions";
 inline constexpr std::string_view kKeyPriorLabels = "splitee.prior.labels";
+inline constexpr std::string_view kKeyPriorKinds = "splitee.prior.kinds";
 
 inline constexpr std::string_view kScaleSuffix = ".scale";
 inline constexpr std::string_view kInputScaleSuffix = ".input_scale";
 inline constexpr float kLeastInputScale = 1e-4f, kMostInputScale = 1e4f;
 
 inline constexpr std::size_t kMaxLayers = 1024;
+inline constexpr std::size_t kMostPriorKinds = 1000;
 
 // An error about a key: "NAME: key KEY" and the message.
 Status bad_key(const Gguf& file, std::string_view key, const std::string& message);

@@ -584,6 +584,23 @@ TEST_CASE("held-out rows of two kinds spare audits of a stream of either, and E 
   }
 }
 
+TEST_CASE("rows that are a mixture of kinds are trusted less than those of one") {
+  PolicyOptions options = audited_options(12);
+  options.prior_rows = held_out(2000, 12, 0.0);
+  double cost[2];
+  for (const std::size_t kinds : {1u, 3u}) {
+    options.prior_kinds = kinds;
+    const auto policy = make(options);
+    EpisodeRunner session(*policy, options);
+    Stream stream(12, kTestSeed);
+    double& sum = cost[kinds == 1 ? 0 : 1] = 0.0;
+    for (int i = 0; i < 3000; ++i) {
+      sum += session.run(LinkState::kNone, SampleNetwork{stream.next()}).cost;
+    }
+  }
+  CHECK(cost[1] > cost[0]);
+}
+
 TEST_CASE("a state is read back at every stage of learning, and goes on as if never stopped") {
   const std::vector<float> priors[] = {{}, held_out(2000, 12, 0.0), two_kinds(2000, 12)};
   for (const std::vector<float>& prior : priors) {

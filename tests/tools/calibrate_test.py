@@ -56,7 +56,7 @@ def test_fits_and_writes(folder):
     before, after = inspected(MODEL), inspected(output)
     changed = {"splitee.exit_temperatures", "splitee.exit_alphas", "splitee.alpha",
                "splitee.content_hash", "splitee.prior.predictions", "splitee.prior.confidences",
-               "splitee.prior.labels"}  # fmt: skip
+               "splitee.prior.labels", "splitee.prior.kinds"}  # fmt: skip
     keep = lambda info: {k: v for k, v in info["metadata"].items() if k not in changed}  # noqa: E731
     assert keep(before) == keep(after) and before["tensors"] == after["tensors"]
     assert before["hash"] != after["hash"] and changed <= set(after["metadata"])
@@ -130,6 +130,32 @@ def test_held_back_rows_are_kept(folder):
     assert whole["held_back"] == 200 and len(GgufFile(output).keys["splitee.prior.labels"]) == 200
     few = write(folder, "few.tsv", "".join(rows[:80]))
     calibrate(first, output, "--held-back", few, status=None).expect(1, "few.tsv", "79 labelled")
+
+
+def test_rows_alone_of_several_kinds(folder):
+    """Labels are not needed, every kind has an equal part, and all else stays as it was."""
+    whole = labelled(folder, 400)
+    calibrated, output = (os.path.join(folder, name) for name in ("calibrated.gguf", "rows.gguf"))
+    calibrate(whole, calibrated)
+    texts = make_texts(2500, seed=9)
+    first = write(folder, "first.tsv", "text\n" + lines(texts[:2300]))
+    second = write(folder, "second.tsv", "text\tlabel\n" + "".join(f"{text}\t1\n" for text in texts[2300:]))
+    done = calibrate(first, output, "--rows-only", "--input", second, model=calibrated)
+    assert done.out == "1200 rows of 2 kinds of samples\n", done.out
+    before, after = GgufFile(calibrated).keys, GgufFile(output).keys
+    assert before["splitee.prior.kinds"] == 1 and after["splitee.prior.kinds"] == 2
+    labels = list(after["splitee.prior.labels"])
+    assert sorted(labels) == [1] * 200 + [65535] * 1000 and 1 in labels[:100] and 65535 in labels[:100]
+    kept = [key for key in before if not key.startswith("splitee.prior.") and key != "splitee.content_hash"]
+    assert kept == [key for key in after if key in kept] and all(str(before[key]) == str(after[key]) for key in kept)
+    report = json.loads(calibrate(second, output, "--rows-only", "--json", model=output).out)
+    assert report == {"rows": 200, "kinds": 1} and GgufFile(output).keys["splitee.prior.kinds"] == 1
+    few = write(folder, "few.tsv", "text\n" + lines(texts[:99]))
+    calibrate(few, output, "--rows-only", status=None).expect(1, "few.tsv", "99 samples")
+    calibrate(first, output, "--input", second, status=None).expect(2, "--rows-only")
+    many = [word for _ in range(20) for word in ("--input", second)]
+    calibrate(first, output, "--rows-only", *many, status=None).expect(2, "21", "at most 20")
+    calibrate(first, second, "--rows-only", "--input", second, status=None).expect(1, "second.tsv")
 
 
 def test_is_repeatable(folder):

@@ -91,6 +91,11 @@ def test_rows_that_share_text_with_kept_ones():
     assert make.natural([("it does n't", 1)]) == [("it doesn't", 1)]
 
 
+def read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
 def test_what_make_trains_on():
     """No training row of any part shares text with what is kept."""
     make = load_make()
@@ -106,7 +111,10 @@ def test_what_make_trains_on():
         put("sst2_test", [("words that are shared by the test set", 0)])
         put("imdb_train_200w", [(f"review {i}", 1) for i in range(6)] + [("review 0", 1)])
         put("yelp_sent_dev", [(f"meal {i} was n't bad", 1) for i in range(6)] + [("meal 0 was n't bad", 1)])
+        put("subj_all", [("an unseen snippet of a review", 0), ("in a small town", 0), ("a plot is told", 1)])
+        make.PRIOR_ROWS = 2
         make.prepare(folder, folder)
+        priors = {name: read_lines(os.path.join(folder, f"prior_{name}.tsv")) for name in make.PRIORS}
         read = {name: [text for text, _ in make.read(folder, "train_" + name)]
                 for name in ("sst2", "sst2_natural", "imdb", "yelp")}
         kept = [text for text, _ in make.read(folder, "calibrate")]
@@ -114,6 +122,8 @@ def test_what_make_trains_on():
     assert read["sst2_natural"] == ["wasn't dull"]
     assert read["imdb"] == ["review 1", "review 2"]
     assert read["yelp"] == ["meal 1 wasn't bad", "meal 2 was n't bad"], read["yelp"]
+    assert priors == {"imdb": ["text", "review 4", "review 5"], "yelp": ["text", "meal 5 was n't bad", "meal 0 was n't bad"],
+                      "snippets": ["text", "an unseen snippet of a review"]}, priors  # fmt: skip
     assert kept[:3] == ["review 3", "meal 3 was n't bad", "meal 4 was n't bad"] and len(kept) == 5
 
 

@@ -353,6 +353,7 @@ Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
   result.alpha = options.alpha.value_or(info.alpha > 0 ? info.alpha : kDefaultAlpha);
   if (!options.alpha) result.exit_alphas = info.exit_alphas;
   result.prior_rows = info.held_out;
+  result.prior_kinds = info.held_out_kinds;
   result.seed = options.seed;
   result.at_once_arm = live_costs(options) && !options.servers.empty();
   if (takes_split(options.policy)) {

@@ -30,10 +30,12 @@ using policy::AlphaChoice;
 using policy::Prediction;
 
 constexpr std::size_t kFewestSamples = 100;
+constexpr std::size_t kMostInputs = kMaxPriorRows / kFewestSamples;
 
 struct Flags {
   ModelFlags model;
-  std::string input = "-", held_back, output;
+  std::vector<std::string> inputs = {"-"};  // several with rows_only: one per kind of samples
+  std::string held_back, output;
   InputFormat format = InputFormat::kOfModel;
   double max_loss = 0.01;
   std::uint64_t seed = 0;
@@ -66,7 +68,7 @@ struct Report {
   PriorRows prior;
 };
 
-// The labelled samples of a file, in random order.
+// The labelled samples of a file, in random order; for rows alone those without a label too.
 Result<std::vector<Sample>> labelled_samples(const std::string& path, const Flags& flags,
                                              const runtime::NetworkInfo& info) {
   const bool text = info.input == runtime::InputKind::kText;
@@ -74,25 +76,43 @@ Result<std::vector<Sample>> labelled_samples(const std::string& path, const Flag
       flags.format == InputFormat::kOfModel && text ? InputFormat::kTsv : flags.format;
   Result<std::vector<Sample>> samples = read_all_samples(path, format, info);
   if (!samples.ok()) return samples.status();
-  std::erase_if(*samples, [](const Sample& sample) { return !sample.truth; });
+  if (!flags.rows_only) {
+    std::erase_if(*samples, [](const Sample& sample) { return !sample.truth; });
+  }
   if (samples->size() < kFewestSamples) {
-    return Status(
-        Code::kNotFound,
-        fmt::format("{}: {} labelled samples (column 'label'); at least {} are needed",
-                    path == "-" ? "standard input" : path, samples->size(), kFewestSamples));
+    return Status(Code::kNotFound,
+                  fmt::format("{}: {} {}; at least {} are needed",
+                              path == "-" ? "standard input" : path, samples->size(),
+                              flags.rows_only ? "samples" : "labelled samples (column 'label')",
+                              kFewestSamples));
   }
   Rng rng(mix_seed(flags.seed));
   shuffle(std::span(*samples), rng);
   return samples;
 }
 
+// The rows that are kept, in random order: of every file an equal part at most.
+Result<std::vector<Sample>> samples_of_kinds(const Flags& flags, const runtime::NetworkInfo& info) {
+  std::vector<Sample> all;
+  for (const std::string& path : flags.inputs) {
+    Result<std::vector<Sample>> samples = labelled_samples(path, flags, info);
+    if (!samples.ok()) return samples;
+    samples->resize(std::min(samples->size(), kMaxPriorRows / flags.inputs.size()));
+    std::ranges::move(*samples, std::back_inserter(all));
+  }
+  Rng rng(mix_seed(flags.seed + 1));
+  shuffle(std::span(all), rng);
+  return all;
+}
+
 // Samples to fit temperatures to, and behind them those held back; `fit` is set to the number of
 // the former.
 Result<std::vector<Sample>> all_samples(const Flags& flags, const runtime::NetworkInfo& info,
                                         std::size_t& fit) {
-  Result<std::vector<Sample>> samples = labelled_samples(flags.input, flags, info);
+  if (flags.rows_only) return samples_of_kinds(flags, info);
+  Result<std::vector<Sample>> samples = labelled_samples(flags.inputs.front(), flags, info);
   if (!samples.ok()) return samples;
-  fit = flags.rows_only ? 0 : samples->size() / 2;
+  fit = samples->size() / 2;
   if (flags.held_back.empty()) return samples;
   fit = samples->size();
   Result<std::vector<Sample>> others = labelled_samples(flags.held_back, flags, info);
@@ -112,7 +132,8 @@ Result<Labelled> run_model(const Flags& flags, const runtime::Network& network) 
   const std::size_t held_back = samples->size() - fit;
   Labelled labelled;
   for (const Sample& sample : *samples) {
-    (labelled.fit.size() < fit ? labelled.fit : labelled.held_back).push_back(*sample.truth);
+    (labelled.fit.size() < fit ? labelled.fit : labelled.held_back)
+        .push_back(static_cast<std::uint32_t>(sample.truth.value_or(kNoTruth)));
   }
   labelled.exits.assign(
       exits, {std::vector<float>(fit * classes), std::vector<float>(held_back * classes)});
@@ -153,7 +174,15 @@ double stored(double value) {
   return static_cast<double>(static_cast<float>(value));
 }
 
-// Without samples to fit to, temperatures stay as they are.
+Report rows_of(const Labelled& labelled, std::size_t kinds) {
+  Report report;
+  report.prior.kinds = kinds;
+  for (const ExitRows& rows : labelled.exits) {
+    add_exit(report.prior, rows.held_back, 1.0, labelled.held_back);
+  }
+  return report;
+}
+
 Report calibrated(const Labelled& labelled, const runtime::NetworkInfo& info, double max_loss) {
   Report report;
   report.fit = labelled.fit.size();
@@ -164,9 +193,7 @@ Report calibrated(const Labelled& labelled, const runtime::NetworkInfo& info, do
     const ExitRows& rows = labelled.exits[i];
     ExitReport exit;
     exit.temperature_before = static_cast<double>(info.temperatures[i]);
-    const double factor = labelled.fit.empty()
-                              ? 1.0
-                              : policy::fit_temperature(rows.fit, info.classes(), labelled.fit);
+    const double factor = policy::fit_temperature(rows.fit, info.classes(), labelled.fit);
     // Exits that know nothing would otherwise grow hotter with every calibration.
     exit.temperature = stored(std::clamp(exit.temperature_before * factor,
                                          policy::kLowestTemperature, policy::kHighestTemperature));
@@ -267,6 +294,12 @@ std::string to_text(const Report& report, const runtime::NetworkInfo& info) {
   return text;
 }
 
+std::string rows_text(const Report& report, bool json) {
+  const std::size_t rows = report.prior.labels.size(), kinds = report.prior.kinds;
+  if (json) return ordered_json{{"rows", rows}, {"kinds", kinds}}.dump(2) + "\n";
+  return fmt::format("{} rows of {} kind{} of samples\n", rows, kinds, kinds == 1 ? "" : "s");
+}
+
 // Not everybody reads a table: what could not be promised is said in words.
 void warn(const Report& report, const runtime::NetworkInfo& info) {
   std::vector<std::size_t> layers;
@@ -282,18 +315,33 @@ void warn(const Report& report, const runtime::NetworkInfo& info) {
       layers.empty() ? "all exits at once" : "exits at layers ", join(layers)));
 }
 
+Status check_inputs(const Flags& flags) {
+  const std::size_t count = flags.inputs.size();
+  if (count > 1 && !flags.rows_only) {
+    return Status(Code::kInvalidArgument, "several --input go with --rows-only alone");
+  }
+  if (count <= kMostInputs) return {};
+  return Status(Code::kInvalidArgument,
+                fmt::format("{} --input; at most {} kinds of samples", count, kMostInputs));
+}
+
 Status calibrate(const Flags& flags) {
-  Status apart = check_whole_output(flags.output, {flags.input, flags.held_back});
-  if (!apart.ok()) return apart;
+  for (const std::string& input : flags.inputs) {
+    Status apart = check_whole_output(flags.output, {input, flags.held_back});
+    if (!apart.ok()) return apart;
+  }
+  if (Status status = check_inputs(flags); !status.ok()) return status;
   Result<std::shared_ptr<const runtime::Network>> network = open_model(flags.model);
   if (!network.ok()) return network.status();
   if (Status status = check_confidence(**network); !status.ok()) return status;
   const runtime::NetworkInfo& info = (*network)->info();
   const Result<Labelled> labelled = run_model(flags, **network);
   if (!labelled.ok()) return labelled.status();
-  const Report report = calibrated(*labelled, info, flags.max_loss);
+  const Report report = flags.rows_only ? rows_of(*labelled, flags.inputs.size())
+                                        : calibrated(*labelled, info, flags.max_loss);
   if (Status status = write_model(flags, report); !status.ok()) return not_usage(status);
-  if (!flags.rows_only) warn(report, info);
+  if (flags.rows_only) return print_output(rows_text(report, flags.json));
+  warn(report, info);
   return print_output(flags.json ? to_json(report, info) : to_text(report, info));
 }
 
@@ -305,11 +353,12 @@ void add_calibrate(CLI::App& app, int& exit_code) {
   const auto flags = std::make_shared<Flags>();
   add_model_flags(*command, flags->model, "samples computed at the same time, a thread each");
   command
-      ->add_option("--input", flags->input,
+      ->add_option("--input", flags->inputs,
                    "labelled samples that the model was not trained on, with a column label; - is "
                    "standard input")
       ->type_name("FILE")
-      ->capture_default_str();
+      ->allow_extra_args(false)
+      ->default_str("-");
   command
       ->add_option("--held-back", flags->held_back,
                    "more such samples: all of --input then fit temperatures, and these give the "
@@ -318,7 +367,8 @@ void add_calibrate(CLI::App& app, int& exit_code) {
   command
       ->add_flag("--rows-only", flags->rows_only,
                  "leave temperatures and thresholds as they are, and write the rows alone that "
-                 "policies start from: what every exit answers to --input")
+                 "policies start from: what every exit answers to --input; labels are not needed, "
+                 "and --input may be given once for each kind of samples that a stream may be of")
       ->excludes("--held-back");
   add_choice<InputFormat>(
       *command, "--input-format", flags->format,

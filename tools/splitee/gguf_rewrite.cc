@@ -70,6 +70,12 @@ NewKey float_key(std::string_view key, float value) {
   return result;
 }
 
+NewKey u32_key(std::string_view key, std::uint32_t value) {
+  NewKey result{key, GgufType::kU32, false, 1, {}};
+  append(result.bytes, value);
+  return result;
+}
+
 NewKey array_key(std::string_view key, std::span<const float> values) {
   return array_of(key, GgufType::kF32, values);
 }

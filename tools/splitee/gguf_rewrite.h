@@ -21,6 +21,7 @@ struct NewKey {
 };
 
 NewKey float_key(std::string_view key, float value);
+NewKey u32_key(std::string_view key, std::uint32_t value);
 NewKey array_key(std::string_view key, std::span<const float> values);
 NewKey array_key(std::string_view key, std::span<const std::uint16_t> values);
 

@@ -32,7 +32,8 @@ std::vector<NewKey> prior_keys(const PriorRows& rows) {
   }
   return {array_key(runtime::kKeyPriorPredictions, predictions),
           array_key(runtime::kKeyPriorConfidences, confidences),
-          array_key(runtime::kKeyPriorLabels, rows.labels)};
+          array_key(runtime::kKeyPriorLabels, rows.labels),
+          u32_key(runtime::kKeyPriorKinds, static_cast<std::uint32_t>(rows.kinds))};
 }
 
 }  // namespace splitee::tools

@@ -17,15 +17,18 @@ namespace splitee::tools {
 
 inline constexpr std::size_t kMaxPriorRows = 2000;
 
+inline constexpr std::uint32_t kNoTruth = 65535;
+
 // Of the first samples of a set, at most kMaxPriorRows.
 struct PriorRows {
   std::vector<std::uint16_t> labels;                    // (rows)
   std::vector<std::vector<std::uint16_t>> predictions;  // (exits, rows)
   std::vector<std::vector<float>> confidences;          // (exits, rows)
+  std::size_t kinds = 1;  // of samples, that the rows are a mixture of
 };
 
 // Adds the next exit: log_probability (samples, classes), to be taken at `temperature`; `truth` has
-// the class of every sample, and is the same in all calls.
+// the class of every sample, or kNoTruth, and is the same in all calls.
 void add_exit(PriorRows& rows, std::span<const float> log_probability, double temperature,
               std::span<const std::uint32_t> truth);
 

@@ -164,6 +164,7 @@ Status take_from_model(const std::string& path, bool take_alphas, policy::Policy
   if (!network.ok()) return network.status();
   const runtime::NetworkInfo& info = (*network)->info();
   options.prior_rows = info.held_out;
+  options.prior_kinds = info.held_out_kinds;
   if (options.layer_of.empty()) options.layer_of = info.exit_layers;
   if (!take_alphas) return {};
   if (info.alpha > 0) options.alpha = info.alpha;
