@@ -27,7 +27,7 @@ struct Flags {
   std::vector<double> limits = {0.005, 0.01, 0.02, 0.05};
   std::vector<double> offloads = {-1, 1, 2, 3, 4, 5};
   std::string policy = "audited";
-  std::size_t runs = 20, threads = 2, prior = 0, kinds = 1;
+  std::size_t runs = 20, threads = 2, prior = 0, kinds = 1, bootstrap = 0;
   bool head = true, orders = false, rivals = false;
   std::string prior_trace;
   Stream prior_stream;
@@ -59,18 +59,29 @@ class Halves {
  public:
   Halves(const Stream& stream, const Flags& flags, std::uint64_t seed)
       : order_(stream.samples()), whole_(flags.orders) {
+    const std::size_t length = flags.bootstrap;
     Rng rng(mix_seed(seed));
     std::iota(order_.begin(), order_.end(), 0u);
     shuffle(std::span(order_), rng);
+    while (blocks_.size() < length) {
+      const std::uint32_t begin = rng.below(
+          static_cast<std::uint32_t>(order_.size() - std::min(kBlock, order_.size()) + 1));
+      for (std::size_t i = 0; i < kBlock && i < order_.size() && blocks_.size() < length; ++i) {
+        blocks_.push_back(begin + static_cast<std::uint32_t>(i));
+      }
+    }
   }
   std::span<const std::uint32_t> tune() const { return std::span(order_).first(order_.size() / 2); }
   std::span<const std::uint32_t> seen() const {
+    if (!blocks_.empty()) return blocks_;
     return whole_ ? std::span<const std::uint32_t>(order_)
                   : std::span<const std::uint32_t>(order_).subspan(order_.size() / 2);
   }
 
  private:
-  std::vector<std::uint32_t> order_;
+  static constexpr std::size_t kBlock = 50;  // samples in a row, of a bootstrap
+
+  std::vector<std::uint32_t> order_, blocks_;
   bool whole_;
 };
 
@@ -288,9 +299,10 @@ constexpr const char* kUsage =
     "decision_bench [--limits E,...] [--offloads O,...] [--runs N] [--threads N] [--prior ROWS]\n"
     "               [--prior-trace FILE.csv] [--prior-kinds N] [--policy NAME] [--orders] "
     "[--no-head]\n"
-    "               [--rivals] TRACE.csv...\n"
+    "               [--bootstrap N] [--rivals] TRACE.csv...\n"
     "O in lambda, -1: no server. ROWS of the half that tunes the ruler stand for the model "
-    "file's,\nor the first of FILE. --orders: the stream is the whole trace, for short ones.\n"
+    "file's,\nor the first of FILE. --orders: the stream is the whole trace, for short ones. "
+    "--bootstrap N:\nN samples, drawn as blocks of 50 in a row from the whole trace.\n"
     "--rivals: published rules at their best settings, without a server, in the learner's place,\n"
     "on one thread; not with --prior-trace.\n";
 
@@ -328,6 +340,8 @@ int decision_main(std::span<char*> words) {
       flags.threads = std::strtoull(value.c_str(), nullptr, 10);
     } else if (word == "--prior-trace") {
       flags.prior_trace = value;
+    } else if (word == "--bootstrap") {
+      flags.bootstrap = std::strtoull(value.c_str(), nullptr, 10);
     } else if (word == "--prior-kinds") {
       flags.kinds = std::max<std::size_t>(std::strtoull(value.c_str(), nullptr, 10), 1);
     } else if (word == "--prior") {

@@ -17,6 +17,9 @@ constexpr std::array<double, 3> kAudited = {0.01, 0.03, 0.1};
 constexpr std::array<double, 5> kBets = {0.03, 0.08, 0.2, 0.45,
                                          0.9};  // of the largest that is safe
 constexpr std::array<double, 6> kPrices = {0.003, 0.01, 0.02, 0.05, 0.1, 0.2};
+constexpr std::array<double, 5> kOffsets = {0.001, 0.003, 0.01, 0.03, 0.1};
+constexpr std::size_t kArms =
+    10;  // thresholds of the bandit: the quantiles of the rows' confidences
 constexpr std::size_t kBins = 16;
 constexpr double kWidth = 0.52;  // of HI-LCB's confidence bounds
 
@@ -242,6 +245,41 @@ RunResult run_lower_bounds(const Stream& stream, const Prices& prices, std::size
   return recorder.result;
 }
 
+RunResult run_bandit(const Stream& stream, const Prices& prices, std::size_t exit, double offset,
+                     double limit, std::span<const std::uint32_t> rows,
+                     std::span<const std::uint32_t> order) {
+  const std::size_t last = stream.exits - 1;
+  std::vector<float> all;
+  for (const std::uint32_t row : rows.empty() ? order.first(kRows) : rows) {
+    all.push_back(stream.at(row)[exit]);
+  }
+  std::ranges::sort(all);
+  std::array<double, kArms> pulls{}, sums{};
+  Recorder recorder(order.size(), limit);
+  for (const std::uint32_t sample : order) {
+    std::size_t best = 0;
+    double highest = -1.0;
+    for (std::size_t arm = 0; arm < kArms; ++arm) {
+      const double bonus = std::sqrt(2.0 * std::log(1.0 + recorder.result.whole.samples) /
+                                     std::max(pulls[arm], 1e-9));
+      const double index = pulls[arm] > 0.0 ? sums[arm] / pulls[arm] + bonus : 1e9;
+      if (index > highest) {
+        highest = index;
+        best = arm;
+      }
+    }
+    const float confidence = stream.at(sample)[exit];
+    pulls[best] += 1.0;
+    if (confidence >= all[best * all.size() / kArms]) {
+      recorder.add({prices.begin(exit), stream.differs(sample, exit)});
+      continue;
+    }
+    sums[best] += static_cast<double>(stream.at(sample)[last] - confidence) - offset;
+    recorder.add({prices.begin(exit) + prices.run(exit, last), false, true});
+  }
+  return recorder.result;
+}
+
 }  // namespace
 
 std::vector<Rival> run_rivals(const Stream& stream, const Prices& prices, double limit,
@@ -265,6 +303,11 @@ std::vector<Rival> run_rivals(const Stream& stream, const Prices& prices, double
       std::snprintf(setting, sizeof setting, "exit %zu, gamma %g", first + 1, gamma);
       results.push_back({"lower bounds", setting,
                          run_lower_bounds(stream, prices, first, gamma, limit, rows, order)});
+    }
+    for (const double offset : kOffsets) {
+      std::snprintf(setting, sizeof setting, "exit %zu, o %g", first + 1, offset);
+      results.push_back(
+          {"bandit", setting, run_bandit(stream, prices, first, offset, limit, rows, order)});
     }
   }
   return results;

@@ -4,18 +4,19 @@
 //
 // A rule here is a threshold from exit k on: from exit k, the first exit that is sure answers, else
 // the last one.
-//   learn, then test     the least threshold that a fixed sequence of exact binomial tests accepts
-//   at
-//                        level 0.05 on rows seen whole (Angelopoulos et al., arXiv 2110.01052; for
-//                        0/1 losses no weaker than the betting bounds of Fast yet Safe, 2405.20915)
-//   risk control         the least threshold with (differing + 1) / (rows + 1) <= E on those rows,
-//   a
-//                        bound on the mean (conformal risk control, in Fast yet Safe, 2405.20915)
-//   active, any time     the least threshold whose wealth, betting on at most E, exceeds 1 / 0.05;
-//                        all samples are audited until there is one, then a share q of them
-//                        (arXiv 2406.10490)
-//   lower bounds         at exit k, answers whose bin of confidence agrees with the last exit in a
-//                        share of at least 1 - gamma by its lower confidence bound (HI-LCB's rule)
+//   learn, then test: the least threshold that a fixed sequence of exact binomial tests accepts at
+//     level 0.05 on rows seen whole (Angelopoulos et al., arXiv 2110.01052; for 0/1 losses no
+//     weaker than the betting bounds of Fast yet Safe, 2405.20915)
+//   risk control: the least threshold with (differing + 1) / (rows + 1) <= E on those rows, a bound
+//     on the mean (conformal risk control, in Fast yet Safe, 2405.20915)
+//   active, any time: the least threshold whose wealth, betting on at most E, exceeds 1 / 0.05; all
+//     samples are audited until there is one, then a share q of them (arXiv 2406.10490)
+//   lower bounds: at exit k, answers whose bin of confidence agrees with the last exit in a share
+//   of
+//     at least 1 - gamma by its lower confidence bound (HI-LCB's rule)
+//   bandit: UCB1 over ten thresholds at exit k; a sample that is not sure enough runs to the last
+//     exit, and pays C_L - C_k - o, what confidence it gained less its price; else 0 (AdaEE,
+//     Pacheco et al. 2023)
 // The first two, without rows of the model file, run the first 1,000 samples whole, and never audit
 // again. Thread rule: pure functions.
 #pragma once

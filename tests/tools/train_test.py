@@ -20,7 +20,7 @@ except ImportError:
 TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "training")
 sys.path.insert(0, TOOLS)
 import train  # noqa: E402
-from train_lib import data, folder, metrics, model, pair_layer, recipes, tokenizer  # noqa: E402
+from train_lib import data, folder, metrics, model, recipes, tokenizer  # noqa: E402
 from train_lib.tensors import read_safetensors  # noqa: E402
 
 GOOD = ["a fine and moving film", "great food , great people", "the best phone i had"]
@@ -99,38 +99,6 @@ def pretrained_net(layers=3, heads=4):
     net = model.MultiExitEncoder(model.Shape(200, 3, 64, layers, heads, 64, POSITIONS))
     net.elasticbert["embeddings"].word_embeddings.weight.data.normal_(std=0.1)
     return net.eval()
-
-
-def test_pair_layer_compares_words():
-    """Comparing heads find a word in the other sentence, and [SEP] where it is not there."""
-    net = pair_layer.pair_encoder(pretrained_net(), 3, 0.0).eval()
-    first, second = [50, 51, 52, 53], [60, 52, 61, 50]
-    ids, types = map(torch.tensor, data.encode_row(first, second, POSITIONS))
-    x = net.elasticbert["embeddings"](ids[None], types[None])
-    attention = net.elasticbert["encoder"]["layer"][0].attention["self"]
-    query = attention.query(x)[0].view(-1, 4, 16)
-    key = attention.key(x)[0].view(-1, 4, 16)
-    for head in range(pair_layer.HEADS):
-        chosen = ids[(query[:, head] @ key[:, head].T).argmax(-1)].tolist()
-        found = dict(zip(zip(ids.tolist(), types.tolist()), chosen))
-        for word, kind, expected in ((50, 0, 50), (52, 0, 52), (50, 1, 50), (52, 1, 52),
-                                     (51, 0, tokenizer.SEP), (60, 1, tokenizer.SEP)):
-            assert found[word, kind] == expected, (head, word, kind, found)
-    try:
-        pair_layer.pair_encoder(pretrained_net(heads=2), 3, 0.0)
-        raise AssertionError("two heads were taken")
-    except data.DataError as error:
-        assert "more than 2 heads" in str(error)
-
-
-def test_deepened_answers_alike():
-    net = pretrained_net()
-    deep = pair_layer.deepened(net, 6).eval()
-    ids = torch.randint(5, 200, (2, 9))
-    arguments = (ids, torch.zeros_like(ids), torch.tensor([9, 9]))
-    shallow, logits = net.exit_logits(*arguments), deep.exit_logits(*arguments)
-    assert torch.allclose(logits[:3], shallow, atol=1e-6)
-    assert torch.allclose(logits[3:], shallow[2].expand(3, -1, -1), atol=1e-4)
 
 
 def test_last_layer_of_the_first_token_alone():
@@ -280,20 +248,14 @@ def test_pairs_of_three_classes_on_two_cores():
     assert 0 < apart < 0.02, f"layer 2 began as a copy of layer 1, now they differ by {apart}"
 
 
-def test_pair_options():
-    wide = SIZES[:2] + ["--hidden", 64, "--heads", 4] + SIZES[6:]
-    run("train.py", "pretrain", "--work", "wide", "--vocab", "vocab.txt", "--text", "pairs.tsv",
-        "--steps", 2, "--output", "wide", *wide)
-    common = ["train.py", "finetune", "--steps", 3, "--train", "pairs.tsv", *wide]
-    run(*common, "--work", "two", "--start", "wide", "--pair-layers", 2, "--freeze-words",
-        "--output", "two")
-    run(*common, "--work", "four", "--start", "two", "--deepen", 4, "--output", "four")
+def test_frozen_words():
+    run("train.py", "finetune", "--work", "frozen", "--start", "pairs", "--steps", 3, "--train", "pairs.tsv",
+        "--freeze-words", "--output", "frozen")
     name = "elasticbert.embeddings.word_embeddings.weight"
-    tensors = {path: read_tensors(f"{path}/model.safetensors")
-               for path in ("wide", "two", "four")}
-    assert torch.equal(tensors["wide"][name], tensors["two"][name])
-    assert not torch.equal(tensors["two"][name], tensors["four"][name])
-    assert "classifiers.3.weight" in tensors["four"]
+    one, other = (read_tensors(f"{path}/model.safetensors") for path in ("pairs", "frozen"))
+    assert torch.equal(one[name], other[name])
+    name = "elasticbert.encoder.layer.0.output.dense.weight"
+    assert not torch.equal(one[name], other[name])
 
 
 def test_mean_exits_in_the_folder():

@@ -35,7 +35,6 @@ import torch  # noqa: E402
 from train_lib import data, folder, images, metrics, numbers  # noqa: E402
 from train_lib.data import DataError  # noqa: E402
 from train_lib.model import POOLINGS, MultiExitEncoder, Operand, Shape  # noqa: E402
-from train_lib.pair_layer import deepened, pair_encoder  # noqa: E402
 from train_lib.recipes import KINDS, Recipe  # noqa: E402
 from train_lib.run import Run, autocast, can_resume, detect_precision, growth_depth, log  # noqa: E402
 from train_lib.tokenizer import MASK, SPECIAL_TOKENS, Tokenizer  # noqa: E402
@@ -113,10 +112,6 @@ def start_tokenizer(args):
 def start_model(args, tokenizer, num_labels):
     if args.start:
         model, _, names = folder.load_folder(args.start, args.dropout, num_labels, args.pooling)
-        if args.pair_layers:
-            model = pair_encoder(model, args.pair_layers, args.dropout)
-        if args.deepen:
-            model = deepened(model, args.deepen)
         return model, names
     return new_model(args, tokenizer, num_labels), folder.default_label_names(num_labels)
 
@@ -321,12 +316,6 @@ def add_finetune(commands):
     parser.add_argument("--train", action="append", required=True, metavar="FILE[a:b]",
                         help="labelled TSV; repeatable, a file given twice counts twice")
     parser.add_argument("--start", metavar="FOLDER", help="model folder to start from")
-    parser.add_argument("--pair-layers", type=int, metavar="N",
-                        help="for sentence pairs: N layers, of which the first begins as one that "
-                             "compares the sentences' words, the others as --start's first ones")
-    parser.add_argument("--deepen", type=int, metavar="N",
-                        help="add layers to --start's, up to N, which begin by passing on what "
-                             "they get")
     parser.add_argument("--epochs", type=float, metavar="X",
                         help="end after so many, though --minutes are not over (default: never)")
     parser.add_argument("--freeze-words", action="store_true",
