@@ -1,15 +1,14 @@
-"""Traces with calibrated confidences, made from the committed ones.
+"""Traces with calibrated confidences, made from the committed ones, and what calibration is worth on them.
 
 traces/calibration.json, written by make_traces, has for each trace the temperatures and the alpha
-that `splitee calibrate` chose on held-back rows of the source set. With two classes the largest
-probability tells the logits' difference, so the trace suffices; with three it does not, and those
-have no entry.
+that `splitee fit` chose on held-out rows of the source set, and what the exits say there.
 """
 
 import json
-import math
 import os
 import subprocess
+
+BINS = 15  # of equal mass, for the expected calibration error
 
 
 def read_calibration(folder):
@@ -20,25 +19,48 @@ def read_calibration(folder):
         return json.load(file)
 
 
-def rescaled(confidence, temperature):
-    """The larger of two probabilities, its logit divided by the temperature."""
-    if confidence >= 1.0:
-        return 1.0
-    logit = math.log(confidence / (1.0 - confidence))
-    return 1.0 / (1.0 + math.exp(-logit / temperature))
+def at_temperature(probabilities, temperature):
+    """Of logits / temperature, from those of the logits."""
+    powers = [p ** (1 / temperature) for p in probabilities]
+    total = sum(powers)
+    return [power / total for power in powers]
+
+
+def calibrated_rows(trace, temperatures):
+    """(label, [(class, confidence) of every exit]) of each row of a trace of probabilities."""
+    text = subprocess.run(["zstd", "-dcq", trace], capture_output=True, check=True).stdout
+    header, *lines = text.decode("ascii").splitlines()
+    classes, left_over = divmod(header.count(",p_"), len(temperatures))
+    if left_over or not classes:
+        raise RuntimeError(f"{trace}: not the probabilities of {len(temperatures)} exits, as there are temperatures")
+    for line in lines:
+        label, *fields = line.split(",")
+        exits = []
+        for i, temperature in enumerate(temperatures):
+            own = at_temperature([float(p) for p in fields[i * classes : (i + 1) * classes]], temperature)
+            best = max(range(classes), key=own.__getitem__)
+            exits.append((best, own[best]))
+        yield label, exits
+
+
+def calibration_error(answers):
+    """Of (confidence, right) pairs: the mean over BINS of equal mass of how far confidence is from accuracy."""
+    answers, total = sorted(answers), 0.0
+    for i in range(BINS):
+        part = answers[i * len(answers) // BINS : (i + 1) * len(answers) // BINS]
+        total += abs(sum(confidence - right for confidence, right in part))
+    return total / len(answers)
 
 
 def write_calibrated(trace, temperatures, output):
-    """A plain CSV trace beside a .csv.zst one; the file begins with label, or with pred_1."""
-    text = subprocess.run(["zstd", "-dcq", trace], capture_output=True, check=True).stdout
-    lines = text.decode("ascii").splitlines()
-    columns = [i for i, name in enumerate(lines[0].split(",")) if name.startswith("conf_")]
-    if len(columns) != len(temperatures):
-        raise RuntimeError(f"{trace}: {len(columns)} exits, {len(temperatures)} temperatures")
+    """A plain CSV trace of classes and confidences; returns per exit (accuracy, confidence, calibration error)."""
+    answers = [[] for _ in temperatures]
     with open(output, "w", encoding="ascii") as file:
-        file.write(lines[0] + "\n")
-        for line in lines[1:]:
-            fields = line.split(",")
-            for column, temperature in zip(columns, temperatures):
-                fields[column] = f"{rescaled(float(fields[column]), temperature):.6f}"
-            file.write(",".join(fields) + "\n")
+        file.write("label" + "".join(f",pred_{i + 1},conf_{i + 1}" for i in range(len(temperatures))) + "\n")
+        for label, exits in calibrated_rows(trace, temperatures):
+            file.write(label + "".join(f",{best},{confidence:.6f}" for best, confidence in exits) + "\n")
+            for i, (best, confidence) in enumerate(exits):
+                answers[i].append((confidence, str(best) == label))
+    count = len(answers[0])
+    return [(sum(right for _, right in one) / count, sum(confidence for confidence, _ in one) / count,
+             calibration_error(one)) for one in answers]  # fmt: skip

@@ -34,7 +34,7 @@ def read_predictions(path):
 def read_trace(path):
     text = subprocess.run(["zstd", "-dcq", path], capture_output=True, check=True).stdout
     rows = np.loadtxt(text.decode("ascii").splitlines()[1:], delimiter=",", ndmin=2)
-    return rows[:, 1::2].astype(int), rows[:, 0].astype(int)
+    return rows[:, 1:].reshape(len(rows), -1, 2).argmax(-1), rows[:, 0].astype(int)
 
 
 def row(name, layers, predictions, labels):
@@ -61,7 +61,7 @@ def main():
     if os.path.exists(args.trace):
         predictions, labels = read_trace(args.trace)
         layers = range(1, predictions.shape[1] + 1)
-        rows.append(row("12 x 192, this trace", layers, predictions, labels))
+        rows.append(row("12 x 384, this trace", layers, predictions, labels))
     print("Accuracy % (agreement with the last exit %) at layer:\n")
     header = ["network"] + [str(i) for i in range(1, 13)] + ["some exit right, last wrong %"]
     for cells in [header, ["---"] * len(header)] + rows:

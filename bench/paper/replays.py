@@ -1,15 +1,20 @@
 """Runs `splitee replay` on the committed traces, several processes at a time."""
 
 import concurrent.futures
+import glob
 import json
+import math
 import os
+import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LAMBDA1, LAMBDA2 = 0.08, 0.02  # the paper's 0.8 : 0.2; a layer with its exit costs 0.1
 LAMBDA = LAMBDA1 + LAMBDA2
 OFFLOADS = (1, 2, 3, 4, 5)  # o in lambda
 PAPER_POLICIES = ("splitee", "splitee-s", "threshold", "threshold-published")
+# Student's t at 97.5 %, by degrees of freedom.
+T_975 = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,50 @@ class Replayer:
             return dict(zip(jobs, pool.map(self.one, jobs)))
 
 
+def half_width(values):
+    """Of the 95 % interval of a mean over networks; None for one network."""
+    count = len(values)
+    if count < 2:
+        return None
+    mean = sum(values) / count
+    variance = sum((v - mean) ** 2 for v in values) / (count - 1)
+    return T_975[min(count - 1, len(T_975) - 1)] * math.sqrt(variance / count)
+
+
+def over_networks(results):
+    """The results of the same replay on traces of several networks, as one: means; `ci95` over orders alone,
+    `networks` over networks."""
+    count = len(results)
+
+    def mean(value):
+        return sum(map(value, results)) / count
+
+    def with_intervals(values):
+        return {"mean": sum(v["mean"] for v in values) / count,
+                "ci95": math.sqrt(sum(v["ci95"] ** 2 for v in values)) / count,
+                "networks": half_width([v["mean"] for v in values])}  # fmt: skip
+
+    merged = dict(results[0])
+    for key in ("accuracy", "cost"):
+        merged[key] = with_intervals([r[key] for r in results])
+    merged["regret"] = [with_intervals(points) | {"t": points[0]["t"]} for points in zip(*(r["regret"] for r in results))]
+    for key in ("final_accuracy", "offload_rate", "mean_got", "cost_reduction"):
+        merged[key] = mean(lambda r, key=key: r[key])
+    merged["exit_share"] = [sum(shares) / count for shares in zip(*(r["exit_share"] for r in results))]
+    merged["best_arms"] = sorted({r["best_arm"] for r in results})
+    return merged
+
+
+def merged(entry, results):
+    """The replays on an entry's traces, by the job on the first of them."""
+    found = {}
+    for job in results:
+        for first, paths in ((entry["path"], entry["paths"]), (entry.get("calibrated_path"), entry.get("calibrated_paths"))):
+            if first is not None and job.trace == first:
+                found[job] = over_networks([results[replace(job, trace=path)] for path in paths])
+    return found
+
+
 def mean_reward(result):
     """Reward per sample: the best arm's, less the regret."""
     best = result["mean_reward"][result["best_arm"] - 1]
@@ -84,10 +133,12 @@ def known_policies(splitee):
 
 
 def read_data_sets(folder):
-    """Entries of datasets.json whose trace is there."""
+    """Entries of datasets.json whose trace is there: `path`, that of the first network, and `paths`, of all."""
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "datasets.json"),
               encoding="utf-8") as file:
         entries = json.load(file)
+    seeds = [path for path in sorted(glob.glob(os.path.join(folder, "seed*"))) if re.search(r"seed\d+$", path)]
     for entry in entries:
-        entry["path"] = os.path.join(folder, entry["name"] + ".csv.zst")
+        paths = [os.path.join(place, entry["name"] + ".csv.zst") for place in (folder, *seeds)]
+        entry["path"], entry["paths"] = paths[0], [path for path in paths if os.path.exists(path)]
     return [entry for entry in entries if os.path.exists(entry["path"])]

@@ -26,23 +26,30 @@ def layers(result):
 
 def accuracy_cell(result):
     accuracy = result["accuracy"]
-    interval = f" ± {percent(accuracy['ci95'])}" if accuracy["ci95"] > 1e-6 else ""
-    return percent(accuracy["mean"]) + interval
+    return percent(accuracy["mean"]) + intervals(accuracy, percent)
 
 
 def cost_cell(result):
     cost = result["cost"]
-    interval = f" ± {cost['ci95']:.3f}" if cost["ci95"] > 1e-6 else ""
-    return f"{cost['mean']:.3f}" + interval
+    return f"{cost['mean']:.3f}" + intervals(cost, "{:.3f}".format)
+
+
+def intervals(value, text):
+    """Half widths over orders and over networks."""
+    widths = [value["ci95"], value["networks"]] if value["networks"] is not None else [value["ci95"]]
+    return "".join(f" ± {text(width)}" for width in widths) if max(widths) > 1e-6 else ""
 
 
 def write_csv(path, data_sets, results):
     """Everything: a row per data set, policy, semantics and o."""
-    columns = ["data_set", "semantics", "policy", "alpha", "offload_lambda", "samples", "runs",
-               "accuracy", "accuracy_ci95", "final_accuracy", "cost_lambda", "cost_ci95",
+    columns = ["data_set", "semantics", "policy", "alpha", "offload_lambda", "samples", "runs", "networks",
+               "accuracy", "accuracy_ci95", "accuracy_networks95", "final_accuracy", "cost_lambda", "cost_ci95",
+               "cost_networks95",
                "final_cost_lambda", "cost_change", "cost_change_of_all_layers", "offload_rate",
                "best_arm", "mean_reward", "regret_2000", "regret_2000_ci95", "regret_end",
                "regret_end_ci95"]
+    width = lambda value, digits: "" if value["networks"] is None else f"{value['networks']:.{digits}f}"  # noqa: E731
+    counts = {entry["name"]: len(entry["paths"]) for entry in data_sets}
     names = {entry["path"]: entry["name"] for entry in data_sets}
     names.update({entry["calibrated_path"]: entry["name"] + "-calibrated" for entry in data_sets
                   if "calibrated_path" in entry})
@@ -56,8 +63,9 @@ def write_csv(path, data_sets, results):
             cost, accuracy = r["cost"]["mean"], r["accuracy"]
             writer.writerow([
                 names[job.trace], job.semantics, job.name, job.alpha, job.offload, r["samples"],
-                r["runs"], f"{accuracy['mean']:.5f}", f"{accuracy['ci95']:.5f}",
-                f"{r['final_accuracy']:.5f}", f"{cost:.4f}", f"{r['cost']['ci95']:.4f}",
+                r["runs"], counts[names[job.trace].removesuffix("-calibrated")], f"{accuracy['mean']:.5f}",
+                f"{accuracy['ci95']:.5f}", width(accuracy, 5), f"{r['final_accuracy']:.5f}", f"{cost:.4f}",
+                f"{r['cost']['ci95']:.4f}", width(r["cost"], 4),
                 f"{r['final_cost']:.4f}", f"{cost / r['final_cost'] - 1:.4f}",
                 f"{cost / layers(r) - 1:.4f}", f"{r['offload_rate']:.4f}", r["best_arm"],
                 f"{r['mean_got']:.5f}", f"{at['mean']:.2f}" if at else "",
@@ -110,8 +118,8 @@ def offload_table(entry, results):
 
 def exit_table(entry, exits):
     """Accuracy and mean confidence of every exit of the trace."""
-    rows = [["accuracy %"] + [percent(a, 1) for a, _ in exits],
-            ["mean confidence"] + [f"{c:.3f}" for _, c in exits]]
+    rows = [["accuracy %"] + [percent(a, 1) + (f" ± {percent(width, 1)}" if width else "") for a, width, _ in exits],
+            ["mean confidence"] + [f"{c:.3f}" for _, _, c in exits]]
     return markdown([entry["title"]] + [str(i + 1) for i in range(len(exits))], rows)
 
 
@@ -169,7 +177,7 @@ def split_table(data_sets, results):
         for offload in OFFLOADS:
             found = select(results, trace=entry["path"], alpha=entry["alpha"], offload=offload,
                            policy="oracle", semantics="deployable")
-            ours.append(str(found[0][1]["best_arm"]) if found else "-")
+            ours.append("/".join(map(str, found[0][1]["best_arms"])) if found else "-")
         known = published.OPTIMAL_SPLIT.get(entry["published"])
         rows.append([entry["title"], ", ".join(map(str, known)) if known else "-", ", ".join(ours)])
     return markdown(["data set", "published", "here"], rows)
