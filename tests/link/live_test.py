@@ -12,6 +12,7 @@ import tempfile
 LIVE, BUILD, MODEL = sys.argv[1:4]
 DATA = pathlib.Path(LIVE).resolve().parent.parent.parent / "models/demo_reviews.tsv"
 SAMPLES = 250
+TRIES = 3  # a server that is starved of time answers no heartbeat, and the link fails
 
 
 def run_live(folder, *flags):
@@ -26,7 +27,10 @@ def run_live(folder, *flags):
 
 def main():
     with tempfile.TemporaryDirectory(prefix="splitee-live-test-") as folder:
-        done, runs = run_live(folder)
+        for _ in range(TRIES):
+            done, runs = run_live(folder)
+            if done.returncode == 0:
+                break
         assert done.returncode == 0, (done.stdout, done.stderr)
         assert [(run["offload"], run["samples"]) for run in runs] == [("none", SAMPLES), ("3", SAMPLES)], runs
         for run in runs:
