@@ -131,6 +131,7 @@ struct PolicyOptions {
   // For "entropy": exit below this normalised entropy (0 .. 1). Without it: the entropy of a
   // distribution whose largest probability is alpha and whose others are equal.
   std::optional<double> entropy_threshold;
+  std::size_t first_exit = 1;     // for "threshold": the exit looked at first, from 1
   bool at_once_arm = false;       // "adaptive": the input sent at once is an arm too
   std::size_t patience = 3;       // for "patience": equal predictions in a row before an exit
   double discount = 0.999;        // for "discounted": weight of a sample one sample later

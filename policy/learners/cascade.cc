@@ -15,14 +15,15 @@ class Cascade : public PolicyBase {
  protected:
   using PolicyBase::PolicyBase;
   virtual bool passes(std::size_t arm, const ExitReading& reading) = 0;
-
- private:
-  Plan choose(LinkState) final {
+  Plan choose(LinkState) override {
     return {.arm = options_.last_arm(), .every_exit = true, .may_end_early = true};
   }
-  Action decide(const Plan&, std::size_t arm, const ExitReading& reading) final {
+
+ private:
+  Action decide(const Plan& plan, std::size_t arm, const ExitReading& reading) final {
     const bool sure = passes(arm, reading) && !std::isnan(reading.confidence);
-    return sure || arm == options_.last_arm() ? Action::kExit : Action::kContinue;
+    if (sure || arm == options_.last_arm()) return Action::kExit;
+    return plan.first == kAsPlanned ? Action(Action::kContinue) : Action::run_on_to(arm + 1);
   }
 };
 
@@ -31,6 +32,11 @@ class Threshold final : public Cascade {
   explicit Threshold(const PolicyOptions& options) : Cascade("threshold", options) {}
 
  private:
+  Plan choose(LinkState link) override {
+    const std::size_t first = options_.first_exit - 1;
+    if (first == 0) return Cascade::choose(link);
+    return {.arm = options_.last_arm(), .may_end_early = true, .first = first};
+  }
   bool passes(std::size_t, const ExitReading& reading) override {
     return is_sure(reading.confidence);
   }

@@ -71,6 +71,13 @@ constexpr OptionInfo kOptions[] = {
      .unset = "the entropy of an answer with confidence alpha",
      .get = [](const PolicyOptions& o) { return o.entropy_threshold.value_or(kNotSet); },
      .set = [](PolicyOptions& o, double value) { o.entropy_threshold = value; }},
+    {.name = "first-exit",
+     .help = "exit to look at first, counted from 1; those before answer nothing",
+     .low = 1,
+     .high = 1e6,
+     .whole = true,
+     .get = [](const PolicyOptions& o) { return static_cast<double>(o.first_exit); },
+     .set = [](PolicyOptions& o, double value) { o.first_exit = static_cast<std::size_t>(value); }},
     {.name = "patience",
      .help = "equal predictions in a row before an exit",
      .low = 1,
@@ -99,6 +106,7 @@ constexpr OptionInfo kOptions[] = {
 
 constexpr std::string_view kAudited[] = {"max-disagreement", "level", "reward", "budget"};
 constexpr std::string_view kExploration[] = {"exploration"};
+constexpr std::string_view kFirstExit[] = {"first-exit"};
 constexpr std::string_view kEntropy[] = {"entropy-threshold"};
 constexpr std::string_view kPatience[] = {"patience"};
 constexpr std::string_view kDiscounted[] = {"exploration", "discount"};
@@ -188,7 +196,8 @@ constexpr Entry kPolicies[] = {
     {{.name = "threshold",
       .summary = "every exit in turn until the confidence is alpha (ElasticBERT)",
       .looks = Looks::kUpToSplit,
-      .sends = false},
+      .sends = false,
+      .options = kFirstExit},
      make_threshold},
     {{.name = "entropy",
       .summary = "every exit in turn until the entropy is low (DeeBERT)",
@@ -250,6 +259,9 @@ Status check(const PolicyOptions& options) {
   }
   if (options.fixed_arm >= layers.size()) {
     return refuse("split must be one of the " + std::to_string(layers.size()) + " exits");
+  }
+  if (options.first_exit > layers.size()) {
+    return refuse("first exit must be one of the " + std::to_string(layers.size()) + " exits");
   }
   for (const OptionInfo& option : kOptions) {
     const double value = option.get(options);

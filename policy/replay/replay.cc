@@ -12,6 +12,7 @@ namespace splitee::policy {
 namespace {
 
 constexpr std::size_t kPrefetchAhead = 8;  // samples; hides the memory's latency in a shuffle
+constexpr std::size_t kMostWindow = 256;   // as of an edge
 constexpr std::size_t kTellEvery = std::size_t{1} << 17;  // samples
 
 constexpr std::string_view kOracle = "oracle";
@@ -86,7 +87,6 @@ class Rows {
 struct TraceNetwork {
   const float* confidence;
   const ClassNumber* prediction;
-  std::size_t exits;
   std::size_t classes;
   bool with_prediction;  // reading it costs a cache line; few policies look at it
 
@@ -96,7 +96,6 @@ struct TraceNetwork {
             .classes = classes,
             .probabilities = {}};
   }
-  std::optional<float> offload(std::size_t) const { return confidence[exits - 1]; }
 };
 
 // The paper's reward of every split on a sample, over a link that never fails: one head is paid at
@@ -204,9 +203,12 @@ class Replayer {
                   Recorder& recorder) const {
     EpisodeRunner session(policy, policy_options_);
     const double per_lambda = 1.0 / policy_options_.costs.lambda();
+    std::vector<Episode> episodes(options_.window);
     std::size_t segment = 0;
     recorder.begin_run();
     for (std::size_t t = 0; t < order.size(); ++t) {
+      Episode& episode = episodes[t % episodes.size()];
+      if (t >= episodes.size()) session.learn(episode);
       if (segment + 1 < segments_.size() && segments_[segment + 1].begin == t) {
         const CostModel& costs = segments_[++segment].costs;
         session.set_costs(costs);
@@ -219,15 +221,19 @@ class Replayer {
       rows_.prefetch(order[std::min(t + kPrefetchAhead, order.size() - 1)]);
       const std::size_t sample = order[t];
       const float* confidence = rows_.confidence(sample);
-      const TraceNetwork network{confidence, &trace_.prediction[sample * trace_.exits],
-                                 trace_.exits, classes_, info_.reads_predictions};
-      const Outcome& outcome =
-          session.run(options_.server ? LinkState::kUp : LinkState::kNone, network);
+      const TraceNetwork network{confidence, &trace_.prediction[sample * trace_.exits], classes_,
+                                 info_.reads_predictions};
+      const LinkState link = options_.server ? LinkState::kUp : LinkState::kNone;
+      if (session.start(episode, link, network) == EpisodeRunner::Step::kSend) {
+        session.finish(episode, confidence[trace_.exits - 1], network,
+                       session.offload_cost(episode));
+      }
+      const Outcome& outcome = episode.outcome;
       const std::size_t answered =
           outcome.would_answer != kNoExit ? outcome.would_answer : outcome.exit_arm;
       const auto answer = static_cast<double>(outcome.answer_confidence);
       recorder.add({.sample = sample,
-                    .arm = outcome.plan.arm,
+                    .arm = arm_of(episode),
                     .route = outcome.route,
                     .exit_arm = outcome.exit_arm,
                     .correct = rows_.is_correct(sample, outcome.exit_arm),
@@ -236,9 +242,21 @@ class Replayer {
                     .best_reward = best_reward(segments_[segment], confidence),
                     .cost = outcome.cost * per_lambda});
     }
+    for (std::size_t t = order.size() - std::min(order.size(), episodes.size()); t < order.size();
+         ++t) {
+      session.learn(episodes[t % episodes.size()]);
+    }
     const std::optional<DisagreementReport> report = policy.disagreement();
     recorder.end_run(report ? std::optional(report->upper) : std::nullopt);
     return {};
+  }
+
+  // As in the records of an edge: where exits are chosen one by one, the one that answered or that
+  // it was sent from.
+  static std::size_t arm_of(const Episode& episode) {
+    const Outcome& outcome = episode.outcome;
+    if (outcome.plan.first == kAsPlanned) return outcome.plan.arm;
+    return outcome.route == Route::kOffload ? episode.sent_from : outcome.exit_arm;
   }
 
   static double best_reward(const Segment& segment, const float* confidence) {
@@ -279,6 +297,12 @@ Status check(const Trace& trace, const ReplayOptions& options) {
     return refuse("the published scripts always have a server");
   }
   if (options.runs == 0) return refuse("runs must be at least 1");
+  if (options.window == 0 || options.window > kMostWindow) {
+    return refuse("window must be from 1 to " + std::to_string(kMostWindow));
+  }
+  if (options.window > 1 && options.semantics == Semantics::kPaper) {
+    return refuse("the published scripts learn from each sample at once");
+  }
   if (trace.samples() == 0 || trace.exits == 0) return refuse("the trace has no samples");
   if (trace.samples() > std::numeric_limits<std::uint32_t>::max()) {
     return refuse("the trace has more than 2^32 - 1 samples");

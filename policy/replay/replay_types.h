@@ -31,7 +31,9 @@ struct Decision {
   std::size_t run = 0;
   std::size_t t = 0;  // 0-based position in the run's order
   std::size_t sample = 0;
-  std::size_t arm = 0;  // kOffloadAtOnce: none
+  // kOffloadAtOnce: none. Of a policy that chooses exit by exit, where it was answered or sent
+  // from.
+  std::size_t arm = 0;
   Route route = Route::kFinal;
   double reward = 0;
   double cost = 0;  // in lambda
@@ -53,6 +55,9 @@ struct ReplayOptions {
   PolicyOptions policy_options;
   std::size_t runs = 1;
   std::uint64_t seed = 0;  // orders and policies of all runs
+  // Samples in progress, as on an edge: the policy learns from sample t right before sample
+  // t + window is planned. Deployable semantics only.
+  std::size_t window = 1;
   Order order = Order::kShuffled;
   Semantics semantics = Semantics::kDeployable;
   bool server = true;               // false: nothing can be sent; deployable semantics only

@@ -31,7 +31,8 @@ def replay(trace: Union[str, os.PathLike], policy: Union[str, Policy, Iterable[U
     Returns one row a policy: policy, samples, runs, accuracy (share; None without labels), cost (lambda per
     sample), final_cost, cost_reduction (share), offload_rate, disagreement (share that differs from the last
     exit), audit_rate, upper, best_arm (from 1), ..., and *_ci95, half the width of a 95 % interval over runs, beside
-    each mean. With decisions: one row a sample and run: policy, run, t, arm (from 1), route, reward, cost.
+    each mean. With decisions: one row a sample and run: policy, run, t, arm (from 1; as
+    `splitee replay --help` says), route, reward, cost.
     A pandas.DataFrame where pandas is installed, whose attrs["figures"] has the whole of what `splitee replay
     --json` says of each policy; else a list of dicts."""
     several = [policy] if isinstance(policy, (str, Policy)) else list(policy)

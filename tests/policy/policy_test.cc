@@ -34,6 +34,15 @@ struct RandomNetwork {
   }
 };
 
+// The same confidences for every sample.
+struct Readings {
+  std::vector<float> confidence;
+  ExitReading evaluate(std::size_t arm) const {
+    return {.confidence = confidence[arm], .prediction = 0, .classes = 2, .probabilities = {}};
+  }
+  std::optional<float> offload(std::size_t) const { return confidence.back(); }
+};
+
 LinkState some_link(Rng& rng) {
   constexpr LinkState kLinks[] = {LinkState::kUp, LinkState::kUp, LinkState::kUp, LinkState::kNone,
                                   LinkState::kDown};
@@ -362,6 +371,8 @@ TEST_CASE("options out of range are refused by name") {
       {"split", [](PolicyOptions& o) { o.fixed_arm = 4; }},
       {"exploration", [](PolicyOptions& o) { o.exploration = -1; }},
       {"patience", [](PolicyOptions& o) { o.patience = 0; }},
+      {"first exit", [](PolicyOptions& o) { o.first_exit = 0; }},
+      {"first exit", [](PolicyOptions& o) { o.first_exit = 5; }},
       {"discount", [](PolicyOptions& o) { o.discount = 0.0; }},
       {"window", [](PolicyOptions& o) { o.window = 0; }},
       {"change", [](PolicyOptions& o) { o.change_threshold = -1.0; }},
@@ -427,6 +438,26 @@ TEST_CASE("cascades exit where their test first holds") {
   exits[0] = {0.6f, 0.4f, 0.0f};  // as the exits after it, and as the last of the sample before
   CHECK(first_exit("patience") == 1);
   CHECK(first_exit("patience", 1) == 1);
+}
+
+TEST_CASE("a threshold from exit k on looks at no exit before") {
+  PolicyOptions options = options_for(4);
+  options.alpha = 0.7;
+  const Readings network{{0.6f, 0.8f, 0.5f, 0.9f}};
+  struct Case {
+    std::size_t first_exit, answered, looked_at;
+  };
+  for (const Case& c : {Case{1, 1, 2}, {2, 1, 1}, {3, 3, 2}, {4, 3, 1}}) {
+    CAPTURE(c.first_exit);
+    options.first_exit = c.first_exit;
+    const auto policy = make("threshold", options);
+    EpisodeRunner session(*policy, options);
+    const Outcome& outcome = session.run(LinkState::kUp, network);
+    CHECK(outcome.exit_arm == c.answered);
+    CHECK(outcome.route == (c.answered == 3 ? Route::kFinal : Route::kExit));
+    CHECK(outcome.cost == doctest::Approx(options.costs.cost(c.answered + 1, c.looked_at, false)));
+    CHECK(policy->rejected() == 0);
+  }
 }
 
 TEST_CASE("normalised entropy") {

@@ -38,7 +38,7 @@ TEST_CASE("Registry: every option is read by a policy, and every policy names op
     CHECK(find_policy(info.name)->summary == info.summary);
   }
   for (const OptionInfo& option : option_list()) CHECK(read.contains(option.name));
-  for (const char* name : {"exploration", "entropy-threshold", "patience", "discount",
+  for (const char* name : {"exploration", "entropy-threshold", "first-exit", "patience", "discount",
                            "policy-window", "change-threshold"}) {
     CHECK(find_option(name) != nullptr);
   }

@@ -5,6 +5,8 @@
 
 #include <doctest/doctest.h>
 
+#include "base/rng.h"
+#include "policy/episode.h"
 #include "policy/replay/replay_recorder.h"
 #include "tests/policy/planted.h"
 
@@ -37,6 +39,22 @@ Trace small_trace() {
   REQUIRE(trace.ok());
   return *trace;
 }
+
+struct OneSample {
+  const Trace& trace;
+  std::size_t sample;
+
+  ExitReading evaluate(std::size_t arm) const {
+    const std::size_t at = sample * trace.exits + arm;
+    return {.confidence = static_cast<float>(trace.confidence[at]),
+            .prediction = static_cast<std::size_t>(trace.prediction[at]),
+            .classes = trace.classes(),
+            .probabilities = {}};
+  }
+  std::optional<float> offload(std::size_t) const {
+    return static_cast<float>(trace.confidence[(sample + 1) * trace.exits - 1]);
+  }
+};
 
 // However many exits there are, each is read where it was written, and counted as itself.
 TEST_CASE("rows of many exits") {
@@ -85,6 +103,70 @@ TEST_CASE("a replay that is ended has the figures of the runs done") {
     CHECK(ended.cost.mean == three.cost.mean);
     CHECK(ended.regret.back().regret.mean == three.regret.back().regret.mean);
   }
+}
+
+// What an edge with so many samples in progress decides: arm, route and cost of each sample.
+std::string decided_by_edge(const Trace& trace, const ReplayOptions& options, std::size_t window) {
+  PolicyOptions own = options.policy_options;
+  own.seed = mix_seed(run_seed(options, 0));
+  const auto policy = make_policy(options.policy, own);
+  REQUIRE(policy.ok());
+  EpisodeRunner session(**policy, own);
+  std::vector<Episode> episodes(trace.samples());
+  std::string text;
+  for (std::size_t t = 0; t < trace.samples(); ++t) {
+    Episode& episode = episodes[t];
+    const OneSample network{trace, t};
+    if (t >= window) session.learn(episodes[t - window]);
+    const bool sent = session.start(episode, LinkState::kUp, network) == EpisodeRunner::Step::kSend;
+    if (sent) session.finish(episode, network.offload(0), network, session.offload_cost(episode));
+    const Outcome& outcome = episode.outcome;
+    const bool chosen_one_by_one = outcome.plan.first != kAsPlanned;
+    std::size_t arm = chosen_one_by_one ? outcome.exit_arm : outcome.plan.arm;
+    if (chosen_one_by_one && sent) arm = episode.sent_from;
+    text += std::to_string(arm) + std::string(route_name(outcome.route)) +
+            std::to_string(outcome.cost / own.costs.lambda()) + " ";
+  }
+  return text;
+}
+
+TEST_CASE("a replay decides as an edge with as many samples in progress") {
+  const Trace trace = planted_trace({0.3, 0.6, 0.8, 0.9}, 900);
+  for (const std::string name : {"audited", "splitee", "splitee-s", "adaptive"}) {
+    CAPTURE(name);
+    ReplayOptions options = file_order(name, 4);
+    options.policy_options.max_disagreement = 0.3;
+    options.policy_options.costs = {.lambda1 = 0.08, .lambda2 = 0.02, .offload = 0.4};
+    options.seed = 5;
+    std::string first;
+    for (const std::size_t window : {1u, 30u, 256u}) {
+      CAPTURE(window);
+      options.window = window;
+      std::string text;
+      options.on_decision = [&](const Decision& decision) {
+        text += std::to_string(decision.arm) + std::string(route_name(decision.route)) +
+                std::to_string(decision.cost) + " ";
+      };
+      (void)replayed(trace, options);
+      const bool as_edge = text == decided_by_edge(trace, options, window);  // long texts
+      CHECK(as_edge);
+      if (window == 1) first = text;
+      const bool as_first = text == first;
+      CHECK(as_first == (window == 1));
+    }
+  }
+}
+
+TEST_CASE("a window is what an edge can have, and nothing of the published scripts") {
+  ReplayOptions options = file_order("splitee", 3);
+  options.window = 2000;
+  CHECK(!replay(small_trace(), options).ok());
+  options.window = 0;
+  CHECK(!replay(small_trace(), options).ok());
+  options.window = 200;  // more than there are samples
+  CHECK(replay(small_trace(), options).ok());
+  options.semantics = Semantics::kPaper;
+  CHECK(!replay(small_trace(), options).ok());
 }
 
 TEST_CASE("a fixed split by hand") {

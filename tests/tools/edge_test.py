@@ -56,6 +56,12 @@ def test_exits(_):
         assert record["exit_layer"] == layer and record["confidence"] == tops[layer - 1], record
         assert record["route"] == ("final" if layer == LAYERS else "exit"), record
         assert record["cost"] == layer
+    # From the third exit on; the first two answer nothing, and cost nothing here.
+    flags = ("--policy", "threshold", "--alpha", "0.5", "--first-exit", "3")
+    assert {record["exit_layer"] for record in records_of(*flags, stdin=lines(TEXTS))} == {3}
+    flags = ("--policy", "threshold", "--alpha", "0.5", "--first-exit", "3", "--lambda1", "0.08", "--lambda2", "0.02")
+    assert {record["cost"] for record in records_of(*flags, stdin=lines(TEXTS))} == {2.6}
+    edge("--policy", "threshold", "--first-exit", "5", status=None).expect(2, "first exit must be one of the 4 exits")
 
 
 def test_line_forms(_):

@@ -17,9 +17,11 @@ TIMEOUT_S = 120
 ENTRIES = ("tools/demo", "tools/test", "tools/cross-build", "tools/package", "tools/wheel", "tools/convert_hf.py",
            "tools/convert_numbers.py", "tools/train.py", ".ci/run", ".ci/deep",
            "bench/peers/run", "bench/peers/images", "bench/paper/run", "bench/paper/images",
-           "bench/paper/train", "bench/paper/make_traces", "bench/link/run")  # fmt: skip
+           "bench/paper/train", "bench/paper/make_traces", "bench/link/run", "bench/link/baselines",
+           "bench/link/live")  # fmt: skip
 # Those that know every flag that they may be given.
-STRICT = ("tools/demo", "tools/cross-build", "tools/package", "tools/wheel", "bench/link/run")
+STRICT = ("tools/demo", "tools/cross-build", "tools/package", "tools/wheel", "bench/link/run",
+          "bench/link/baselines", "bench/link/live")
 # What would install, build or fetch something.
 CHANGERS = ("apt-get", "meson", "ninja", "npm", "sudo", "dpkg", "pip")
 

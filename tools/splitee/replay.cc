@@ -316,8 +316,11 @@ std::string footer() {
       "over\n"
       "runs. After SIGINT, SIGTERM or SIGHUP they are those of the runs finished (\"runs\"). "
       "Decisions: CSV run,t,arm,route,reward,cost; arm 1-based (0: the input is sent at "
-      "once),\n"
-      "cost in lambda.";
+      "once;\n"
+      "of a policy that chooses exit by exit the one that answered, or that it was sent from), "
+      "cost "
+      "in\n"
+      "lambda.";
   return text;
 }
 
@@ -384,6 +387,13 @@ void add_flags(CLI::App& command, Flags& flags) {
   command.add_option("--runs", flags.replay.runs, "runs, each over the whole trace")
       ->type_name("N")
       ->check(number_within(1, 1e6))
+      ->capture_default_str();
+  command
+      .add_option("--window", flags.replay.window,
+                  "samples in progress at a time, as on an edge: the policy learns from sample t "
+                  "right before sample t + N is planned")
+      ->type_name("N")
+      ->check(number_within(1, 256))
       ->capture_default_str();
   add_seed_flag(command, flags.replay.seed, "seed of the orders and the policies");
 }
