@@ -32,7 +32,8 @@ need("numpy", "torch")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from train_lib import data, folder, images, metrics, numbers  # noqa: E402
+from train_lib import data, folder, images, metrics, numbers, work_lock  # noqa: E402
+from train_lib.bounds import check_numbers  # noqa: E402
 from train_lib.data import DataError  # noqa: E402
 from train_lib.model import POOLINGS, MultiExitEncoder, Operand, Shape  # noqa: E402
 from train_lib.pair_layer import deepened, pair_encoder  # noqa: E402
@@ -401,10 +402,13 @@ def parse(argv=None):
 
 
 def run_command(args):
+    check_numbers(args)
     action = args.__dict__.pop("action")
     torch.manual_seed(getattr(args, "seed", 0))
     for path in filter(None, (args.work, args.output)):
         os.makedirs(path, exist_ok=True)
+    if args.command != "eval":
+        work_lock.hold(os.path.join(args.work, f"{args.command}.lock"), f"train.py {args.command}")
     action(args)
 
 
@@ -414,6 +418,10 @@ def main():
         run_command(args)
     except (DataError, OSError) as error:
         sys.exit(f"train.py: error: {error}")
+    except KeyboardInterrupt:
+        print("train.py: interrupted; the same command goes on from the last checkpoint, if there is one",
+              file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":
