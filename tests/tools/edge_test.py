@@ -291,6 +291,20 @@ def test_state(folder):
     assert result.expect(1, "no/s").out == "", result
 
 
+def test_state_of_another_model(folder):
+    state = os.path.join(folder, "state")
+    for policy in ("audited", "splitee", "factored"):
+        flags = ("--policy", policy, "--alpha", "0.8", "--state", state)
+        records_of(*flags, stdin=lines(TEXTS[:5]))
+        kept = read(state)
+        result = edge(*flags, stdin="ba\n", status=None, model=OTHER_MODEL)
+        assert result.expect(1, state, "another model", "begin anew").out == "" and read(state) == kept
+        records_of(*flags, stdin=lines(TEXTS[:5]))
+        write(folder, "state", kept[:8] + b"\5" + kept[9:])
+        edge(*flags, stdin="ba\n", status=None).expect(1, state, "version 5", "begin anew")
+        os.unlink(state)
+
+
 def test_signals(folder):
     for number in (signal.SIGTERM, signal.SIGINT):
         state = os.path.join(folder, f"state{int(number)}")

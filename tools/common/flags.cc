@@ -244,7 +244,8 @@ void add_budget_unit_flag(CLI::App& app, CostFlags& flags) {
       ->needs("--budget");
 }
 
-Result<policy::CostModel> cost_model(const CostFlags& flags) {
+Result<policy::CostModel> cost_model(const CostFlags& flags, const runtime::Network* network,
+                                     std::size_t exits) {
   policy::CostModel model;
   if (flags.budget_unit == BudgetUnit::kMilliseconds && flags.costs_path.empty()) {
     return Status(Code::kInvalidArgument,
@@ -260,6 +261,9 @@ Result<policy::CostModel> cost_model(const CostFlags& flags) {
   if (!flags.costs_path.empty()) {
     Result<CostFile> file = read_cost_file(flags.costs_path);
     if (!file.ok()) return file.status();
+    const Status fits = network != nullptr ? check_costs_of(flags.costs_path, *file, *network)
+                                           : check_costs_of(flags.costs_path, *file, exits);
+    if (!fits.ok()) return fits;
     const double share = layer_share(*file);
     model.lambda1 = flags.lambda * share;
     model.lambda2 = flags.lambda * (1.0 - share);
