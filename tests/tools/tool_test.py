@@ -298,6 +298,14 @@ def test_replay(folder):
     assert "cost reduction" in tool("replay", "--trace", path, "--policy", "splitee").out
 
 
+def test_smallest_costs(folder):
+    """Numbers too small for a normal double are numbers."""
+    labelled(folder, 4)
+    path = trace(folder, "small.csv")
+    for flags in (("--offload-cost", "1e-320"), ("--mu", "1e-320"), ("--change", "2", "1e-320")):
+        tool("replay", "--trace", path, "--runs", 1, *flags)
+
+
 def test_replay_errors(folder):
     good = HEADER + "1" + ",0,0.9" * LAYERS + "\n"
     path = write(folder, "t.csv", good)

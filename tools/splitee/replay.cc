@@ -369,7 +369,7 @@ void add_flags(CLI::App& command, Flags& flags) {
           "--offload-cost",
           [&flags](const std::string& text) {
             flags.replay.server = text != "none";
-            if (flags.replay.server) flags.costs.offload = std::stod(text);
+            if (flags.replay.server) CLI::detail::lexical_cast(text, flags.costs.offload);
           },
           "cost of one offload, in the unit of --lambda; none: there is no server")
       ->type_name("X")
