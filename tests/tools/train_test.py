@@ -380,11 +380,12 @@ def test_numbers_out_of_bounds():
     finetune = ("train.py", "finetune", "--work", "odd", "--vocab", "vocab.txt", "--train", "train.tsv", "--output", "o")
     for flag, value in (("--minutes", "nan"), ("--minutes", 0), ("--minutes", "inf"), ("--steps", 0), ("--warmup", 0),
                         ("--cores", 0), ("--lr", "nan"), ("--ema", 1), ("--batch-tokens", -1), ("--hidden", 0),
-                        ("--dropout", 1.5), ("--grow", "nan"), ("--seed", -1), ("--epochs", "nan")):  # fmt: skip
+                        ("--dropout", 1.5), ("--grow", "nan"), ("--seed", -1), ("--epochs", "nan"),
+                        ("--output", ""), ("--work", "")):  # fmt: skip
         try:
             train.run_command(train.parse([str(word) for word in (*finetune[1:], flag, value)]))
         except data.DataError as error:
-            assert str(error).startswith(flag + " "), error
+            assert str(error).startswith((flag + " ", flag + ":")), error
         else:
             raise AssertionError(f"{flag} {value} is taken")
         assert not os.path.exists("odd")

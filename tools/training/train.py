@@ -403,6 +403,9 @@ def parse(argv=None):
 
 def run_command(args):
     check_numbers(args)
+    for name in ("work", "output"):
+        if getattr(args, name, None) == "":
+            raise DataError(f"--{name}: an empty name")
     action = args.__dict__.pop("action")
     torch.manual_seed(getattr(args, "seed", 0))
     for path in filter(None, (args.work, args.output)):
