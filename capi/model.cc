@@ -23,7 +23,10 @@ Result<std::shared_ptr<const Network>> open(const char* path, const char* const*
   Status status = tools::parse_words(app, words_of(options));
   if (!status.ok()) return status;
   runtime::ModelOptions model{.preload = runtime::kAllLayers};
-  if (preload != "all") model.preload = static_cast<std::size_t>(std::stod(preload));
+  double layers = 0;
+  if (preload != "all" && CLI::detail::lexical_cast(preload, layers)) {
+    model.preload = static_cast<std::size_t>(layers);
+  }
   return tools::open_model(flags, model);
 }
 

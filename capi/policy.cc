@@ -90,7 +90,7 @@ Result<PolicyParts> make_policy_parts(std::shared_ptr<const runtime::Network> ne
     return status;
   }
   PolicyParts parts;
-  Result<policy::PolicyOptions> made = tools::policy_options(options, network->info());
+  Result<policy::PolicyOptions> made = tools::policy_options(options, *network);
   if (!made.ok()) return made.status();
   parts.policy_options = std::move(*made);
   if (own != nullptr) {

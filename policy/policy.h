@@ -145,6 +145,9 @@ struct PolicyOptions {
   // from the last exit's.
   std::vector<float> prior_rows;
   std::size_t prior_kinds = 1;  // of samples, that these are a mixture of
+  // Of the model that is decided about: a state learned of one is not taken for another one's. 0:
+  // there is none, as in a replay.
+  std::uint64_t model_hash = 0;
   std::uint64_t seed = 0;
   CostModel costs;
 
@@ -190,8 +193,9 @@ class Policy {
 
   // Learned state, complete: a policy restored from it goes on as if never stopped; samples in
   // flight at that moment are forgotten (their outcomes are refused). Format: state.h. It names the
-  // costs of now, as set_costs() left them. load_state() refuses other algorithms, arms, thresholds
-  // or costs than this policy's of now, and damaged bytes, and then leaves the policy as it was.
+  // costs of now, as set_costs() left them. load_state() refuses other algorithms, models, arms,
+  // thresholds or costs than this policy's of now, and damaged bytes, and then leaves the policy as
+  // it was.
   virtual std::string save_state() const = 0;
   virtual Status load_state(std::string_view bytes) = 0;
   virtual std::string_view name() const = 0;

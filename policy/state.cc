@@ -9,8 +9,9 @@ namespace splitee::policy {
 namespace {
 
 constexpr std::string_view kMagic{"SPLITEE\0", 8};
-constexpr std::uint64_t kVersion = 5;
+constexpr std::uint64_t kVersion = 6;
 constexpr std::size_t kChecksumBytes = 8;
+constexpr std::string_view kModel = "model";
 
 void append(std::string& out, std::uint64_t value, std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; ++i) {
@@ -48,6 +49,7 @@ std::vector<HeaderPart> header_parts(std::string_view name, const PolicyOptions&
   std::string& algorithm = add("policy");
   append(algorithm, name.size(), 4);
   algorithm += name;
+  append(add(kModel), options.model_hash, 8);
   std::string& arms = add("arms");
   append(arms, options.arms(), 4);
   for (const std::size_t layer : options.layer_of) append(arms, layer, 8);
@@ -194,6 +196,12 @@ Result<std::string_view> open_state(std::string_view bytes, std::string_view nam
   std::string_view rest = content.substr(kMagic.size() + 4);
   for (const HeaderPart& part : header_parts(name, options)) {
     if (!rest.starts_with(part.bytes)) {
+      if (part.what == kModel) {
+        return refuse(Code::kUnsupported,
+                      "learned with another model (hash " +
+                          hash_to_string(read(rest.substr(0, 8), 8)) + ") than this run's (" +
+                          hash_to_string(options.model_hash) + "): move it away to begin anew");
+      }
       return refuse(Code::kUnsupported,
                     "learned with another " + std::string(part.what) + " than this run's");
     }

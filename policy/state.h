@@ -1,8 +1,9 @@
 // The bytes of a saved policy. All numbers little-endian; f64 is IEEE 754 binary64.
 //
 //   8 bytes  "SPLITEE\0"
-//   u32      version (5)
+//   u32      version (6)
 //   u32      length of the policy's name, then the name
+//   u64      hash of the model (PolicyOptions::model_hash)
 //   u32      arms, then per arm u64 its layer
 //   u32      number of alphas per exit (0: none), then per exit f64
 //   f64 x 9  alpha, exploration, entropy threshold (-1: none), discount, change threshold, mu,

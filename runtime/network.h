@@ -106,7 +106,9 @@ struct NetworkInfo {
                                    // on held-out data, negative where the class differs from
                                    // the last exit's
   std::size_t held_out_kinds = 1;  // of samples, that these rows are a mixture of
-  std::string dtype;               // of the first layer's weights: f32, f16, bf16 or i8
+  // Content hash of the file that this one was made of by writing other rows; 0: of none.
+  std::uint64_t answers_as = 0;
+  std::string dtype;  // of the first layer's weights: f32, f16, bf16 or i8
   // More about this kind of network, for people.
   std::vector<std::pair<std::string, std::size_t>> more_sizes;
   std::vector<std::pair<std::string, double>> more_numbers;
@@ -234,6 +236,8 @@ class Network {
   const NetworkInfo& info() const { return info_; }
   // Content hash of the file (key splitee.content_hash); what both ends of a link compare.
   std::uint64_t hash() const { return hash_; }
+  // The same for all files that differ in their held-out rows alone, and so answer alike.
+  std::uint64_t answers_hash() const { return info_.answers_as != 0 ? info_.answers_as : hash_; }
   const std::string& path() const { return path_; }
   const kernels::Kernels& kernels() const { return *kernels_; }
 

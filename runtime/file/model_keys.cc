@@ -119,6 +119,14 @@ Status read_prior(const Gguf& file, NetworkInfo& info) {
   return read_size(file, kKeyPriorKinds, 1, kMostPriorKinds, info.held_out_kinds);
 }
 
+Status read_prior_network(const Gguf& file, NetworkInfo& info) {
+  if (file.find(kKeyPriorNetwork) == nullptr) return {};
+  const Result<std::uint64_t> hash = file.get_u64(kKeyPriorNetwork);
+  if (!hash.ok()) return hash.status();
+  info.answers_as = *hash;
+  return {};
+}
+
 // Beyond these, logits divided by it are no longer finite, or all the same.
 constexpr float kLeastTemperature = 1e-3f, kMostTemperature = 1e3f;
 
@@ -195,6 +203,7 @@ Status read_exits(const Gguf& file, std::size_t layers, NetworkInfo& info) {
   if (Status s = read_alpha(file, info); !s.ok()) return s;
   if (Status s = read_exit_alphas(file, info); !s.ok()) return s;
   if (Status s = read_prior(file, info); !s.ok()) return s;
+  if (Status s = read_prior_network(file, info); !s.ok()) return s;
   return read_temperatures(file, info);
 }
 

@@ -43,9 +43,12 @@
 //   splitee.prior.predictions             array of u16: its class, in the same order
 //   splitee.prior.labels                  array of u16: the rows' true classes; 65535 where
 //                                         unknown. For people and tools; policies never see them
-//   splitee.prior.kinds                   u32, optional (1): of how many kinds of samples they are
-//   a
-//                                         mixture, 1 .. 1000; a stream may be of one of these
+//   splitee.prior.kinds                   u32, optional (1): of how many kinds of samples they
+//                                         are a mixture, 1 .. 1000; a stream may be of one of these
+//   splitee.prior.network                 u64     optional: content hash of a file that answers as
+//                                         this one does and has other rows, or none (`splitee
+//                                         calibrate --rows-only`): what a policy learned of that
+//                                         one is good for this one
 //
 // Matrices are F32, F16, BF16 or I8, each on its own; vectors are F32, F16 or BF16.
 // An I8 matrix NAME (rows, cols) has a companion vector NAME.scale (rows), for instance
@@ -86,6 +89,7 @@ inline constexpr std::string_view kKeyPriorConfidences = "splitee.prior.confiden
 inline constexpr std::string_view kKeyPriorPredictions = "splitee.prior.predictions";
 inline constexpr std::string_view kKeyPriorLabels = "splitee.prior.labels";
 inline constexpr std::string_view kKeyPriorKinds = "splitee.prior.kinds";
+inline constexpr std::string_view kKeyPriorNetwork = "splitee.prior.network";
 
 inline constexpr std::string_view kScaleSuffix = ".scale";
 inline constexpr std::string_view kInputScaleSuffix = ".input_scale";

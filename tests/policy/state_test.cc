@@ -178,6 +178,8 @@ TEST_CASE("states of other settings are refused with the reason") {
        [](PolicyOptions& o) {
          o.layer_of = {1, 2, 3, 4};
        }},
+      {"another model (hash 0000000000000000) than this run's (00000000000000ab)",
+       [](PolicyOptions& o) { o.model_hash = 0xab; }},
       {"alpha", [](PolicyOptions& o) { o.alpha = 0.81; }},
       {"alpha per exit",
        [](PolicyOptions& o) {
@@ -248,7 +250,7 @@ TEST_CASE("a state names the costs under which it was saved") {
 TEST_CASE("a state of another version is refused with the reason") {
   const auto policy = make("splitee", options_for(5));
   const std::string state = policy->save_state();
-  for (const char version : {0, 4, 6}) {
+  for (const char version : {0, 4, 5, 7}) {
     std::string other = state.substr(0, state.size() - 8);
     other[8] = version;
     other = seal_state(other, "");  // whole, but for the version
@@ -256,7 +258,7 @@ TEST_CASE("a state of another version is refused with the reason") {
     REQUIRE(!status.ok());
     CHECK(status.code() == Code::kUnsupported);
     CHECK(status.message().find("version " + std::to_string(version)) != std::string::npos);
-    CHECK(status.message().find("reads version 5") != std::string::npos);
+    CHECK(status.message().find("reads version 6") != std::string::npos);
   }
 }
 
@@ -296,14 +298,16 @@ TEST_CASE("the header's bytes are as documented") {
   PolicyOptions options = options_for(2);
   options.alpha = 0.75;
   options.exit_alphas = {0.5, 0.75};
+  options.model_hash = 0x0807060504030201;
   const std::string header = state_header("fixed", options);
-  CHECK(header.size() == 8 + 4 + 4 + 5 + 4 + 2 * 8 + 4 + 2 * 8 + 9 * 8 + 3 * 8);
+  CHECK(header.size() == 8 + 4 + 4 + 5 + 8 + 4 + 2 * 8 + 4 + 2 * 8 + 9 * 8 + 3 * 8);
   CHECK(header.substr(0, 8) == std::string("SPLITEE\0", 8));
-  CHECK(header.substr(8, 8) == std::string("\5\0\0\0\5\0\0\0", 8));
+  CHECK(header.substr(8, 8) == std::string("\6\0\0\0\5\0\0\0", 8));
   CHECK(header.substr(16, 5) == "fixed");
-  CHECK(header.substr(21, 12) == std::string("\2\0\0\0\1\0\0\0\0\0\0\0", 12));
-  CHECK(header.substr(41, 4) == std::string("\2\0\0\0", 4));
-  for (const std::size_t at : {53u, 61u}) {  // alpha per exit: the second; then alpha
+  CHECK(header.substr(21, 8) == "\1\2\3\4\5\6\7\b");
+  CHECK(header.substr(29, 12) == std::string("\2\0\0\0\1\0\0\0\0\0\0\0", 12));
+  CHECK(header.substr(49, 4) == std::string("\2\0\0\0", 4));
+  for (const std::size_t at : {61u, 69u}) {  // alpha per exit: the second; then alpha
     CHECK(header.substr(at, 8) == std::string("\0\0\0\0\0\0\xe8\x3f", 8));  // 0.75
   }
 }

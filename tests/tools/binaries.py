@@ -66,10 +66,10 @@ class Finished:
         return self
 
 
-def run(program, *flags, stdin="", status=0, env=None):
+def run(program, *flags, stdin="", status=0, env=None, cwd=None):
     command = [program, *map(str, flags)]
     data = stdin if isinstance(stdin, bytes) else stdin.encode()
-    done = subprocess.run(command, input=data, capture_output=True, timeout=TIMEOUT_S, check=False,
+    done = subprocess.run(command, input=data, capture_output=True, timeout=TIMEOUT_S, check=False, cwd=cwd,
                           env=None if env is None else os.environ | env)  # fmt: skip
     result = Finished(command, done.returncode, done.stdout.decode(errors="replace"),
                       done.stderr.decode(errors="replace"))  # fmt: skip

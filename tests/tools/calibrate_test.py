@@ -11,6 +11,7 @@ from binaries import (LAYERS, MODEL, OTHER_MODEL, TOOL, edge, lines, main, make_
                       records_of, run, write)  # fmt: skip
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "tools", "python"))
+import gguf_writer  # noqa: E402
 from gguf_reader import GgufFile  # noqa: E402
 
 SCALE = 2.5  # labels are drawn from the last exit's probabilities at this temperature
@@ -156,6 +157,39 @@ def test_rows_alone_of_several_kinds(folder):
     many = [word for _ in range(20) for word in ("--input", second)]
     calibrate(first, output, "--rows-only", *many, status=None).expect(2, "21", "at most 20")
     calibrate(first, second, "--rows-only", "--input", second, status=None).expect(1, "second.tsv")
+
+
+def test_rows_only_leaves_the_state_of_a_policy(folder):
+    """The file is another one, its answers are not: what was learned of it goes on."""
+    path = labelled(folder, 400)
+    rowed, again, calibrated = (os.path.join(folder, name) for name in ("rowed", "again", "calibrated"))
+    calibrate(path, rowed, "--rows-only")
+    calibrate(path, again, "--rows-only", "--seed", "1", model=rowed)
+    calibrate(path, calibrated, model=again)
+    hashes = [inspected(model)["hash"] for model in (MODEL, rowed, again, calibrated)]
+    assert len(set(hashes)) == 4
+    network = lambda model: GgufFile(model).keys.get("splitee.prior.network")  # noqa: E731
+    assert network(rowed) == network(again) == int(hashes[0], 16) and network(calibrated) is None
+    for key in ("exit_temperatures", "alpha", "exit_alphas"):
+        assert GgufFile(rowed).keys.get("splitee." + key) == GgufFile(MODEL).keys.get("splitee." + key)
+    state = os.path.join(folder, "state")
+    audited = 0  # in all runs so far: every one of the first samples is
+    for model in (MODEL, rowed, again, MODEL):
+        summary = os.path.join(folder, "summary.json")
+        edge("--alpha", "0.8", "--state", state, "--summary-json", summary, stdin=lines(make_texts(30)), model=model)
+        audited += 30
+        assert json.loads(read(summary))["disagreement"]["audited"] == audited, model
+    edge("--alpha", "0.8", "--state", state, stdin="ba\n", model=calibrated, status=None).expect(
+        1, state, "another model", hashes[0], hashes[3])  # fmt: skip
+    odd = os.path.join(folder, "odd.gguf")
+    file = GgufFile(rowed)
+    gguf_writer.write_gguf(odd, file.with_keys([("splitee.prior.network", gguf_writer.STRING, "me")]),
+                           [tensor.to_write() for tensor in file.tensors.values()])  # fmt: skip
+    edge(stdin="ba\n", model=odd, status=None).expect(1, odd, "splitee.prior.network")
+    costs = os.path.join(folder, "costs.json")
+    run(TOOL, "profile", "--model", MODEL, "--repeats", "1", "--output", costs)
+    edge("--costs", costs, stdin="ba\n", model=rowed)
+    edge("--costs", costs, stdin="ba\n", model=calibrated, status=None).expect(1, costs, "another model")
 
 
 def test_is_repeatable(folder):

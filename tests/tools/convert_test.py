@@ -362,6 +362,8 @@ def test_output_that_is_no_output(root):
     os.symlink(kept, link)
     for folder.output in (pipe, link, folder.path):
         folder.refused(folder.output, "not a regular file")
+    for folder.output in ("", "-"):
+        folder.refused("--output", "names no file")
     assert stat.S_ISFIFO(os.lstat(pipe).st_mode) and os.path.islink(link)
     for name in ("config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"):
         folder.output = os.path.join(folder.path, name)

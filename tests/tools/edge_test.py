@@ -2,7 +2,9 @@
 """splitee-edge without a server: input, records, policies, state, bad input."""
 
 import fcntl
+import gzip
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -102,6 +104,23 @@ def test_tsv(folder):
     pair = records_of(*flags, stdin="text\ttext2\nba de\tfi go\nba de\t\n")
     alone = records_of(*flags, stdin="text\nba de\n")
     assert len({record["confidence"] for record in pair + alone}) == 3
+
+
+def test_other_than_text(folder):
+    """What is no UTF-8 by its first bytes is refused, not classified letter by letter."""
+    table = "text\tlabel\nba\t1\n"
+    for name, data in (("UTF-16", table.encode("utf-16")), ("UTF-16", b"\xfe\xff" + table.encode("utf-16-be")),
+                       ("UTF-32", table.encode("utf-32")), ("gzip", gzip.compress(table.encode())),
+                       ("xz", lzma.compress(table.encode())), ("zstd", b"\x28\xb5\x2f\xfd" + bytes(20)),
+                       ("zip", b"PK\3\4" + bytes(30))):  # fmt: skip
+        for flags in ((), ("--input-format", "text"), ("--input-format", "tsv")):
+            path, output = write(folder, "in", data), write(folder, "out", "old\n")
+            result = edge(*flags, "--input", path, "--output", output, status=None)
+            result.expect(1, path, "line 1", name, "not text in UTF-8")
+            assert read(output) == b"old\n"
+            assert edge(*flags, stdin=data, status=None).expect(1, "standard input: line 1", name).out == ""
+    (record,) = records_of(stdin=b"\xef\xbb\xbfba\n")  # a byte order mark of UTF-8 is none of the text
+    assert answers([record]) == answers(records_of(stdin="ba\n"))
 
 
 def test_bad_tsv(folder):
@@ -295,6 +314,20 @@ def test_state(folder):
     edge(*flags, "--state", folder, stdin="ba\n", status=None).expect(1, folder)
     result = edge(*flags, "--state", os.path.join(folder, "no", "s"), stdin="ba\n", status=None)
     assert result.expect(1, "no/s").out == "", result
+
+
+def test_state_of_another_model(folder):
+    state = os.path.join(folder, "state")
+    for policy in ("audited", "splitee", "factored"):
+        flags = ("--policy", policy, "--alpha", "0.8", "--state", state)
+        records_of(*flags, stdin=lines(TEXTS[:5]))
+        kept = read(state)
+        result = edge(*flags, stdin="ba\n", status=None, model=OTHER_MODEL)
+        assert result.expect(1, state, "another model", "begin anew").out == "" and read(state) == kept
+        records_of(*flags, stdin=lines(TEXTS[:5]))
+        write(folder, "state", kept[:8] + b"\5" + kept[9:])
+        edge(*flags, stdin="ba\n", status=None).expect(1, state, "version 5", "begin anew")
+        os.unlink(state)
 
 
 def test_signals(folder):

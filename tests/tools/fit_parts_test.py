@@ -7,6 +7,7 @@ import collections
 import io
 import os
 import random
+import subprocess
 import sys
 import tempfile
 
@@ -102,6 +103,57 @@ def test_fresh_removes_only_what_is_its_own():
     write("ours/fit.json", '{"dat')
     refused(lambda: fit.Run(arguments(work="ours")).prepare("1"), "ours/fit.json: is damaged")
     fit.Run(arguments(work="ours", fresh=True)).prepare("2")
+
+
+HOLDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import fit
+run = fit.Run(fit.parse_arguments(["d.tsv", "--output", "o.gguf", "--work", sys.argv[2], "--splitee", ""]))
+run.prepare("1")
+import os
+os.write(1, b"held\\n")
+sys.stdin.read()
+"""
+
+
+def test_one_run_at_a_time_in_a_work_folder():
+    for fresh in (False, True):
+        holder = subprocess.Popen([sys.executable, "-c", HOLDER, TRAINING, "shared"], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE)  # fmt: skip
+        assert holder.stdout.readline() == b"held\n"
+        run = fit.Run(arguments(data="d.tsv", output="o.gguf", work="shared", fresh=fresh))
+        refused(lambda: run.prepare("1"), "shared/fit.lock: another splitee fit is at work in this folder")
+        run.drop_empty_work()  # as after any error
+        assert sorted(os.listdir("shared")) == ["fit.json", "fit.lock"]
+        holder.kill()
+        holder.communicate()
+        run.prepare("1")  # killed, it holds nothing any more
+        run.drop_empty_work()
+        assert not os.path.exists("shared")
+
+
+def test_helpers_do_not_keep_the_lock():
+    """Forked ones may live on for seconds after a kill."""
+    script = HOLDER.replace("os.write(", "os.fork()\nos.write(")
+    holder = subprocess.Popen([sys.executable, "-c", script, TRAINING, "kept"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE)  # fmt: skip
+    held = [holder.stdout.readline() for _ in range(2)]
+    assert held == [b"held\n"] * 2, held
+    holder.kill()
+    holder.wait()
+    fit.Run(arguments(data="d.tsv", output="o.gguf", work="kept")).prepare("1")
+    holder.communicate()  # ends the helper, which reads the same pipe
+
+
+def test_another_backbone_under_the_same_name():
+    first = backbone.open_backbone(MODEL)
+    fit.Run(arguments(work="started")).prepare("1", first.digest())
+    name = min(first.tensors)
+    first.tensors[name] = first.tensors[name] + 1
+    refused(lambda: fit.Run(arguments(work="started")).prepare("1", first.digest()),
+            "another content of the backbone")
+    fit.Run(arguments(work="started")).prepare("1", backbone.open_backbone(MODEL).digest())
 
 
 def test_bad_tables():

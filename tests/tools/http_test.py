@@ -288,6 +288,8 @@ def test_who_may_connect(folder):
             refused_start(program, *more, "--http", ANY, "--http-token-file", bad).expect(1, bad, "token")
         missing = os.path.join(folder, "missing")
         refused_start(program, *more, "--http", ANY, "--http-token-file", missing).expect(1, missing)
+        refused_start(program, *more, "--http", ANY, "--http-token-file", os.path.dirname(missing)).expect(
+            1, os.path.dirname(missing), "not a regular file")  # fmt: skip
         for address in ("nonsense", "127.0.0.1", "127.0.0.1:x", ":80", "127.0.0.1:99999"):
             refused_start(program, *more, "--http", address, status=2).expect(2, "--http " + address)
         refused_start(program, *more, "--http-token-file", token, status=2).expect(2, "--http")

@@ -583,6 +583,49 @@ def test_unknown_words_are_named(_):
     assert "mean" not in result.err, result
 
 
+def options_with_values():
+    for program in (TOOL, EDGE, SERVER):
+        told = json.loads(run(program, "--describe").out)
+        for command in told["commands"] or [told]:
+            words = [program, command["name"]] if told["commands"] else [program]
+            yield from ((words, option) for option in command["options"] if option["type"])
+
+
+def test_odd_values_are_refused(folder):
+    """By name, before anything is made: empty ones, another flag in their place, "-" where no stream is,
+    lists with a part missing, and numbers that are none or that nothing can be."""
+    refused = lambda words, name, *values: run(  # noqa: E731
+        *words, name, *values, status=None, cwd=folder).expect(2, name)  # fmt: skip
+    numbers = 0
+    for words, option in options_with_values():
+        name, kind = option["names"][-1], option["type"].split(":")[0]
+        refused(words, name, "")
+        assert "an empty value" in run(*words, name + "=", "x", status=None, cwd=folder).expect(2, name).err
+        assert "stands where" in refused(words, name, "--help").err
+        files = kind in ("PREFIX", "DIR") or "FILE" in kind or kind.endswith((".gguf", ".html"))
+        if files and "- is standard " not in option["help"]:
+            assert "./-" in refused(words, name, "-").err
+        if kind in ("X", "N", "K", "R", "S", "MS", "MIB") or "," in kind or kind == "T O":
+            numbers += 1
+            for value in ("nan", "-nan", "inf", "-1", "1e400", "1 1", "x", "1x", "9" * 40, "0x"):
+                values = ("1", value) if kind == "T O" else (value,)
+                if (value, kind) != ("9" * 40, "X"):
+                    refused(words, name, *values)
+        if "," in kind or kind == "R":
+            for value in ("1,", ",1", "1,,1", ","):
+                assert "missing" in refused(words, name, value).err
+    assert numbers > 50 and os.listdir(folder) == []
+    run(TOOL, "inspect", "", status=None).expect(2, "an empty argument")
+    edge("--server=", "x", status=None).expect(2, "--server", "an empty value")
+
+
+def test_help_that_cannot_be_written(_):
+    for words in ((TOOL, "--help"), (TOOL, "replay", "--help"), (EDGE, "--version"), (SERVER, "--describe")):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, timeout=TIMEOUT_S, check=False)
+        assert done.returncode == 1 and b"standard output: cannot write" in done.stderr, (words, done)
+
+
 def test_tables_are_not_taken_for_texts(folder):
     table = "text\tlabel\nba\t0\nde\t1\n"
     path = write(folder, "in.tsv", table)

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from binaries import (LAYERS, MODEL, TOOL, edge, lines, main, make_texts, read, records_of, run,
+from binaries import (LAYERS, MODEL, OTHER_MODEL, TOOL, edge, lines, main, make_texts, read, records_of, run,
                       write)  # fmt: skip
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "tools", "python"))
@@ -112,6 +112,21 @@ def test_profile_and_costs(folder):
                          ("other", {"format": "x"}), ("newer", {"version": 2})):  # fmt: skip
         bad = write(folder, name, json.dumps(costs | change))
         edge("--costs", bad, status=None).expect(1, name, "not a cost file")
+    # Another model's, where they name it.
+    labelled(folder, 4)
+    traced = trace(folder, "t.csv")
+    for flags, status, words in ((("--model", MODEL), 0, ()), ((), 0, ()),
+                                 (("--model", OTHER_MODEL), 1, (known, "another model", OTHER_MODEL))):
+        tool("replay", "--trace", traced, "--runs", 1, "--costs", known, *flags, status=None).expect(status, *words)
+    shallow = write(folder, "shallow.csv", "label,pred_1,conf_1\n1,1,0.9\n0,1,0.8\n")
+    tool("replay", "--trace", shallow, "--costs", known, status=None).expect(1, known, "exits_us has 4", "the trace has 1")
+    edge("--costs", known, stdin="ba\n", status=None, model=OTHER_MODEL).expect(1, known, "another model")
+    nameless = {key: value for key, value in costs.items() if key != "model_hash"} | {"exits_us": [1]}
+    edge("--costs", write(folder, "any", json.dumps(nameless)), stdin="ba\n", model=OTHER_MODEL)
+    for change, words in (({"exits_us": [1]}, ("exits_us has 1 times", "has 4")),
+                          ({"model_hash": 7}, ("model_hash", "not a cost file")),
+                          ({"model_hash": "me"}, ("model_hash", "not a cost file"))):  # fmt: skip
+        edge("--costs", write(folder, "odd", json.dumps(costs | change)), status=None).expect(1, *words)
     edge("--costs", write(folder, "no_json", "{"), status=None).expect(1, "no_json")
     edge("--costs", os.path.join(folder, "none"), status=None).expect(1, "none")
 
@@ -281,6 +296,14 @@ def test_replay(folder):
     paper = replay(path, "--policy", "splitee", "--semantics", "paper", "--order", "file")
     assert paper["samples"] == len(rows)
     assert "cost reduction" in tool("replay", "--trace", path, "--policy", "splitee").out
+
+
+def test_smallest_costs(folder):
+    """Numbers too small for a normal double are numbers."""
+    labelled(folder, 4)
+    path = trace(folder, "small.csv")
+    for flags in (("--offload-cost", "1e-320"), ("--mu", "1e-320"), ("--change", "2", "1e-320")):
+        tool("replay", "--trace", path, "--runs", 1, *flags)
 
 
 def test_replay_errors(folder):

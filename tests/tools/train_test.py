@@ -4,6 +4,7 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -334,6 +335,41 @@ def test_bad_input():
         assert message in error and "Traceback" not in error, error
     error = run("train.py", "eval", "--work", "bad", "--model", "missing", status=1).stderr
     assert "missing: not a usable model folder" in error
+
+
+def test_numbers_out_of_bounds():
+    """Refused by name before anything is read; nan minutes would never be over."""
+    finetune = ("train.py", "finetune", "--work", "odd", "--vocab", "vocab.txt", "--train", "train.tsv", "--output", "o")
+    for flag, value in (("--minutes", "nan"), ("--minutes", 0), ("--minutes", "inf"), ("--steps", 0), ("--warmup", 0),
+                        ("--cores", 0), ("--lr", "nan"), ("--ema", 1), ("--batch-tokens", -1), ("--hidden", 0),
+                        ("--dropout", 1.5), ("--grow", "nan"), ("--seed", -1), ("--epochs", "nan"),
+                        ("--output", ""), ("--work", "")):  # fmt: skip
+        try:
+            train.run_command(train.parse([str(word) for word in (*finetune[1:], flag, value)]))
+        except data.DataError as error:
+            assert str(error).startswith((flag + " ", flag + ":")), error
+        else:
+            raise AssertionError(f"{flag} {value} is taken")
+        assert not os.path.exists("odd")
+    error = run(*finetune, "--minutes", "nan", status=1).stderr
+    assert "train.py: error: --minutes nan: not a number above 0" in error and "Traceback" not in error, error
+    error = run("vocab.py", "--text", "train.tsv", "--output", "v.txt", "--size", -1, status=1).stderr
+    assert "--size -1" in error and not os.path.exists("v.txt"), error
+
+
+def test_one_training_at_a_time_in_a_work_folder():
+    arguments = finetune_arguments("busy")
+    process = subprocess.Popen(command(*arguments, "--steps", 10**6), stderr=subprocess.PIPE, text=True)
+    while not os.path.exists("work-busy/finetune.pt"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    assert "work-busy/finetune.lock: another train.py finetune is at work" in run(*arguments, status=1).stderr
+    # Ctrl-C ends it with a word, and what it has written is good.
+    process.send_signal(signal.SIGINT)
+    error = process.communicate()[1]
+    assert process.returncode == 130 and "interrupted; the same command goes on" in error, error
+    assert "Traceback" not in error
+    assert "resumed from" in run(*arguments, "--steps", 1).stderr
 
 
 def test_metrics():

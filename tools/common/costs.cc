@@ -4,9 +4,11 @@
 #include <numeric>
 #include <span>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "tools/common/console.h"
 
 namespace splitee::tools {
@@ -49,6 +51,19 @@ std::string string_field(const json& root, const char* field) {
   return found != root.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
+bool is_hash(const json& value) {
+  if (!value.is_string()) return false;
+  const auto& text = value.get_ref<const std::string&>();
+  return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+Status check_count(const std::string& path, std::string_view field, std::size_t given,
+                   std::size_t wanted, std::string_view whose) {
+  if (given == wanted) return {};
+  return Status(Code::kCorrupt, fmt::format("{}: {} has {} times, and {} has {}", path, field,
+                                            given, whose, wanted));
+}
+
 }  // namespace
 
 std::string cost_file_json(const CostFile& costs) {
@@ -83,6 +98,8 @@ Result<CostFile> read_cost_file(const std::string& path) {
   const auto version = root.find("version");
   if (version == root.end() || *version != 1) return bad(path, "version is not 1");
   CostFile costs;
+  const auto model = root.find("model_hash");
+  if (model != root.end() && !is_hash(*model)) return bad(path, "model_hash is not 16 hex digits");
   costs.model_hash = string_field(root, "model_hash");
   costs.target = string_field(root, "target");
   costs.dtype = string_field(root, "dtype");
@@ -92,6 +109,31 @@ Result<CostFile> read_cost_file(const std::string& path) {
   const double sum = mean(costs.layers_us) + mean(costs.exits_us);
   if (!(sum >= kLeastMicroseconds)) return bad(path, "all times are 0");
   return costs;
+}
+
+Status check_costs_of(const std::string& path, const CostFile& costs,
+                      const runtime::Network& network) {
+  if (costs.model_hash.empty()) return {};
+  const std::string own = hash_to_string(network.hash());
+  if (costs.model_hash != own && costs.model_hash != hash_to_string(network.answers_hash())) {
+    return Status(
+        Code::kCorrupt,
+        fmt::format("{}: measured with another model (hash {}) than {} ({}): measure this "
+                    "one with `splitee profile`, or leave out model_hash where the times "
+                    "hold for it too",
+                    path, costs.model_hash, network.path(), own));
+  }
+  const runtime::NetworkInfo& info = network.info();
+  Status status =
+      check_count(path, "layers_us", costs.layers_us.size(), info.layers(), "the model");
+  return status.ok()
+             ? check_count(path, "exits_us", costs.exits_us.size(), info.exits(), "the model")
+             : status;
+}
+
+Status check_costs_of(const std::string& path, const CostFile& costs, std::size_t exits) {
+  if (costs.model_hash.empty()) return {};
+  return check_count(path, "exits_us", costs.exits_us.size(), exits, "the trace");
 }
 
 double layer_share(const CostFile& costs) {

@@ -1,7 +1,8 @@
 // The cost file that `splitee profile --output` writes and `splitee-edge --costs` reads. JSON:
 //
 //   "format": "splitee-costs", "version": 1
-//   "model_hash": 16 hex digits      "target", "dtype": strings      "seq", "threads": integers
+//   "model_hash": 16 hex digits, of the model measured; where it is left out, the times are taken
+//   for any model's                  "target", "dtype": strings      "seq", "threads": integers
 //   "embedding_us", "total_us": microseconds      "layers_us": [one per layer]
 //   "exits_us": [one per exit]        all medians
 //   "lazy_exits_us": [one per exit]   the exit with as much of its layer as it reads, which
@@ -21,6 +22,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "runtime/network.h"
 
 namespace splitee::tools {
 
@@ -38,6 +40,12 @@ std::string cost_file_json(const CostFile& costs);
 // Errors name the path and the field.
 Status write_cost_file(const std::string& path, const CostFile& costs);
 Result<CostFile> read_cost_file(const std::string& path);
+
+// Fails where the costs name a model and it is another one, or the times are not one per layer and
+// exit of it. The second of a trace, of which only the exits are known.
+Status check_costs_of(const std::string& path, const CostFile& costs,
+                      const runtime::Network& network);
+Status check_costs_of(const std::string& path, const CostFile& costs, std::size_t exits);
 
 // l / (l + e), from 0 to 1.
 double layer_share(const CostFile& costs);

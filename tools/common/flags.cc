@@ -1,8 +1,10 @@
 #include "tools/common/flags.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <limits>
+#include <sstream>
 
 #include <fmt/format.h>
 
@@ -10,6 +12,7 @@
 #include "tools/common/console.h"
 #include "tools/common/costs.h"
 #include "tools/common/description.h"
+#include "tools/common/odd_words.h"
 #include "tools/common/unknown_words.h"
 #include "tools/common/version.h"
 #include "transport/zmq/endpoint.h"
@@ -17,11 +20,19 @@
 namespace splitee::tools {
 
 std::optional<int> parse(CLI::App& app, int argc, char** argv) {
+  if (const auto odd = odd_word(app, {argv + std::min(argc, 1), argv + argc})) {
+    print_last_message(*odd + "\nRun with --help for the flags.\n", Level::kError);
+    return kExitUsage;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
-      return app.exit(error);  // --help and --version print to standard output
+      // --help and --version.
+      std::ostringstream out, none;
+      const int code = app.exit(error, out, none);
+      const Status printed = print_output(out.str());
+      return printed.ok() ? code : fail(app.get_name(), printed);
     }
     const std::string message =
         unknown_word(app).value_or(fmt::format("{}: {}", app.get_name(), error.what()));
@@ -34,6 +45,7 @@ std::optional<int> parse(CLI::App& app, int argc, char** argv) {
 Status parse_words(CLI::App& app, const std::vector<std::string>& words) {
   std::vector<std::string> flags;
   for (const std::string& word : words) flags.push_back("--" + word);
+  if (auto odd = odd_word(app, flags)) return Status(Code::kInvalidArgument, std::move(*odd));
   std::vector<const char*> arguments = {""};
   for (const std::string& flag : flags) arguments.push_back(flag.c_str());
   try {
@@ -70,8 +82,13 @@ namespace {
 // Far beyond any use, near enough to 1 that products and sums of squares of them stay finite.
 constexpr double kLeastAmount = 1e-12, kMostAmount = 1e12;
 
-// The number, or NaN where the text is not one as a whole.
+// The number, or NaN where the text is not one as a whole. Digits behind a 0 are octal to CLI11
+// where the number is a whole one, and to nobody else.
 double parse_number(const std::string& text) {
+  const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
+  if (digits && text.size() > 1 && text.front() == '0') {
+    return std::numeric_limits<double>::quiet_NaN();
+  }
   double value = std::numeric_limits<double>::quiet_NaN();
   if (!CLI::detail::lexical_cast(text, value)) return std::numeric_limits<double>::quiet_NaN();
   return value;
@@ -244,7 +261,8 @@ void add_budget_unit_flag(CLI::App& app, CostFlags& flags) {
       ->needs("--budget");
 }
 
-Result<policy::CostModel> cost_model(const CostFlags& flags) {
+Result<policy::CostModel> cost_model(const CostFlags& flags, const runtime::Network* network,
+                                     std::size_t exits) {
   policy::CostModel model;
   if (flags.budget_unit == BudgetUnit::kMilliseconds && flags.costs_path.empty()) {
     return Status(Code::kInvalidArgument,
@@ -260,6 +278,9 @@ Result<policy::CostModel> cost_model(const CostFlags& flags) {
   if (!flags.costs_path.empty()) {
     Result<CostFile> file = read_cost_file(flags.costs_path);
     if (!file.ok()) return file.status();
+    const Status fits = network != nullptr ? check_costs_of(flags.costs_path, *file, *network)
+                                           : check_costs_of(flags.costs_path, *file, exits);
+    if (!fits.ok()) return fits;
     const double share = layer_share(*file);
     model.lambda1 = flags.lambda * share;
     model.lambda2 = flags.lambda * (1.0 - share);

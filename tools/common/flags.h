@@ -105,9 +105,11 @@ void add_costs_file_flag(CLI::App& app, CostFlags& flags);
 // --budget-unit, beside --budget.
 void add_budget_unit_flag(CLI::App& app, CostFlags& flags);
 
-// The cost model that the flags describe; reads the cost file where one is named. Milliseconds of a
-// budget are those of the cost file; kInvalidArgument for a unit that is not known from it.
-Result<policy::CostModel> cost_model(const CostFlags& flags);
+// The cost model that the flags describe; reads the cost file where one is named, which must be
+// `network`'s, or, where that is null, of so many `exits` (costs.h). Milliseconds of a budget are
+// those of the cost file; kInvalidArgument for a unit that is not known from it.
+Result<policy::CostModel> cost_model(const CostFlags& flags, const runtime::Network* network,
+                                     std::size_t exits = 0);
 
 // Names or numbers joined by ", " for help texts and messages.
 template <class Range>

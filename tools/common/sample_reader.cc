@@ -32,6 +32,29 @@ bool is_header(std::string_view line, char delimiter) {
          std::ranges::any_of(fields, known);
 }
 
+// What the first bytes of an input say that they are, where that is no text in UTF-8.
+std::optional<std::string_view> other_than_text(std::string_view line) {
+  using namespace std::string_view_literals;
+  static constexpr std::pair<std::string_view, std::string_view> kMarks[] = {
+      {"\xff\xfe"sv, "UTF-16 or UTF-32"},
+      {"\xfe\xff"sv, "UTF-16"},
+      {"\x00\x00\xfe\xff"sv, "UTF-32"},
+      {"\x1f\x8b"sv, "compressed (gzip)"},
+      {"\x28\xb5\x2f\xfd"sv, "compressed (zstd)"},
+      {"\xfd\x37zXZ"sv, "compressed (xz)"},
+      {"PK\x03\x04"sv, "a zip archive, as spreadsheets are"}};
+  for (const auto& [mark, name] : kMarks) {
+    if (line.starts_with(mark)) return name;
+  }
+  return std::nullopt;
+}
+
+Status check_first_line(std::string_view line) {
+  const std::optional<std::string_view> other = other_than_text(line);
+  if (!other) return {};
+  return Status(Code::kCorrupt, fmt::format("is {}, not text in UTF-8", *other));
+}
+
 // What a format is for, and the formats of a kind, the first of them what kOfModel means.
 InputKind kind_of(InputFormat format) {
   switch (format) {
@@ -159,7 +182,7 @@ Result<SampleReader> SampleReader::open(LineReader lines, InputFormat format,
   Status status;
   if (!reader.parser_->wanted_column().empty()) {
     status = reader.read_header();
-  } else if (reader.looks_for_header_ && reader.lines_.total_bytes() > 0) {
+  } else if (info.input == InputKind::kText && reader.lines_.total_bytes() > 0) {
     status = reader.hold_first_line();
   }
   return status.ok() ? Result<SampleReader>(std::move(reader)) : status;
@@ -178,7 +201,9 @@ Result<std::optional<std::string_view>> SampleReader::next_line() {
     return std::optional<std::string_view>(*last_line_);
   }
   Result<std::optional<std::string_view>> line = lines_.next();
-  if (!line.ok() || !*line || !looks_for_header_ || lines_.line_number() != 1) return line;
+  if (!line.ok() || !*line || lines_.line_number() != 1) return line;
+  if (Status text = check_first_line(**line); !text.ok()) return placed(text);
+  if (!looks_for_header_) return line;
   if (is_header(**line, '\t')) {
     return placed({Code::kCorrupt,
                    "names columns: give --input-format tsv to read a table, or --input-format text "
@@ -209,6 +234,8 @@ Status SampleReader::read_header() {
   Status status;
   if (lines_.too_long()) {
     status = Status(Code::kCorrupt, kTooLong);
+  } else if (Status text = check_first_line(**line); !text.ok()) {
+    status = std::move(text);
   } else if ((*line)->find('\r') != std::string_view::npos) {
     status =
         Status(Code::kCorrupt, "a carriage return within the header: lines end with LF or CRLF");

@@ -67,7 +67,7 @@ void tell_state_note(Run& run) {
 }
 
 Status prepare_policy(Run& run) {
-  Result<policy::PolicyOptions> options = policy_options(run.options, run.network->info());
+  Result<policy::PolicyOptions> options = policy_options(run.options, *run.network);
   if (!options.ok()) return options.status();
   run.policy_options = std::move(*options);
   Result<std::unique_ptr<policy::Policy>> made =

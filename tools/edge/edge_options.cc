@@ -347,13 +347,15 @@ Status choose_policy(const runtime::Network& network, EdgeOptions& options) {
 }
 
 Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
-                                             const runtime::NetworkInfo& info) {
+                                             const runtime::Network& network) {
+  const runtime::NetworkInfo& info = network.info();
   policy::PolicyOptions result = options.policy_options;
   result.layer_of = info.exit_layers;
   result.alpha = options.alpha.value_or(info.alpha > 0 ? info.alpha : kDefaultAlpha);
   if (!options.alpha) result.exit_alphas = info.exit_alphas;
   result.prior_rows = info.held_out;
   result.prior_kinds = info.held_out_kinds;
+  result.model_hash = network.answers_hash();
   result.seed = options.seed;
   result.at_once_arm = live_costs(options) && !options.servers.empty();
   if (takes_split(options.policy)) {
@@ -369,7 +371,7 @@ Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
     result.budget = 0.0;
     result.objective = policy::Objective::kDisagreement;
   }
-  Result<policy::CostModel> costs = cost_model(flags);
+  Result<policy::CostModel> costs = cost_model(flags, &network);
   if (!costs.ok()) return costs.status();
   result.costs = *costs;
   return result;

@@ -67,7 +67,7 @@ Status choose_policy(const runtime::Network& network, EdgeOptions& options);
 // What the policy is made with: the flags, with the model's exits and suggested threshold.
 // kInvalidArgument where --split names no exit of this model.
 Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
-                                             const runtime::NetworkInfo& info);
+                                             const runtime::Network& network);
 
 // Layers that every sample runs here, whatever comes; 1 for policies that choose.
 std::size_t layers_always_run(const EdgeOptions& options);

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/file.h"
+#include "tools/common/console.h"
 #include "transport/zmq/endpoint.h"
 
 namespace splitee::tools {
@@ -78,7 +79,7 @@ bool equal_secret(std::string_view given, std::string_view wanted) {
 
 Result<std::string> read_token(const std::string& path) {
   Result<std::string> content = read_file(path, 2 * kMaxTokenBytes);
-  if (!content.ok()) return content.status();
+  if (!content.ok()) return not_usage(content.status());
   std::string token = std::move(*content);
   while (token.ends_with('\n') || token.ends_with('\r')) token.pop_back();
   const bool printable = std::ranges::all_of(token, [](char c) { return c > ' ' && c < '\x7f'; });

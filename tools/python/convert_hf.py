@@ -412,6 +412,8 @@ def read_temperatures(path, exits):
 
 def check_output(output, inputs):
     """Refuses to replace what is no file, a device for instance, and what is read."""
+    if output in ("", "-"):
+        raise CheckpointError(f"--output '{output}': names no file (./- is one)")
     if os.path.lexists(output) and (os.path.islink(output) or not os.path.isfile(output)):
         raise CheckpointError(f"{output}: not a regular file")
     for path in inputs:

@@ -215,14 +215,16 @@ Report calibrated(const Labelled& labelled, const runtime::NetworkInfo& info, do
   return report;
 }
 
-Status write_model(const Flags& flags, const Report& report) {
+Status write_model(const Flags& flags, const runtime::Network& network, const Report& report) {
   std::vector<float> temperatures, alphas;
   for (const ExitReport& exit : report.exits) {
     temperatures.push_back(static_cast<float>(exit.temperature));
     alphas.push_back(static_cast<float>(exit.alpha.alpha));
   }
   std::vector<NewKey> keys;
-  if (!flags.rows_only) {
+  if (flags.rows_only) {
+    keys = {u64_key(runtime::kKeyPriorNetwork, network.answers_hash())};
+  } else {
     keys = {array_key(runtime::kKeyTemperatures, temperatures),
             array_key(runtime::kKeyExitAlphas, alphas),
             float_key(runtime::kKeyAlpha, static_cast<float>(report.alpha.alpha))};
@@ -234,7 +236,9 @@ Status write_model(const Flags& flags, const Report& report) {
   if (Status s = file->read(0, old); !s.ok()) return s;
   const Result<runtime::Gguf> gguf = runtime::Gguf::parse(flags.model.path, old);
   if (!gguf.ok()) return gguf.status();
-  const std::string bytes = with_keys(*gguf, old, keys);
+  // With other temperatures it answers as no other file does.
+  const std::string bytes =
+      with_keys(*gguf, old, keys, flags.rows_only ? std::string_view() : runtime::kKeyPriorNetwork);
   return not_usage(write_file_atomically(flags.output, std::as_bytes(std::span(bytes))));
 }
 
@@ -339,7 +343,7 @@ Status calibrate(const Flags& flags) {
   if (!labelled.ok()) return labelled.status();
   const Report report = flags.rows_only ? rows_of(*labelled, flags.inputs.size())
                                         : calibrated(*labelled, info, flags.max_loss);
-  if (Status status = write_model(flags, report); !status.ok()) return not_usage(status);
+  if (Status status = write_model(flags, **network, report); !status.ok()) return not_usage(status);
   if (flags.rows_only) return print_output(rows_text(report, flags.json));
   warn(report, info);
   return print_output(flags.json ? to_json(report, info) : to_text(report, info));
@@ -401,7 +405,8 @@ void add_calibrate(CLI::App& app, int& exit_code) {
       "Written into the model: splitee.exit_temperatures, splitee.alpha (the default of "
       "splitee-edge),\nsplitee.exit_alphas, and what every exit answered to 2,000 of the samples "
       "held back, from which\npolicies start (splitee.prior.*); all else stays as it is, but for "
-      "the content hash.\n"
+      "the content hash. With --rows-only\nthe file names the one before (splitee.prior.network), "
+      "so that a policy's state goes on.\n"
       "JSON: fit, held_back (samples), max_loss, alpha, loss, loss_bound, exits [{layer, "
       "accuracy,\n"
       "temperature_before, temperature, ece_before, ece, alpha, exit_share, loss, loss_bound}]; "

@@ -291,7 +291,10 @@ Status compare(Flags flags) {
   const runtime::NetworkInfo& info = (*first)->info();
   Result<std::vector<Sample>> samples = read_all_samples(flags.input, flags.format, info);
   if (!samples.ok()) return samples.status();
-  if (samples->empty()) return Status(Code::kNotFound, flags.input + ": no samples");
+  if (samples->empty()) {
+    const std::string name = flags.input == "-" ? "standard input" : flags.input;
+    return Status(Code::kNotFound, name + ": no samples");
+  }
   const Result<Answers> a = run_model(flags, **first, *samples);
   if (!a.ok()) return a.status();
   const Result<Answers> b = run_model(flags, **second, *samples);

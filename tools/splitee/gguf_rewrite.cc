@@ -84,14 +84,21 @@ NewKey array_key(std::string_view key, std::span<const std::uint16_t> values) {
   return array_of(key, GgufType::kU16, values);
 }
 
+NewKey u64_key(std::string_view key, std::uint64_t value) {
+  NewKey result{key, GgufType::kU64, false, 1, {}};
+  append(result.bytes, value);
+  return result;
+}
+
 std::string with_keys(const Gguf& file, std::span<const std::byte> bytes,
-                      std::span<const NewKey> keys) {
+                      std::span<const NewKey> keys, std::string_view dropped) {
   std::string out;
   append(out, bytes.first(kHeaderBytes));
   std::uint64_t entries = 0;
   std::size_t hash_offset = 0;
   for (const GgufEntry& entry : file.entries()) {
     if (std::ranges::find(keys, entry.key, &NewKey::key) != keys.end()) continue;
+    if (entry.key == dropped) continue;
     append_head(out, entry.key, entry.type, entry.element, entry.count);
     if (entry.key == runtime::kKeyContentHash) hash_offset = out.size();
     append(out, entry.raw);

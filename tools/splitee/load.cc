@@ -92,7 +92,10 @@ Result<std::vector<Prepared>> read_inputs(const Flags& flags, const runtime::Net
     }
     inputs.push_back(std::move(*input));
   }
-  if (inputs.empty()) return Status(Code::kCorrupt, flags.input + ": holds no sample");
+  if (inputs.empty()) {
+    const std::string name = flags.input == "-" ? "standard input" : flags.input;
+    return Status(Code::kCorrupt, name + ": holds no sample");
+  }
   return inputs;
 }
 

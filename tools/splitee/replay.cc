@@ -157,26 +157,26 @@ std::string decision_row(const policy::Decision& decision) {
 }
 
 // What the model suggests and no flag says.
-Status take_from_model(const std::string& path, bool take_alphas, policy::PolicyOptions& options) {
-  ModelFlags flags;
-  flags.path = path;
-  Result<std::shared_ptr<const runtime::Network>> network = open_model(flags);
-  if (!network.ok()) return network.status();
-  const runtime::NetworkInfo& info = (*network)->info();
+void take_from_model(const runtime::NetworkInfo& info, bool take_alphas,
+                     policy::PolicyOptions& options) {
   options.prior_rows = info.held_out;
   options.prior_kinds = info.held_out_kinds;
   if (options.layer_of.empty()) options.layer_of = info.exit_layers;
-  if (!take_alphas) return {};
+  if (!take_alphas) return;
   if (info.alpha > 0) options.alpha = info.alpha;
   if (options.exit_alphas.empty()) options.exit_alphas = info.exit_alphas;
-  return {};
 }
 
 Status resolve(Flags& flags, const policy::Trace& trace) {
   policy::PolicyOptions& options = flags.replay.policy_options;
+  std::shared_ptr<const runtime::Network> network;
   if (!flags.model.empty()) {
-    const Status status = take_from_model(flags.model, !flags.alpha, options);
-    if (!status.ok()) return status;
+    ModelFlags model;
+    model.path = flags.model;
+    Result<std::shared_ptr<const runtime::Network>> opened = open_model(model);
+    if (!opened.ok()) return opened.status();
+    network = std::move(*opened);
+    take_from_model(network->info(), !flags.alpha, options);
   }
   if (flags.alpha) options.alpha = *flags.alpha;
   if (options.layer_of.empty()) {
@@ -186,7 +186,7 @@ Status resolve(Flags& flags, const policy::Trace& trace) {
     return {Code::kInvalidArgument,
             "--budget-unit bytes: a trace does not say what a sample sends"};
   }
-  Result<policy::CostModel> costs = cost_model(flags.costs);
+  Result<policy::CostModel> costs = cost_model(flags.costs, network.get(), trace.exits);
   if (!costs.ok()) return costs.status();
   options.costs = *costs;
   for (const auto& [t, offload] : flags.changes) flags.replay.changes.push_back({t, offload});
@@ -373,7 +373,7 @@ void add_flags(CLI::App& command, Flags& flags) {
           "--offload-cost",
           [&flags](const std::string& text) {
             flags.replay.server = text != "none";
-            if (flags.replay.server) flags.costs.offload = std::stod(text);
+            if (flags.replay.server) CLI::detail::lexical_cast(text, flags.costs.offload);
           },
           "cost of one offload, in the unit of --lambda; none: there is no server")
       ->type_name("X")

@@ -17,10 +17,11 @@ import time
 
 import numpy as np
 
-from train_lib import backbone, engine, keep, measure, report, splits, stamp, table
+from train_lib import backbone, engine, keep, measure, report, splits, stamp, table, work_lock
 from train_lib.data import DataError
 from train_lib.progress import duration
 
+LOCK = "fit.lock"  # in the work folder, held while a run is at work there
 OPTIONS = ("data", "backbone", "keep", "seed", "steps")  # that a run which goes on must share
 FEWEST_TO_CALIBRATE = 100  # rows, as `splitee calibrate` wants them
 BALANCE, IMBALANCE = 0.5, 2.0  # power of class weights, and the ratio of sizes where they begin
@@ -49,6 +50,7 @@ class Run:
         self.args, self.began = args, time.monotonic()
         self.work = args.work or args.output + ".fit"
         self.warnings = []
+        self.prepared = False  # the work folder is ours
         self.engine = engine.Engine(args.splitee, args.threads)
 
     def path(self, name):
@@ -61,12 +63,15 @@ class Run:
     def spent(self):
         return time.monotonic() - self.began
 
-    def prepare(self, digest):
-        """The work folder: one of the same call goes on, another one's is refused."""
-        options = {name: getattr(self.args, name) for name in OPTIONS} | {"digest": digest}
+    def prepare(self, digest, start=""):
+        """The work folder: one of the same call goes on, another one's is refused, and so is one
+        that another process is at work in."""
+        options = {name: getattr(self.args, name) for name in OPTIONS} | \
+            {"digest": digest, "content of the backbone": start}
         state = self.path("fit.json")
-        if self.args.fresh and os.path.exists(state):
-            shutil.rmtree(self.work, ignore_errors=True)
+        self.take()
+        if self.args.fresh:
+            self.clear()
         if os.path.exists(state):
             old = self.read_state(state)
             changed = [name for name in options if old.get(name) != options[name]]
@@ -75,11 +80,26 @@ class Run:
                                 f"{', '.join(changed)}; give the same again, or --fresh")
             say(f"going on from {self.work}")
             return
-        if os.path.exists(self.work) and os.listdir(self.work):
-            raise DataError(f"{self.work}: not empty, and no interrupted run: name another --work")
-        os.makedirs(self.work, exist_ok=True)
         with open(state, "w", encoding="utf-8") as file:
             json.dump(options, file)
+
+    def take(self):
+        """Locks it; a folder of something else is left as it is."""
+        if not os.path.exists(self.path("fit.json")) and os.path.exists(self.work) and \
+                set(os.listdir(self.work)) - {LOCK}:
+            raise DataError(f"{self.work}: not empty, and no interrupted run: name another --work")
+        work_lock.hold(self.path(LOCK), "splitee fit")
+        self.prepared = True
+
+    def clear(self):
+        """What an earlier run has left; the lock stays."""
+        for entry in list(os.scandir(self.work)):
+            if entry.name == LOCK:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
 
     def read_state(self, state):
         try:
@@ -90,7 +110,7 @@ class Run:
 
     def drop_empty_work(self):
         """After an error: removes the work folder where nothing is trained yet."""
-        ours = os.path.exists(self.path("fit.json"))
+        ours = self.prepared and os.path.exists(self.path("fit.json"))
         if ours and not any(map(os.path.exists, map(self.path, ("finetune.pt", "result")))):
             shutil.rmtree(self.work, ignore_errors=True)
 
@@ -259,7 +279,7 @@ def fit(run):
     source = args.backbone or default_backbone()
     start = backbone.open_backbone(source)
     make_report_folder(args.report)
-    run.prepare(data.digest)
+    run.prepare(data.digest, start.digest())
     say(f"{len(data)} rows, {len(data.names)} classes" + (", pairs" if data.seconds else ""))
     for warning in data.warnings:
         run.warn(warning)

@@ -32,7 +32,8 @@ need("numpy", "torch")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from train_lib import data, folder, images, metrics, numbers  # noqa: E402
+from train_lib import data, folder, images, metrics, numbers, work_lock  # noqa: E402
+from train_lib.bounds import check_numbers  # noqa: E402
 from train_lib.data import DataError  # noqa: E402
 from train_lib.model import POOLINGS, MultiExitEncoder, Operand, Shape  # noqa: E402
 from train_lib.recipes import KINDS, Recipe  # noqa: E402
@@ -390,10 +391,16 @@ def parse(argv=None):
 
 
 def run_command(args):
+    check_numbers(args)
+    for name in ("work", "output"):
+        if getattr(args, name, None) == "":
+            raise DataError(f"--{name}: an empty name")
     action = args.__dict__.pop("action")
     torch.manual_seed(getattr(args, "seed", 0))
     for path in filter(None, (args.work, args.output)):
         os.makedirs(path, exist_ok=True)
+    if args.command != "eval":
+        work_lock.hold(os.path.join(args.work, f"{args.command}.lock"), f"train.py {args.command}")
     action(args)
 
 
@@ -403,6 +410,10 @@ def main():
         run_command(args)
     except (DataError, OSError) as error:
         sys.exit(f"train.py: error: {error}")
+    except KeyboardInterrupt:
+        print("train.py: interrupted; the same command goes on from the last checkpoint, if there is one",
+              file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

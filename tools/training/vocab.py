@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
 from interpreter import need  # noqa: E402
 
 need("numpy")
+from train_lib.bounds import check_numbers  # noqa: E402
 from train_lib.data import DataError, read_texts  # noqa: E402
 from train_lib.tokenizer import (  # noqa: E402
     MAX_WORD_CHARS, SPECIAL_TOKENS, basic_tokenize, is_punctuation)
@@ -130,6 +131,7 @@ def main():
     parser.add_argument("--output", required=True, metavar="VOCAB.TXT")
     args = parser.parse_args()
     try:
+        check_numbers(args)
         tokens = build_vocabulary(count_words(args.text), args.size, args.min_char_count)
         with open(args.output, "w", encoding="utf-8") as file:
             file.write("\n".join(tokens) + "\n")

@@ -6,6 +6,7 @@ that the special tokens come first, and [MASK] is added where there is none: the
 and to a network the order means nothing. Needs NumPy only.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -37,6 +38,16 @@ class Backbone:
     def __init__(self, path, sizes, vocab, lower_case, tensors, training_sets, sketch):
         self.path, self.sizes, self.vocab, self.lower_case = path, sizes, vocab, lower_case
         self.tensors, self.training_sets, self.sketch = tensors, training_sets, sketch
+
+    def digest(self):
+        """Of what training starts from: another one under the same name has another one."""
+        digest = hashlib.blake2b(json.dumps([self.sizes, self.vocab, self.lower_case]).encode(),
+                                 digest_size=16)
+        for name in sorted(self.tensors):
+            values = np.ascontiguousarray(self.tensors[name])
+            digest.update(f"\n{name} {values.shape}".encode())
+            digest.update(values)
+        return digest.hexdigest()
 
 
 def open_backbone(path):

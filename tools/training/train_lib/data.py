@@ -89,8 +89,9 @@ def cached(work, spec, kind, tokenizer, build):
                      str(tokenizer.lower_case)] + tokenizer.tokens)
     name = os.path.join(work, f"cache-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npz")
     if not os.path.exists(name):
-        np.savez(name + ".tmp.npz", **build())
-        os.replace(name + ".tmp.npz", name)
+        own = f"{name}.{os.getpid()}.tmp.npz"
+        np.savez(own, **build())
+        os.replace(own, name)
     with np.load(name) as arrays:
         return dict(arrays)
 
