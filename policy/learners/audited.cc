@@ -23,7 +23,8 @@ constexpr std::size_t kMostPriorRows = 1000;  // that rules are proposed on, and
 constexpr double kPromisedFrom = 1000.0;      // samples from which E is kept since the start
 constexpr double kBentExcess = 1.5;   // of disagreement over what rows weighed by likeness tell
 constexpr double kMixedExcess = 1.3;  // over what a mixture of kinds tells of a stream of one
-constexpr double kUnlike = 11.0;      // chi-squared's 95 % quantile for PriorWeights::kMoments
+constexpr double kWorth = 2.0, kLeastWorth = 0.01;
+constexpr double kUnlike = 11.0;  // chi-squared's 95 % quantile for PriorWeights::kMoments
 constexpr std::uint64_t kPriorStands = 2000;  // samples that the stream is held against it for
 constexpr float kLeastWeight = 0.2f;
 constexpr double kForget = 0.9995;      // per sample, of the mean probability where in doubt
@@ -95,6 +96,19 @@ class Audited final : public PolicyBase {
     if (slot_.audited) return {.arm = options_.last_arm(), .every_exit = true, .first = 0};
     if (rule.chain.at_once) return {.arm = kOffloadAtOnce};
     return {.arm = options_.last_arm(), .may_end_early = true, .first = rule.chain.first};
+  }
+
+  // Share of samples that may be audited while learning: one costs what lies between running all
+  // and sending the input, and learning may cost kWorth times what answering early can save
+  // meanwhile. 1 where nothing is cheaper than running everything.
+  double worth_of_audits(bool link) const {
+    if (!link || options_.objective != Objective::kDisagreement || schedule_ == kAfterChange)
+      return 1.0;
+    const double sent = costs().offload_from(0);
+    const double whole = costs().cost(options_.layer_of.back(), options_.arms(), false);
+    const double saved = sent - costs().cost(options_.layer_of.front(), 1, false);
+    return kWorth * saved >= whole - sent ? 1.0
+                                          : std::max(kWorth * saved / (whole - sent), kLeastWorth);
   }
 
   Action decide(const Plan& plan, std::size_t arm, const ExitReading& reading) override {
@@ -236,13 +250,14 @@ class Audited final : public PolicyBase {
         samples_ + std::clamp(since / 5, kPlanFirst, budget ? kPlanBudget : kPlanEvery);
     planned_costs_ = costs();
     if (must_send) return maker_.make_at_once(rule);
-    if (rows_.size() < kFewestRows || since + 1 < warm_up()) return maker_.make_deepest(rule);
+    const double worth = worth_of_audits(link);
+    if (rows_.size() < kFewestRows || since + 1 < warm_up()) return make_first(worth, rule);
     const std::size_t looked = rule.chain.first;
     maker_.make(rows_, checks_, costs(), link,
                 {since < kYoung, excess(), std::max(kPromisedFrom, static_cast<double>(samples_)),
-                 budget_now()},
+                 budget_now(), link ? costs().offload_from(0) / costs().lambda() : kNoSending},
                 rule);
-    maker_.plan_audits(rows_, audits_wanted(static_cast<double>(since)), rule);
+    maker_.plan_audits(rows_, worth * audits_wanted(static_cast<double>(since)), rule);
     if (looked == rule.chain.first && shift_ready_) return;
     begin_shift_test(rule.chain.first, since);
   }
@@ -255,6 +270,14 @@ class Audited final : public PolicyBase {
       return shift_.begin(prior_test_.edges(exit), prior_test_.known());
     }
     shift_.begin(ShiftTest::edges_of(rows_, exit));
+  }
+
+  // Until a rule is known: everything is run and looked at, or sent.
+  void make_first(double worth, Rule& rule) const {
+    if (worth >= 1.0) return maker_.make_deepest(rule);
+    maker_.make_at_once(rule);
+    rule.whole = worth;
+    rule.probability.fill(static_cast<float>(worth));
   }
 
   // By how much more than the rows tell answers are expected to differ.

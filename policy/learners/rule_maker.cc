@@ -117,9 +117,11 @@ void RuleMaker::search(const AuditRows& rows, const AuditRows& checks, const Sea
   const double middle = std::log(rule.beta);
   double low = wide ? std::log(kLeastBeta) : std::max(middle - 1.0, std::log(kLeastBeta));
   double high = wide ? std::log(kMostBeta) : std::min(middle + 1.0, std::log(kMostBeta));
+  // Whatever little is known: neither differs from the last exit.
   best_ = deepest_;
+  best_.at_once = how.sending < planner_.full_cost();
   ChainScore found, own_found;
-  double beta_found = 0.0, least = planner_.full_cost();
+  double beta_found = 0.0, least = std::min(how.sending, planner_.full_cost());
   bool kept = false;  // some chain is within the budget
   for (int i = 0; i < (wide ? kFarSteps : kNearSteps); ++i) {
     const double beta = 0.5 * (low + high);

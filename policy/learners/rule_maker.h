@@ -16,6 +16,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "policy/learners/audit_rows.h"
@@ -27,6 +28,7 @@
 namespace splitee::policy {
 
 inline constexpr std::size_t kDoubtBins = 16;
+inline constexpr double kNoSending = std::numeric_limits<double>::infinity();
 
 struct Rule {
   Chain chain;
@@ -53,10 +55,11 @@ class RuleMaker {
   // The input is sent, and hardly anything audited.
   void make_at_once(Rule& rule) const;
   struct Search {
-    bool young = false;    // little is known yet: look far and wide
-    double excess = 1.0;   // times what the rows tell of disagreement is expected
-    double samples = 1.0;  // over which the limit is to hold
-    double budget = 0.0;   // mean cost in lambda that kBudget may pay now
+    bool young = false;           // little is known yet: look far and wide
+    double excess = 1.0;          // times what the rows tell of disagreement is expected
+    double samples = 1.0;         // over which the limit is to hold
+    double budget = 0.0;          // mean cost in lambda that kBudget may pay now
+    double sending = kNoSending;  // cost in lambda of sending the input
   };
   // Makes the rule anew under the costs of now. `checks`: rows that no chain is proposed on.
   void make(const AuditRows& rows, const AuditRows& checks, const CostModel& costs, bool link,

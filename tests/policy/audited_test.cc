@@ -584,6 +584,25 @@ TEST_CASE("held-out rows of two kinds spare audits of a stream of either, and E 
   }
 }
 
+TEST_CASE("with a server, learning costs no more than twice what it can win") {
+  PolicyOptions options = audited_options(12);
+  for (const double sent : {1.5, 2.0, 3.0, 5.0}) {
+    CAPTURE(sent);
+    options.costs.offload = sent * options.costs.lambda();
+    const auto policy = make(options);
+    EpisodeRunner session(*policy, options);
+    Stream stream(12, kTestSeed);
+    double cost = 0.0;
+    constexpr int kSamples = 500;  // that are all learned from where there is no server
+    for (int i = 0; i < kSamples; ++i) {
+      cost += session.run(LinkState::kUp, SampleNetwork{stream.next()}).cost;
+    }
+    const double spent = cost / kSamples / options.costs.lambda() - sent;
+    CHECK(spent <= 2.0 * (sent - 1.0) + 0.3);
+    CHECK(policy->disagreement()->audited > 20);
+  }
+}
+
 TEST_CASE("rows that are a mixture of kinds are trusted less than those of one") {
   PolicyOptions options = audited_options(12);
   options.prior_rows = held_out(2000, 12, 0.0);
