@@ -299,6 +299,7 @@ void add_sample_flags(CLI::App& app, Flags& flags) {
   app.add_option("--layer", flags.layer,
                  "layer whose activation is sent, computed beforehand; 0 sends the input")
       ->type_name("K")
+      ->check(number_within(0, 1e6))
       ->capture_default_str();
   app.add_option(
          "--seq", flags.seq,
