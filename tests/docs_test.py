@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The pages: links and anchors of every Markdown file lead somewhere, each message that troubleshooting.md quotes
-is one that the sources say, mkdocs takes the site (where it is installed), and the commands of docs/ run.
+is one that the sources say, mkdocs takes the site (where it is installed), the commands of docs/ run, and lists of
+Debian's packages to build with are whole.
 
 A fenced block marked `sh` is run in a folder that looks like the root of the source after a build; a block that
 cannot be has the comment `<!-- not run: WHY -->` before it. No network is used.
 
-Arguments: SOURCE_ROOT BUILD_ROOT links|messages|site|commands
+Arguments: SOURCE_ROOT BUILD_ROOT links|messages|site|packages|commands
 """
 
 import os
@@ -87,6 +88,20 @@ def site():
         assert built >= {path.stem for path in DOCS.glob("*.md")}, built
 
 
+def packages():
+    """What tools/scripts/setup.sh installs of libraries, but for tests, benchmarks and HTTP."""
+    setup = (ROOT / "tools/scripts/setup.sh").read_text(encoding="utf-8")
+    names = re.search(r"^build_packages=\(\n(.*?)^\)", setup, re.MULTILINE | re.DOTALL)[1].split()
+    needed = {name for name in names if name.endswith("-dev")} - {"dpkg-dev", "doctest-dev", "libbenchmark-dev", "libmicrohttpd-dev"}
+    count = 0
+    for path in (ROOT / "README.md", DOCS / "python.md", ROOT / "deploy/Containerfile"):
+        for listed in re.findall(r"libxsimd-dev[a-z0-9.+\s\\-]*", path.read_text(encoding="utf-8")):
+            assert needed <= set(listed.split()), f"{path.relative_to(ROOT)}: {listed!r} lacks {needed - set(listed.split())}"
+            count += 1
+    assert count >= 4, count
+    print(f"  {count} lists of {len(needed)} packages")
+
+
 def run_page(page, folder):
     script = ["set -euo pipefail"]
     for reason, block in BLOCK.findall(page.read_text(encoding="utf-8")):
@@ -119,4 +134,4 @@ def commands():
     print(f"  {count} blocks of commands")
 
 
-{"links": links, "messages": messages, "site": site, "commands": commands}[sys.argv[3]]()
+{"links": links, "messages": messages, "site": site, "packages": packages, "commands": commands}[sys.argv[3]]()

@@ -98,7 +98,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "policy_create": (c_void_p, POINTER(PolicyCalls), _WORDS, c_void_p, c_size_t, POINTER(c_void_p)),
     "policy_save": (c_void_p, c_void_p, c_size_t, POINTER(c_size_t)),
     "edge_create": (c_void_p, c_void_p, c_void_p, _WORDS, POINTER(c_void_p)),
-    "classify": (c_void_p, POINTER(Input), POINTER(Record)),
+    "classify": (),  # an edge, and an Input and a Record by reference: of every sample, and nothing is to be converted
     "edge_submit": (c_void_p, POINTER(Input)),
     "edge_next": (c_void_p, c_int64, POINTER(Record)),
     "edge_summary": (c_void_p, c_void_p, c_size_t, POINTER(c_size_t)),
@@ -195,15 +195,19 @@ class Sample:
         self.reference = ctypes.byref(self.input)
         self.kind, self.numbers = kind, numbers
         self._kept: Any = None
+        self._bare = True  # no label, second text or path of the sample before is left
         self.path: Optional[str] = None
 
     def fill(self, item: Any, number: int) -> None:
         given = self.input
-        given.id, given.label, given.second, self.path = number, None, None, None
+        given.id = number
+        if not self._bare:
+            given.label, given.second, self.path, self._bare = None, None, None, True
         if type(item) is str and self.kind == TEXT:  # the usual case, without the questions below
             given.data = text = item.encode("utf-8", "replace")
             given.bytes = len(text)
             return
+        self._bare = False
         if isinstance(item, Mapping):
             label = item.get("label")
             given.label = None if label is None else str(label).encode()

@@ -17,7 +17,7 @@ from .model import Model
 from .policy import Calls, Policy
 
 # What json.loads() comes to, without looking for an encoding and for spaces first.
-_decode = json.JSONDecoder().raw_decode
+_scan = json.JSONDecoder().scan_once
 _POLL_MS = 20  # for how long at most a wait for a server looks away from an asynchronous input
 
 
@@ -131,7 +131,7 @@ class Edge:
             result = self._run_sample(self._handle, self._sample.reference, self._by_reference)
             if result != c.OK or self._calls is not None:
                 self._check(result, of_sample=True)
-            return _decode(self._record.json.decode("utf-8", "surrogatepass"))[0]
+            return _scan(self._record.json.decode("utf-8", "surrogatepass"), 0)[0]
 
     def _submit(self, sample: Any, number: int) -> bool:
         """False where records are to be taken first."""
@@ -152,7 +152,7 @@ class Edge:
             if result == c.NONE:
                 return None
             self._check(result)
-            return _decode(self._record.json.decode("utf-8", "surrogatepass"))[0]
+            return _scan(self._record.json.decode("utf-8", "surrogatepass"), 0)[0]
 
 
 class Run:

@@ -6,7 +6,7 @@ project_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build_dir=$project_root/build
 
 build_packages=(
-  g++ meson ninja-build pkg-config
+  g++ dpkg-dev meson ninja-build pkg-config
   libxsimd-dev libutf8proc-dev cppzmq-dev libcli11-dev nlohmann-json3-dev libfmt-dev libzstd-dev
   libmicrohttpd-dev libpng-dev libjpeg62-turbo-dev doctest-dev libbenchmark-dev
   binutils python3 python3-numpy

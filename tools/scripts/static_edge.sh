@@ -6,7 +6,7 @@
 # Builds in build-static/.
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 output=${1:?a folder}
-install_packages "${build_packages[@]}" cmake dpkg-dev
+install_packages "${build_packages[@]}" cmake
 static_dir=$project_root/build-static
 arch=$(dpkg --print-architecture)
 mkdir -p "$static_dir"
