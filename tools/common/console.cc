@@ -137,11 +137,6 @@ int fail(std::string_view program, const Status& status) {
   return status.code() == Code::kInvalidArgument ? kExitUsage : kExitError;
 }
 
-Status not_usage(Status status) {
-  if (status.code() != Code::kInvalidArgument) return status;
-  return Status(Code::kIo, status.message());
-}
-
 int run_program(std::string_view program, const std::function<int()>& body) {
   prepare_process();
   running_program = program;

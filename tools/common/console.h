@@ -48,7 +48,10 @@ int fail(std::string_view program, const Status& status);
 
 // For errors of files: the runtime calls a path of the wrong kind an invalid argument, but to the
 // caller of a program it is an input error, not wrong usage.
-Status not_usage(Status status);
+inline Status not_usage(Status status) {
+  if (status.code() != Code::kInvalidArgument) return status;
+  return Status(Code::kIo, status.message());
+}
 
 // What main() does: prepares the process, runs `body` and returns its exit code. Where memory or
 // threads cannot be had it says so and returns kExitError.
