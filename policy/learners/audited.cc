@@ -98,12 +98,13 @@ class Audited final : public PolicyBase {
     return {.arm = options_.last_arm(), .may_end_early = true, .first = rule.chain.first};
   }
 
-  // Share of samples that may be audited while learning: one costs what lies between running all
-  // and sending the input, and learning may cost kWorth times what answering early can save
-  // meanwhile. 1 where nothing is cheaper than running everything.
+  // Share of samples that may be audited while learning from nothing: one costs what lies between
+  // running all and sending the input, and learning may cost kWorth times what answering early can
+  // save meanwhile. 1 where nothing is cheaper than running everything.
   double worth_of_audits(bool link) const {
-    if (!link || options_.objective != Objective::kDisagreement || schedule_ == kAfterChange)
+    if (!link || options_.objective != Objective::kDisagreement || schedule_ != kFromNothing) {
       return 1.0;
+    }
     const double sent = costs().offload_from(0);
     const double whole = costs().cost(options_.layer_of.back(), options_.arms(), false);
     const double saved = sent - costs().cost(options_.layer_of.front(), 1, false);
