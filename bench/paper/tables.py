@@ -35,8 +35,8 @@ def cost_cell(result):
 
 
 def intervals(value, text):
-    """Half widths over orders and over networks."""
-    widths = [value["ci95"], value["networks"]] if value["networks"] is not None else [value["ci95"]]
+    """Half widths over orders and, where there are several, over networks."""
+    widths = [width for width in (value["ci95"], value.get("networks")) if width is not None]
     return "".join(f" ± {text(width)}" for width in widths) if max(widths) > 1e-6 else ""
 
 

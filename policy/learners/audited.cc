@@ -98,11 +98,11 @@ class Audited final : public PolicyBase {
     return {.arm = options_.last_arm(), .may_end_early = true, .first = rule.chain.first};
   }
 
-  // Share of samples that may be audited while learning from nothing: one costs what lies between
+  // Share of samples that may be audited while learning: one costs what lies between
   // running all and sending the input, and learning may cost kWorth times what answering early can
   // save meanwhile. 1 where nothing is cheaper than running everything.
   double worth_of_audits(bool link) const {
-    if (!link || options_.objective != Objective::kDisagreement || schedule_ != kFromNothing) {
+    if (!link || options_.objective != Objective::kDisagreement || schedule_ == kAfterChange) {
       return 1.0;
     }
     const double sent = costs().offload_from(0);
