@@ -80,11 +80,14 @@ Result<std::vector<Sample>> labelled_samples(const std::string& path, const Flag
     std::erase_if(*samples, [](const Sample& sample) { return !sample.truth; });
   }
   if (samples->size() < kFewestSamples) {
-    return Status(Code::kNotFound,
-                  fmt::format("{}: {} {}; at least {} are needed",
-                              path == "-" ? "standard input" : path, samples->size(),
-                              flags.rows_only ? "samples" : "labelled samples (column 'label')",
-                              kFewestSamples));
+    const std::string name = path == "-" ? "standard input" : path;
+    const std::size_t count = samples->size();
+    return Status(
+        Code::kNotFound,
+        flags.rows_only
+            ? fmt::format("{}: {} samples; at least {} are needed", name, count, kFewestSamples)
+            : fmt::format("{}: {} labelled samples (column 'label'); at least {} are needed", name,
+                          count, kFewestSamples));
   }
   Rng rng(mix_seed(flags.seed));
   shuffle(std::span(*samples), rng);
