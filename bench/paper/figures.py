@@ -32,6 +32,19 @@ def save(figure, folder, name):
     plt.close(figure)
 
 
+def label(axis, x, y):
+    axis.set_xlabel(x, fontsize=8)
+    axis.set_ylabel(y, fontsize=8)
+
+
+def legend_below(figure, axes):
+    """One for all, of what any of these axes shows."""
+    names = {}
+    for axis in axes:
+        names.update((name, handle) for handle, name in zip(*axis.get_legend_handles_labels()))
+    figure.legend(names.values(), names.keys(), fontsize=7, loc="lower center", ncol=len(names))
+
+
 def accuracy_and_cost(folder, data_sets, results):
     figure, axes = grid(2, len(data_sets))
     for column, entry in enumerate(data_sets):
@@ -45,18 +58,16 @@ def accuracy_and_cost(folder, data_sets, results):
             axes[1][column].plot(offloads, [r["cost"]["mean"] for _, r in found], line,
                                  color=colour)
         axes[0][column].set_title(f"{entry['title']} (from {entry['source']})", fontsize=10)
-        axes[1][column].set_xlabel("o, in λ")
-    axes[0][0].set_ylabel("accuracy, %")
-    axes[1][0].set_ylabel("cost per sample, λ")
-    axes[0][-1].legend(fontsize=7)
+        label(axes[0][column], "o, in λ", "accuracy, %")
+        label(axes[1][column], "o, in λ", "cost per sample, λ")
+    legend_below(figure, axes[0])
     save(figure, folder, "accuracy_cost.png")
 
 
 def regret(folder, data_sets, results, logarithmic, name):
     figure, axes = grid(1, len(data_sets))
     for axis, entry in zip(axes[0], data_sets):
-        for policy in ("splitee", "splitee-s", "ucb-tuned", "discounted", "factored", "adaptive",
-                       "random-arm"):
+        for policy in ("splitee", "splitee-s", "ucb-tuned", "discounted", "factored", "adaptive"):
             for _, r in select(results, trace=entry["path"], alpha=entry["alpha"], offload=5,
                                policy=policy, semantics="deployable"):
                 t = [p["t"] for p in r["regret"]]
@@ -67,22 +78,11 @@ def regret(folder, data_sets, results, logarithmic, name):
                 axis.fill_between(t, low, high, alpha=0.15, color=line.get_color())
         if logarithmic:
             axis.set_xscale("log")
-        axis.set_ylim(0, top_of(axis, results, entry))
         axis.axvline(2000, color="grey", linewidth=0.6)
         axis.set_title(entry["title"], fontsize=10)
-        axis.set_xlabel("samples")
-    axes[0][0].set_ylabel("cumulative regret, o = 5 λ")
-    axes[0][-1].legend(fontsize=7)
+        label(axis, "samples", "cumulative regret, o = 5 λ")
+    legend_below(figure, axes[0])
     save(figure, folder, name)
-
-
-def top_of(axis, results, entry):
-    """Above the learners; a fixed random arm leaves the picture."""
-    ends = [r["regret"][-1]["mean"] + r["regret"][-1]["ci95"]
-            for policy in ("splitee", "splitee-s", "factored")
-            for _, r in select(results, trace=entry["path"], alpha=entry["alpha"], offload=5,
-                               policy=policy, semantics="deployable")]
-    return 1.15 * max(ends + [1e-9]) if ends else axis.get_ylim()[1]
 
 
 def exits(folder, data_sets, results):
@@ -100,8 +100,8 @@ def exits(folder, data_sets, results):
                     axis.set_xticks(range(1, len(share) + 2))
                     axis.set_xticklabels([*map(str, range(1, len(share) + 1)), "off"], fontsize=6)
             axis.set_title(f"{entry['title']}, o = {offload} λ", fontsize=9)
-    axes[0][0].set_ylabel("% of samples")
-    axes[0][-1].legend(fontsize=6)
+            label(axis, "exit; off: sent", "% of samples")
+    legend_below(figure, axes[0])
     save(figure, folder, "exits.png")
 
 
@@ -109,7 +109,7 @@ def wrong_alpha(folder, data_sets, results, policy, calibrated):
     """Accuracy and the reward that the policy sees, against alpha; calibrated: name to (alpha,
     accuracy)."""
     figure, axes = grid(1, len(data_sets), height=3.4)
-    names = {}
+    both = []
     for axis, entry in zip(axes[0], data_sets):
         found = sorted((job.alpha, r) for job, r in
                        select(results, trace=entry["path"], offload=5, policy=policy,
@@ -128,10 +128,10 @@ def wrong_alpha(folder, data_sets, results, policy, calibrated):
         twin.plot(alphas, [r["mean_got"] for _, r in found], "s--", color="tab:red", markersize=3,
                   label="mean reward")
         axis.set_title(entry["title"], fontsize=10)
-        axis.set_xlabel("alpha")
-        for part in (axis, twin):
-            names.update((name, handle) for handle, name in zip(*part.get_legend_handles_labels()))
-    figure.legend(names.values(), names.keys(), fontsize=7, loc="lower center", ncol=len(names))
+        label(axis, "alpha", "accuracy, %")
+        twin.set_ylabel("mean reward", fontsize=8)
+        both += [axis, twin]
+    legend_below(figure, both)
     save(figure, folder, "wrong_alpha.png")
 
 
