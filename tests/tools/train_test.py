@@ -359,7 +359,9 @@ def test_numbers_out_of_bounds():
 
 def test_one_training_at_a_time_in_a_work_folder():
     arguments = finetune_arguments("busy")
-    process = subprocess.Popen(command(*arguments, "--steps", 10**6), stderr=subprocess.PIPE, text=True)
+    # What was begun in the background of a shell ignores Ctrl-C, and so does what it begins.
+    process = subprocess.Popen(command(*arguments, "--steps", 10**6), stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     while not os.path.exists("work-busy/finetune.pt"):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
