@@ -178,7 +178,7 @@ def write_model(file, heads, dtype, path):
         ("splitee.exit_temperatures", gguf.ARRAY,
          (gguf.F32, [temperatures.get(layer, 1.0) for layer in layers]))])
     stale = ("splitee.exit_alphas", "splitee.prior.predictions", "splitee.prior.confidences",
-             "splitee.prior.labels", "splitee.prior.network")
+             "splitee.prior.labels", "splitee.prior.kinds", "splitee.prior.network")
     tensors = [tensor.to_write() for tensor in file.tensors.values()]
     for layer, head in heads.items():
         tensors += head_tensors(layer, head, dtype)
