@@ -7,14 +7,17 @@ import math
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass, replace
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+from intervals import half_width  # noqa: E402
 
 LAMBDA1, LAMBDA2 = 0.08, 0.02  # the paper's 0.8 : 0.2; a layer with its exit costs 0.1
 LAMBDA = LAMBDA1 + LAMBDA2
 OFFLOADS = (1, 2, 3, 4, 5)  # o in lambda
 PAPER_POLICIES = ("splitee", "splitee-s", "threshold", "threshold-published")
-# Student's t at 97.5 %, by degrees of freedom.
-T_975 = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,6 @@ class Replayer:
         jobs = list(dict.fromkeys(jobs))
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             return dict(zip(jobs, pool.map(self.one, jobs)))
-
-
-def half_width(values):
-    """Of the 95 % interval of a mean over networks; None for one network."""
-    count = len(values)
-    if count < 2:
-        return None
-    mean = sum(values) / count
-    variance = sum((v - mean) ** 2 for v in values) / (count - 1)
-    return T_975[min(count - 1, len(T_975) - 1)] * math.sqrt(variance / count)
 
 
 def over_networks(results):
@@ -134,8 +127,7 @@ def known_policies(splitee):
 
 def read_data_sets(folder):
     """Entries of datasets.json whose trace is there: `path`, that of the first network, and `paths`, of all."""
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "datasets.json"),
-              encoding="utf-8") as file:
+    with open(os.path.join(HERE, "datasets.json"), encoding="utf-8") as file:
         entries = json.load(file)
     seeds = [path for path in sorted(glob.glob(os.path.join(folder, "seed*"))) if re.search(r"seed\d+$", path)]
     for entry in entries:

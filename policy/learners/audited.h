@@ -18,12 +18,14 @@
 // (mean pi where answers are doubtful) / pi: what it adds to precision.
 //
 // Learning: first every sample is audited, then a share that falls with the cube of time, down to
-// what costs kAuditShare of the mean cost. Rows from the model file (PolicyOptions::prior_rows)
-// take the place of the first ones: rules are proposed on one half of them and scored on all. Where
-// the stream is unlike them they count by their likeness to it (prior_weights.h), and where that
-// does not help hardly; they steer and never count for the bound. Change (shift_test.h): an alarm
-// begins the learning anew, with old rows counting a tenth. Feedback of users is looked at for
-// nothing else: it says what is true, not what the last exit says.
+// what costs kAuditShare of the mean cost. With a server samples are sent until a rule is known,
+// and so few are audited that learning costs at most kWorth times what it can win. Rows from the
+// model file (PolicyOptions::prior_rows) take the place of the first ones: rules are proposed on
+// one half of them and scored on all. Where the stream is unlike them they count by their likeness
+// to it (prior_weights.h), and where that does not help hardly; they steer and never count for the
+// bound. Change (shift_test.h): an alarm begins the learning anew, with old rows counting a tenth.
+// Feedback of users is looked at for nothing else: it says what is true, not what the last exit
+// says.
 //
 // Other objectives: the paper's reward (confidence less mu times cost) with the same machinery,
 // the loss of an answer being what its confidence lacks to 1; or a mean cost per sample.

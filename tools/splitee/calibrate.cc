@@ -68,9 +68,9 @@ struct Report {
   PriorRows prior;
 };
 
-// The labelled samples of a file, in random order; for rows alone those without a label too.
-Result<std::vector<Sample>> labelled_samples(const std::string& path, const Flags& flags,
-                                             const runtime::NetworkInfo& info) {
+// The labelled samples of a file, and for rows alone all of them, in random order.
+Result<std::vector<Sample>> samples_of(const std::string& path, const Flags& flags,
+                                       const runtime::NetworkInfo& info) {
   const bool text = info.input == runtime::InputKind::kText;
   const InputFormat format =
       flags.format == InputFormat::kOfModel && text ? InputFormat::kTsv : flags.format;
@@ -98,7 +98,7 @@ Result<std::vector<Sample>> labelled_samples(const std::string& path, const Flag
 Result<std::vector<Sample>> samples_of_kinds(const Flags& flags, const runtime::NetworkInfo& info) {
   std::vector<Sample> all;
   for (const std::string& path : flags.inputs) {
-    Result<std::vector<Sample>> samples = labelled_samples(path, flags, info);
+    Result<std::vector<Sample>> samples = samples_of(path, flags, info);
     if (!samples.ok()) return samples;
     samples->resize(std::min(samples->size(), kMaxPriorRows / flags.inputs.size()));
     std::ranges::move(*samples, std::back_inserter(all));
@@ -113,12 +113,12 @@ Result<std::vector<Sample>> samples_of_kinds(const Flags& flags, const runtime::
 Result<std::vector<Sample>> all_samples(const Flags& flags, const runtime::NetworkInfo& info,
                                         std::size_t& fit) {
   if (flags.rows_only) return samples_of_kinds(flags, info);
-  Result<std::vector<Sample>> samples = labelled_samples(flags.inputs.front(), flags, info);
+  Result<std::vector<Sample>> samples = samples_of(flags.inputs.front(), flags, info);
   if (!samples.ok()) return samples;
   fit = samples->size() / 2;
   if (flags.held_back.empty()) return samples;
   fit = samples->size();
-  Result<std::vector<Sample>> others = labelled_samples(flags.held_back, flags, info);
+  Result<std::vector<Sample>> others = samples_of(flags.held_back, flags, info);
   if (!others.ok()) return others;
   std::ranges::move(*others, std::back_inserter(*samples));
   return samples;

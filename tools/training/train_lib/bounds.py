@@ -16,7 +16,7 @@ OPTIONS = {
     BELOW_ONE: ("ema", "mask_rate", "dropout", "token_dropout", "label_smoothing"),
     COUNT: ("seed", "crop", "cutout", "exit_channels", "min_char_count"),
     SIZE: ("cores", "steps", "warmup", "layers", "hidden", "heads", "max_seq", "intermediate", "batch_tokens",
-           "batch_rows", "pair_layers", "deepen", "eval_rows", "side", "size"),
+           "batch_rows", "eval_rows", "side", "size"),
 }  # fmt: skip
 
 
