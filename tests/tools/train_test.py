@@ -181,6 +181,38 @@ def test_loss_of_a_recipe():
     assert torch.allclose(logits.grad[0, 0], wanted / 2, atol=1e-6)
     own = torch.softmax(torch.tensor([2.0, -1.0]), -1) - torch.tensor([0.0, 1.0])
     assert torch.allclose(logits.grad[1, 0], own / 2, atol=1e-6)
+    # All exits follow a teacher, the last one too.
+    teacher = torch.tensor([[0.25, 0.75]])
+    logits.grad = None
+    follow.loss(logits, labels, teacher=teacher).backward()
+    for exit in (0, 1):
+        assert torch.allclose(logits.grad[exit], (logits[exit].softmax(-1) - teacher).detach() / 2, atol=1e-6)
+
+
+def test_teacher():
+    """Labels that say nothing beside a teacher that does: the network learns what it says."""
+    rows = [(text, "0.05 0.95") for text in GOOD] + [(text, "0.95 0.05") for text in BAD]
+    lines = [f"{text}\t{i % 2}\t{p}\n" for i, (text, p) in enumerate(rows * 4)]
+    write("taught.tsv", "text\tlabel\tteacher\n" + "".join(lines))
+    run("train.py", "finetune", "--work", "taught", "--train", "taught.tsv", "--vocab", "vocab.txt", "--output",
+        "taught_model", "--steps", 200, "--distill", 1, "--lr", 5e-3, "--ema", 0, "--dropout", 0, "--token-dropout", 0,
+        *SIZES)  # fmt: skip
+    net, words, _ = folder.load_folder("taught_model")
+    examples = data.Examples.load("taught", "train.tsv", words)
+    for logits in metrics.all_logits(net, examples):
+        assert np.abs(metrics.softmax(logits)[:, 1] - np.where(examples.labels == 1, 0.95, 0.05)).max() < 0.1
+    for taught, message in (("text\tlabel\tteacher\na b\t0\t0.5 0.6\n", "odd.tsv:2: teacher '0.5 0.6'"),
+                            ("text\tlabel\tteacher\na b\t0\tx\n", "odd.tsv:2: teacher 'x'"),
+                            ("text\tlabel\tteacher\na\t0\t0.5 0.5\nb\t1\t0 0 1\n", "odd.tsv:3: 3 probabilities"),
+                            ("text\tlabel\tteacher\na\t0\t0 0 1\nb\t1\t0 0 1\n", "the teacher has 3 classes"),
+                            ):  # fmt: skip
+        write("odd.tsv", taught)
+        said = run("train.py", "finetune", "--work", "taught", "--train", "odd.tsv", "--vocab", "vocab.txt", "--output",
+                   "odd_model", "--steps", 1, *SIZES, status=1).stderr  # fmt: skip
+        assert message in said, said
+    said = run("train.py", "finetune", "--work", "taught", "--train", "taught.tsv", "--train", "train.tsv", "--vocab",
+               "vocab.txt", "--output", "odd_model", "--steps", 1, *SIZES, status=1).stderr  # fmt: skip
+    assert "train.tsv: its column teacher has no classes, that of taught.tsv 2" in said, said
 
 
 def expected_shapes(vocab, labels):

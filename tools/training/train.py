@@ -10,8 +10,9 @@ Hugging Face folder that tools/convert_hf.py takes. Needs PyTorch and NumPy
   train.py images     a multi-exit convolutional network, for tools/convert_images.py
 
 FILE arguments take a Python slice over the data rows: 'reviews.tsv.xz[:-5000]'.
-TSV files begin with a header naming columns among text, text2 (second sentence)
-and label (0, 1, ...); fields are not quoted; .xz is unpacked on the fly.
+TSV files begin with a header naming columns among text, text2 (second sentence),
+label (0, 1, ...) and, to learn from, teacher (another model's probability of every
+class, blanks between them); fields are not quoted; .xz is unpacked on the fly.
 
 Training writes a checkpoint into --work every few minutes; the same command run
 again goes on from it. Everything random at a step follows from the seed and the
@@ -158,6 +159,8 @@ def finetune(args):
     tokenizer = start_tokenizer(args)
     examples = data.Examples.load_all(args.work, args.train, tokenizer)
     num_labels = int(examples.labels.max()) + 1
+    if examples.teacher is not None and examples.teacher.shape[1] != num_labels:
+        raise DataError(f"the teacher has {examples.teacher.shape[1]} classes, the labels {num_labels}")
     model, names = start_model(args, tokenizer, num_labels)
     names = label_names(args, names)
     dev = load_dev(args, tokenizer, num_labels)
@@ -188,7 +191,8 @@ def finetune(args):
             logits = model.exit_logits(ids, types, lengths)
         if rank == 0:
             run.watch.batch((logits.detach().argmax(-1) == labels).float().mean(1).tolist())
-        return model.recipe.loss(logits, labels, weights), int(lengths.sum())
+        teacher = None if examples.teacher is None else torch.from_numpy(examples.teacher[rows])
+        return model.recipe.loss(logits, labels, weights, teacher), int(lengths.sum())
 
     def evaluate():
         report = measure(args, model, {n: d.head(args.eval_rows) for n, d in dev.items()})
@@ -344,8 +348,8 @@ def add_finetune(commands):
         ("head-lr", 1.0, "learning rate of the exits' own weights, times --lr (default "
                          "%(default)s)"),
         ("first-exit-weight", 0.5, "loss weight of exit 1; the last has 1 (default %(default)s)"),
-        ("distill", 0.3, "share of the last exit's probabilities in earlier exits' targets "
-                         "(default %(default)s)"),
+        ("distill", 0.3, "share of the last exit's probabilities in earlier exits' targets, or of the "
+                         "teacher's in all exits' (default %(default)s)"),
         ("eval-minutes", 10.0, "time between looks at --dev (default %(default)s)"),
     ]
     for name, default, text in options:

@@ -13,6 +13,7 @@ FILE_SLICE = re.compile(r"(.*)\[(-?\d*):(-?\d*)\]")
 IGNORED_LABEL = -100
 PRETRAIN_LENGTHS, PRETRAIN_LENGTH_ODDS = (64, 128, 256), (0.5, 0.3, 0.2)
 GOLDEN_RATIO = 0.6180339887498949
+TEACHER = "teacher"  # column of another model's probabilities, which training follows
 
 
 class DataError(Exception):
@@ -48,8 +49,24 @@ def parse_label(value, path, number):
     return int(value)
 
 
+def parse_probabilities(value, path, number):
+    try:
+        found = [float(word) for word in value.split(" ")]
+    except ValueError:
+        found = []
+    if len(found) < 2 or not all(0 <= x <= 1 for x in found) or abs(sum(found) - 1) > 0.01:
+        raise DataError(f"{path}:{number}: teacher '{value[:80]}' is not a probability for each class, which "
+                        "sum to 1, with blanks between them")
+    return found
+
+
 def read_tsv(spec, labelled):
     """Rows (text, text2 or None, label) of a TSV; its header names the columns."""
+    return [row[:3] for row in read_taught_tsv(spec, labelled)]
+
+
+def read_taught_tsv(spec, labelled):
+    """Rows (text, text2 or None, label, teacher's probabilities or None)."""
     path, rows = parse_spec(spec)
     lines = read_lines(path)
     header = lines[0].rstrip("\r").split("\t")
@@ -64,7 +81,13 @@ def read_tsv(spec, labelled):
             raise DataError(f"{path}:{number}: {len(fields)} fields, header has {len(header)}")
         label = parse_label(fields[column["label"]], path, number) if labelled else -1
         pair = fields[column["text2"]] if "text2" in column else None
-        result.append((fields[column["text"]], pair, label))
+        teacher = None
+        if labelled and TEACHER in column:
+            teacher = parse_probabilities(fields[column[TEACHER]], path, number)
+            if result and len(result[0][3]) != len(teacher):
+                raise DataError(f"{path}:{number}: {len(teacher)} probabilities, the row before has "
+                                f"{len(result[0][3])}")
+        result.append((fields[column["text"]], pair, label, teacher))
     if not result:
         raise DataError(f"{spec}: no rows")
     return result
@@ -108,10 +131,11 @@ def load_stream(work, specs, tokenizer):
 
 
 class Examples:
-    """Tokenised labelled rows; second sentences are empty where there are none."""
+    """Tokenised labelled rows; second sentences are empty where there are none. `teacher`: another
+    model's probabilities, (rows, classes), or None."""
 
-    def __init__(self, ids, lengths, labels):
-        self.ids, self.lengths, self.labels = ids, lengths, labels
+    def __init__(self, ids, lengths, labels, teacher=None):
+        self.ids, self.lengths, self.labels, self.teacher = ids, lengths, labels, teacher
         self.starts = np.concatenate([[0], np.cumsum(lengths.sum(1))[:-1]])
 
     def __len__(self):
@@ -120,23 +144,30 @@ class Examples:
     @classmethod
     def load(cls, work, spec, tokenizer):
         def build():
-            ids, lengths, labels = [], [], []
-            for text, pair, label in read_tsv(spec, labelled=True):
+            ids, lengths, labels, teacher = [], [], [], []
+            for text, pair, label, probabilities in read_taught_tsv(spec, labelled=True):
                 first = tokenizer.encode(text)
                 second = tokenizer.encode(pair) if pair is not None else []
                 ids += first + second
                 lengths.append((len(first), len(second)))
                 labels.append(label)
-            return {"ids": np.array(ids, np.int32), "lengths": np.array(lengths, np.int64),
-                    "labels": np.array(labels, np.int64)}
+                teacher += [probabilities] if probabilities else []
+            arrays = {"ids": np.array(ids, np.int32), "lengths": np.array(lengths, np.int64),
+                      "labels": np.array(labels, np.int64)}
+            return arrays | ({"teacher": np.array(teacher, np.float32)} if teacher else {})
 
         return cls(**cached(work, spec, "examples", tokenizer, build))
 
     @classmethod
     def load_all(cls, work, specs, tokenizer):
         parts = [cls.load(work, spec, tokenizer) for spec in specs]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts])
-                     for name in ("ids", "lengths", "labels")))
+        for part, spec in zip(parts, specs):
+            shape, first = (np.shape(p.teacher)[1:] for p in (part, parts[0]))
+            if shape != first:
+                raise DataError(f"{spec}: its column {TEACHER} has {shape[0] if shape else 'no'} classes, that of "
+                                f"{specs[0]} {first[0] if first else 'none'}")
+        names = ["ids", "lengths", "labels"] + ["teacher"] * (parts[0].teacher is not None)
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def head(self, count):
         """The first rows."""

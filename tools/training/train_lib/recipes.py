@@ -8,7 +8,7 @@ equilibrium  of L exits above a layer each has an equal share in its gradient, s
              not outvote shallow ones (Li et al. 2019, arXiv 1908.06294)
 
 With each of them exits before the last may follow its probabilities in part (self-distillation,
-Phuong and Lampert 2019), and weights of the losses may grow with depth. Measured results are in
+Phuong and Lampert 2019), or all of them those of another model (Hinton et al. 2015), and weights of the losses may grow with depth. Measured results are in
 models/README.md.
 """
 
@@ -37,7 +37,7 @@ class ScaledGradient(torch.autograd.Function):
 class Recipe:
     kind: str = "joint"
     reach: float = 0.0  # of "limited"
-    distill: float = 0.0  # share of the last exit's probabilities in the targets of the others
+    distill: float = 0.0  # share of the last exit's, or a teacher's, probabilities in the targets
     first_exit_weight: float = 1.0  # of the losses; the last exit has 1
     label_smoothing: float = 0.0
 
@@ -50,16 +50,17 @@ class Recipe:
             return ScaledGradient.apply(state, share), ScaledGradient.apply(state, 1 - share)
         return state, state
 
-    def loss(self, logits, labels, class_weights=None):
-        """Mean of the exits' losses; logits are [exits, rows, classes]."""
+    def loss(self, logits, labels, class_weights=None, teacher=None):
+        """Mean of the exits' losses; logits are [exits, rows, classes]. All exits follow the teacher's
+        probabilities, [rows, classes], where there are any; else those before the last follow the last."""
         count = len(logits)
         weights = torch.linspace(self.first_exit_weight, 1.0, count) if count > 1 else torch.ones(1)
-        target = logits[-1].detach().softmax(-1)
+        target = logits[-1].detach().softmax(-1) if teacher is None else teacher
         total = 0.0
         for i, own in enumerate(logits):
             loss = F.cross_entropy(own, labels, class_weights,
                                    label_smoothing=self.label_smoothing)
-            if self.distill and i < count - 1:
+            if self.distill and (teacher is not None or i < count - 1):
                 follow = -(target * F.log_softmax(own, -1)).sum(-1).mean()
                 loss = (1 - self.distill) * loss + self.distill * follow
             total = total + weights[i] * loss
