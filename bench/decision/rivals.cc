@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "base/rng.h"
+#include "policy/learners/disagreement_model.h"
 
 namespace splitee::bench {
 namespace {
@@ -20,6 +21,9 @@ constexpr std::array<double, 6> kPrices = {0.003, 0.01, 0.02, 0.05, 0.1, 0.2};
 constexpr std::array<double, 5> kOffsets = {0.001, 0.003, 0.01, 0.03, 0.1};
 constexpr std::size_t kArms =
     10;  // thresholds of the bandit: the quantiles of the rows' confidences
+// Largest chance of another answer than the last exit's, of the bandit over reliability.
+constexpr std::array<double, kArms> kUnreliable = {0.0005, 0.001, 0.002, 0.005, 0.01,
+                                                   0.02,   0.05,  0.1,   0.2,   0.4};
 constexpr std::size_t kBins = 16;
 constexpr double kWidth = 0.52;  // of HI-LCB's confidence bounds
 
@@ -245,6 +249,33 @@ RunResult run_lower_bounds(const Stream& stream, const Prices& prices, std::size
   return recorder.result;
 }
 
+// UCB1 over thresholds.
+class Bandit {
+ public:
+  std::size_t choose() const {
+    std::size_t best = 0;
+    double highest = -1e9;
+    for (std::size_t arm = 0; arm < kArms; ++arm) {
+      if (pulls_[arm] == 0.0) return arm;
+      const double index = sums_[arm] / pulls_[arm] + std::sqrt(2.0 * std::log(all_) / pulls_[arm]);
+      if (index > highest) {
+        highest = index;
+        best = arm;
+      }
+    }
+    return best;
+  }
+  void learn(std::size_t arm, double reward) {
+    all_ += 1.0;
+    pulls_[arm] += 1.0;
+    sums_[arm] += reward;
+  }
+
+ private:
+  double all_ = 1.0;
+  std::array<double, kArms> pulls_{}, sums_{};
+};
+
 RunResult run_bandit(const Stream& stream, const Prices& prices, std::size_t exit, double offset,
                      double limit, std::span<const std::uint32_t> rows,
                      std::span<const std::uint32_t> order) {
@@ -254,28 +285,88 @@ RunResult run_bandit(const Stream& stream, const Prices& prices, std::size_t exi
     all.push_back(stream.at(row)[exit]);
   }
   std::ranges::sort(all);
-  std::array<double, kArms> pulls{}, sums{};
+  Bandit bandit;
   Recorder recorder(order.size(), limit);
   for (const std::uint32_t sample : order) {
-    std::size_t best = 0;
-    double highest = -1.0;
-    for (std::size_t arm = 0; arm < kArms; ++arm) {
-      const double bonus = std::sqrt(2.0 * std::log(1.0 + recorder.result.whole.samples) /
-                                     std::max(pulls[arm], 1e-9));
-      const double index = pulls[arm] > 0.0 ? sums[arm] / pulls[arm] + bonus : 1e9;
-      if (index > highest) {
-        highest = index;
-        best = arm;
-      }
-    }
+    const std::size_t arm = bandit.choose();
     const float confidence = stream.at(sample)[exit];
-    pulls[best] += 1.0;
-    if (confidence >= all[best * all.size() / kArms]) {
+    if (confidence >= all[arm * all.size() / kArms]) {
+      bandit.learn(arm, 0.0);
       recorder.add({prices.begin(exit), stream.differs(sample, exit)});
       continue;
     }
-    sums[best] += static_cast<double>(stream.at(sample)[last] - confidence) - offset;
+    bandit.learn(arm, static_cast<double>(stream.at(sample)[last] - confidence) - offset);
     recorder.add({prices.begin(exit) + prices.run(exit, last), false, true});
+  }
+  return recorder.result;
+}
+
+// Of the exits before the last, how likely their answer is the last one's.
+policy::DisagreementModel reliability_of(const Stream& stream,
+                                         std::span<const std::uint32_t> rows) {
+  policy::AuditRows seen(stream.exits);
+  std::vector<float> row(stream.exits);
+  for (std::size_t i = 0; i < std::min(rows.size(), policy::AuditRows::kCapacity); ++i) {
+    for (std::size_t k = 0; k < stream.exits; ++k) {
+      const float confidence = stream.at(rows[i])[k];
+      row[k] = stream.differs(rows[i], k) ? -confidence : confidence;
+    }
+    seen.add(row, 0, 1.0f);
+  }
+  policy::DisagreementModel model(stream.exits);
+  model.fit(seen, 8);
+  return model;
+}
+
+RunResult run_reliability_bandit(const Stream& stream, const Prices& prices, std::size_t first,
+                                 double price, double limit, std::span<const std::uint32_t> rows,
+                                 std::span<const std::uint32_t> order) {
+  const std::size_t last = stream.exits - 1;
+  Bandit bandit;
+  Recorder recorder(order.size(), limit);
+  std::size_t begun = 0;
+  if (rows.empty()) {
+    begun = std::min(kRows, order.size() / 4);
+    rows = order.first(begun);
+    for (std::size_t i = 0; i < begun; ++i) {
+      recorder.add({prices.begin(0) + prices.run(0, last), false, true});
+    }
+  }
+  const policy::DisagreementModel model = reliability_of(stream, rows);
+  for (const std::uint32_t sample : order.subspan(begun)) {
+    const std::size_t arm = bandit.choose();
+    std::size_t exit = first;
+    double cost = prices.begin(first), reliability = 1.0;
+    for (;; ++exit) {
+      reliability = exit < last ? 1.0 - model.at(exit, stream.at(sample)[exit]) : 1.0;
+      if (exit == last || 1.0 - reliability <= kUnreliable[arm]) break;
+      cost += prices.run(exit, exit + 1);
+    }
+    bandit.learn(arm, static_cast<double>(stream.at(sample)[exit]) * reliability - price * cost);
+    recorder.add({cost, exit < last && stream.differs(sample, exit), exit == last});
+  }
+  return recorder.result;
+}
+
+// The least threshold from the first exit on that keeps E on rows that are known: no margin.
+RunResult run_one_threshold(const Rules& rules, double limit, std::span<const std::uint32_t> rows,
+                            std::span<const std::uint32_t> order) {
+  Recorder recorder(order.size(), limit);
+  std::size_t begun = 0;
+  if (rows.empty()) {
+    begun = std::min(kRows, order.size() / 4);
+    rows = order.first(begun);
+    for (std::size_t i = 0; i < begun; ++i) recorder.add({rules.full(), false, true});
+  }
+  std::size_t threshold = rules.never();
+  while (threshold > 0) {
+    std::size_t differing = 0;
+    for (const std::uint32_t row : rows) differing += rules.differs(row, threshold - 1) ? 1 : 0;
+    if (static_cast<double>(differing) > limit * static_cast<double>(rows.size())) break;
+    --threshold;
+  }
+  for (const std::uint32_t sample : order.subspan(begun)) {
+    recorder.add(rules.step(sample, threshold));
   }
   return recorder.result;
 }
@@ -308,7 +399,12 @@ std::vector<Rival> run_rivals(const Stream& stream, const Prices& prices, double
       std::snprintf(setting, sizeof setting, "exit %zu, o %g", first + 1, offset);
       results.push_back(
           {"bandit", setting, run_bandit(stream, prices, first, offset, limit, rows, order)});
+      results.push_back(
+          {"reliability bandit", setting,
+           run_reliability_bandit(stream, prices, first, offset, limit, rows, order)});
     }
+    if (first > 0) continue;
+    results.push_back({"one threshold", "", run_one_threshold(rules, limit, rows, order)});
   }
   return results;
 }

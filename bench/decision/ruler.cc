@@ -13,6 +13,7 @@ using Samples = std::span<const std::uint32_t>;
 
 constexpr std::size_t kQuantiles = 64;       // thresholds tried per exit
 constexpr std::size_t kCommon = 120;         // thresholds tried for all exits alike
+constexpr int kLevels = 40;                  // of a logistic curve
 constexpr std::size_t kStoppingRows = 1024;  // of the backward induction
 constexpr int kPrices = 24;                  // of a disagreement, there
 
@@ -76,7 +77,7 @@ class Tuner {
     return kept(std::move(family));
   }
 
-  // From exit k on, the first that is sure; at `send_from`, where below the last, the rest is sent.
+  // From exit k on, the first that is sure.
   Family threshold_from(std::size_t least_first, std::size_t most_first) const {
     Family family;
     for (std::size_t k = least_first; k <= most_first; ++k) add_thresholds_from(family, k);
@@ -86,27 +87,15 @@ class Tuner {
   Family cascades_that_send() const {
     Family family;
     for (std::size_t k = 0; k < last_ && prices_.link(); ++k) {
-      for (std::size_t m = k; m < last_; ++m) {
-        for (std::size_t i = 0; i < common_.size(); i += 4) {
-          const float t = common_[i];
-          add(family, [this, k, m, t](std::size_t s) { return cascade(s, k, m, t); });
-        }
-      }
+      for (std::size_t m = k; m < last_; ++m) add_cascades(family, k, m);
+      family = kept(std::move(family));
     }
-    return kept(std::move(family));
+    return family;
   }
 
   Family one_look(bool send) const {
     Family family;
-    for (std::size_t k = 0; k < last_; ++k) {
-      for (const float t : grid_[k]) {
-        add(family, [this, k, t, send](std::size_t s) {
-          const double rest = send ? prices_.offload : prices_.run(k, last_);
-          return sure(s, k, t) ? answer(s, k, prices_.begin(k))
-                               : Point{0.0, prices_.begin(k) + rest};
-        });
-      }
-    }
+    for (std::size_t k = 0; k < last_; ++k) add_one_look(family, k, send);
     return kept(std::move(family));
   }
 
@@ -164,9 +153,8 @@ class Tuner {
       planner.propose(rows, std::exp(1.5 + 0.35 * i), {}, chain);
       add(family, [this, chain](std::size_t s) { return follow(s, chain); });
     }
-    for (std::size_t k = 0; k < last_; ++k) {
-      for (int i = 0; i < 40; ++i) add_logistic(family, model, k, std::exp(-9.0 + 0.2 * i));
-    }
+    const LogisticThresholds logistic = logistic_thresholds(model);
+    for (std::size_t k = 0; k < last_; ++k) add_logistic(family, logistic, k);
     return kept(std::move(family));
   }
 
@@ -200,18 +188,40 @@ class Tuner {
     return {0.0, cost};
   }
 
-  void add_logistic(Family& family, const policy::DisagreementModel& model, std::size_t first,
-                    double level) const {
-    policy::Chain chain{.first = first, .looks = std::vector<policy::Look>(stream_.exits)};
-    for (std::size_t k = first; k < last_; ++k) {
-      chain.looks[k].next = static_cast<std::uint16_t>(k + 1);
-      for (const float t : grid_[k]) {
-        if (model.at(k, std::min(t, 1.0f)) > level) continue;
-        chain.looks[k].threshold = t;
-        break;
+  // Per level, ascending thresholds, and exit: where the logistic curve falls below the level.
+  using LogisticThresholds = std::vector<std::vector<float>>;
+
+  LogisticThresholds logistic_thresholds(const policy::DisagreementModel& model) const {
+    LogisticThresholds levels;
+    for (int i = kLevels - 1; i >= 0; --i) {
+      const double level = std::exp(-9.0 + 0.2 * i);
+      std::vector<float> thresholds(last_, policy::kNeverAnswers);
+      for (std::size_t k = 0; k < last_; ++k) {
+        const auto found = std::ranges::find_if(
+            grid_[k], [&](float t) { return !(model.at(k, std::min(t, 1.0f)) > level); });
+        if (found != grid_[k].end()) thresholds[k] = *found;
       }
+      levels.push_back(std::move(thresholds));
     }
-    add(family, [this, chain](std::size_t s) { return follow(s, chain); });
+    return levels;
+  }
+
+  void add_logistic(Family& family, const LogisticThresholds& levels, std::size_t first) const {
+    const std::vector<Point> points =
+        sweep(first, last_ - 1, prices_.run(last_ - 1, last_), levels.size(),
+              [&](std::size_t s, std::size_t k) {
+                const float confidence = stream_.at(s)[k];
+                std::size_t sure = 0;
+                while (sure < levels.size() && confidence >= levels[sure][k]) ++sure;
+                return sure;
+              });
+    for (std::size_t i = 0; i < levels.size(); ++i) {
+      policy::Chain chain{.first = first, .looks = std::vector<policy::Look>(stream_.exits)};
+      for (std::size_t k = first; k < last_; ++k) {
+        chain.looks[k] = {.threshold = levels[i][k], .next = static_cast<std::uint16_t>(k + 1)};
+      }
+      family.push_back({[this, chain](std::size_t s) { return follow(s, chain); }, points[i]});
+    }
   }
 
   void add(Family& family, Walk walk) const {
@@ -225,38 +235,93 @@ class Tuner {
     family.push_back({std::move(walk), {sum.disagreement / count, sum.cost / count}});
   }
 
-  // All common thresholds at one go: sample s exits at k for those in (the largest confidence
-  // before, its confidence at k].
-  void add_thresholds_from(Family& family, std::size_t first) const {
-    std::vector<Point> change(common_.size() + 1);
-    const auto count = static_cast<double>(tune_.size());
+  // `count` rules at one go, which look at every exit from `first` to `most` and pay `rest` where
+  // none is sure. They are in order of ascending thresholds: of them, the first sure(sample, exit)
+  // are sure there, so that a sample leaves at k those in [most of the exits before, its own
+  // there).
+  template <class Sure>
+  std::vector<Point> sweep(std::size_t first, std::size_t most, double rest, std::size_t rules,
+                           const Sure& sure) const {
+    std::vector<Point> points(rules + 1);
     for (const std::uint32_t s : tune_) {
       std::size_t begin = 0;
       double cost = prices_.begin(first);
-      for (std::size_t k = first; k < last_; ++k) {
-        const auto end = static_cast<std::size_t>(
-            std::ranges::upper_bound(common_, stream_.at(s)[k]) - common_.begin());
-        if (end > begin) {
-          const Point one = answer(s, k, cost);
-          change[begin].disagreement += one.disagreement;
-          change[end].disagreement -= one.disagreement;
-          change[begin].cost += one.cost;
-          change[end].cost -= one.cost;
-          begin = end;
-        }
-        cost += prices_.run(k, k + 1);
+      for (std::size_t k = first; k <= most && begin < rules; ++k) {
+        if (k > first) cost += prices_.run(k - 1, k);
+        const std::size_t end = sure(s, k);
+        if (end <= begin) continue;
+        const Point one = answer(s, k, cost);
+        points[begin].disagreement += one.disagreement;
+        points[end].disagreement -= one.disagreement;
+        points[begin].cost += one.cost;
+        points[end].cost -= one.cost;
+        begin = end;
       }
-      change[begin].cost += cost;
+      if (begin < rules) points[begin].cost += cost + rest;
     }
+    const auto count = static_cast<double>(tune_.size());
     Point sum;
+    for (Point& point : points) {
+      sum.disagreement += point.disagreement;
+      sum.cost += point.cost;
+      point = {sum.disagreement / count, sum.cost / count};
+    }
+    points.pop_back();
+    return points;
+  }
+  // Number of common thresholds at which the sample is sure.
+  std::size_t common_below(std::size_t s, std::size_t exit) const {
+    return places_[s * last_ + exit];
+  }
+
+  void add_thresholds_from(Family& family, std::size_t first) const {
+    const std::vector<Point> points =
+        sweep(first, last_ - 1, prices_.run(last_ - 1, last_), common_.size(),
+              [this](std::size_t s, std::size_t k) { return common_below(s, k); });
     for (std::size_t i = 0; i < common_.size(); ++i) {
-      sum.disagreement += change[i].disagreement;
-      sum.cost += change[i].cost;
       const float t = common_[i];
-      family.push_back({[this, first, t](std::size_t s) { return from(s, first, t); },
-                        {sum.disagreement / count, sum.cost / count}});
+      family.push_back({[this, first, t](std::size_t s) { return from(s, first, t); }, points[i]});
     }
   }
+
+  void add_cascades(Family& family, std::size_t first, std::size_t most) const {
+    const std::vector<Point> points =
+        sweep(first, most, prices_.offload, common_.size(),
+              [this](std::size_t s, std::size_t k) { return common_below(s, k); });
+    for (std::size_t i = 0; i < common_.size(); i += 4) {
+      const float t = common_[i];
+      family.push_back(
+          {[this, first, most, t](std::size_t s) { return cascade(s, first, most, t); },
+           points[i]});
+    }
+  }
+
+  void add_one_look(Family& family, std::size_t k, bool send) const {
+    std::vector<double> unsure(grid_[k].size() + 1), wrong(grid_[k].size() + 1);
+    double all_wrong = 0.0;
+    for (const std::uint32_t s : tune_) {
+      const std::size_t i = bin(k, s);
+      unsure[i] += 1.0;
+      if (!stream_.differs(s, k)) continue;
+      wrong[i] += 1.0;
+      all_wrong += 1.0;
+    }
+    const auto count = static_cast<double>(tune_.size());
+    const double rest = send ? prices_.offload : prices_.run(k, last_);
+    double left = 0.0, left_wrong = 0.0;
+    for (std::size_t i = 0; i < grid_[k].size(); ++i) {
+      left += unsure[i];
+      left_wrong += wrong[i];
+      const float t = grid_[k][i];
+      family.push_back(
+          {[this, k, t, rest](std::size_t s) {
+             return sure(s, k, t) ? answer(s, k, prices_.begin(k))
+                                  : Point{0.0, prices_.begin(k) + rest};
+           },
+           {(all_wrong - left_wrong) / count, prices_.begin(k) + left * rest / count}});
+    }
+  }
+
   Point from(std::size_t s, std::size_t first, float threshold) const {
     double cost = prices_.begin(first);
     for (std::size_t k = first; k < last_; ++k) {
@@ -289,6 +354,7 @@ class Tuner {
     const auto count = static_cast<double>(tune_.size());
     const double rest_cost = send ? prices_.offload : prices_.run(m, last_);
     std::vector<double> arrived(columns), arrived_wrong(columns);
+    std::vector<Point> points;
     double answered_wrong = 0.0, unsure = 0.0;
     for (const double value : wrong_first) answered_wrong += value;
     for (std::size_t i = 0; i < rows; ++i) {
@@ -303,19 +369,24 @@ class Tuner {
       for (std::size_t j = 0; j + 1 < columns; ++j) {
         rest += arrived[j];
         rest_wrong += arrived_wrong[j];
-        const float a = grid_[k][i], b = grid_[m][j];
-        family.push_back(
-            {[this, k, m, a, b, send](std::size_t s) { return two(s, k, m, a, b, send); },
-             {(answered_wrong + all_wrong - rest_wrong) / count,
-              prices_.begin(k) + (unsure * prices_.run(k, m) + rest * rest_cost) / count}});
+        points.push_back(
+            {(answered_wrong + all_wrong - rest_wrong) / count,
+             prices_.begin(k) + (unsure * prices_.run(k, m) + rest * rest_cost) / count});
       }
     }
-    family = kept(std::move(family));
+    for (const std::size_t at : hull_members(points)) {
+      const float a = grid_[k][at / (columns - 1)], b = grid_[m][at % (columns - 1)];
+      family.push_back(
+          {[this, k, m, a, b, send](std::size_t s) { return two(s, k, m, a, b, send); },
+           points[at]});
+    }
   }
-  // Number of thresholds at which the sample is sure.
-  std::size_t bin(std::size_t exit, std::size_t s) const {
-    return static_cast<std::size_t>(std::ranges::upper_bound(grid_[exit], stream_.at(s)[exit]) -
-                                    grid_[exit].begin());
+  // Number of the exit's thresholds at which the sample is sure.
+  std::size_t bin(std::size_t exit, std::size_t s) const { return bins_[s * last_ + exit]; }
+
+  static std::uint8_t below(const std::vector<float>& thresholds, float confidence) {
+    return static_cast<std::uint8_t>(std::ranges::upper_bound(thresholds, confidence) -
+                                     thresholds.begin());
   }
 
   void make_grids() {
@@ -338,6 +409,14 @@ class Tuner {
       common_.push_back(all[i * (all.size() - 1) / (kCommon - 1)]);
     }
     common_.erase(std::unique(common_.begin(), common_.end()), common_.end());
+    bins_.resize(stream_.samples() * last_);
+    places_.resize(stream_.samples() * last_);
+    for (const std::uint32_t s : tune_) {
+      for (std::size_t k = 0; k < last_; ++k) {
+        bins_[s * last_ + k] = below(grid_[k], stream_.at(s)[k]);
+        places_[s * last_ + k] = below(common_, stream_.at(s)[k]);
+      }
+    }
   }
 
   const Stream& stream_;
@@ -346,6 +425,7 @@ class Tuner {
   std::size_t last_;
   std::vector<std::vector<float>> grid_;  // per exit, ascending
   std::vector<float> common_;
+  std::vector<std::uint8_t> bins_, places_;  // (samples, exits): thresholds at which it is sure
 };
 
 std::vector<Point> scored(const Tuner::Family& family, Samples samples) {
