@@ -2,8 +2,6 @@
 """Tests models/measure.py, models/contrasts.py and the data that models/make trains on. Exits with 77
 without NumPy. usage: models_test.py"""
 
-import importlib.machinery
-import importlib.util
 import os
 import subprocess
 import sys
@@ -18,15 +16,8 @@ except ImportError:
 MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "models")
 sys.path.insert(0, MODELS)
 import contrasts  # noqa: E402
+import making  # noqa: E402
 import measure  # noqa: E402
-
-
-def load_make():
-    """models/make as a module."""
-    loader = importlib.machinery.SourceFileLoader("make", os.path.join(MODELS, "make"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("make", loader))
-    loader.exec_module(module)
-    return module
 
 
 def test_calibration_error_of_equal_mass():
@@ -81,14 +72,13 @@ def test_contrasts():
 
 
 def test_rows_that_share_text_with_kept_ones():
-    make = load_make()
-    kept = make.HeldOut(["A film that never once lets you go , and does n't try ."])
+    kept = making.HeldOut(["A film that never once lets you go , and does n't try ."])
     for text in ("never once", "LETS you, go", "film", "",
                  "we saw that never once lets you go again and again"):
         assert kept.shares(text), text
     for text in ("never go", "a film that never once let us go", "dull"):
         assert not kept.shares(text), text
-    assert make.natural([("it does n't", 1)]) == [("it doesn't", 1)]
+    assert making.natural([("it does n't", 1)]) == [("it doesn't", 1)]
 
 
 def read_lines(path):
@@ -98,13 +88,12 @@ def read_lines(path):
 
 def test_what_make_trains_on():
     """No training row of any part shares text with what is kept."""
-    make = load_make()
-    make.KEPT_IMDB = make.KEPT_YELP = 4
-    make.KEPT_SST2, make.CALIBRATE_IMDB, make.CALIBRATE_YELP, make.CONTRASTS = 2, 1, 2, 50
+    making.KEPT_IMDB = making.KEPT_YELP = 4
+    making.KEPT_SST2, making.CALIBRATE_IMDB, making.CALIBRATE_YELP, making.CONTRASTS = 2, 1, 2, 50
     sentence = "the plot of film number {} begins in a small town and ends where nobody would have looked for it"
     with tempfile.TemporaryDirectory() as folder:
         def put(name, rows):
-            make.write(os.path.join(folder, name + ".tsv"), rows)
+            making.write(os.path.join(folder, name + ".tsv"), rows)
         put("sst2_train", [(sentence.format(i), i % 2) for i in range(8)] +
             [("in a small town", 1), ("shared by the test", 0), ("moving", 1), ("was n't dull", 1)])
         put("sst2_dev", [("a deeply moving tale", 1)])
@@ -112,12 +101,12 @@ def test_what_make_trains_on():
         put("imdb_train_200w", [(f"review {i}", 1) for i in range(6)] + [("review 0", 1)])
         put("yelp_sent_dev", [(f"meal {i} was n't bad", 1) for i in range(6)] + [("meal 0 was n't bad", 1)])
         put("subj_all", [("an unseen snippet of a review", 0), ("in a small town", 0), ("a plot is told", 1)])
-        make.PRIOR_ROWS = 2
-        make.prepare(folder, folder)
-        priors = {name: read_lines(os.path.join(folder, f"prior_{name}.tsv")) for name in make.PRIORS}
-        read = {name: [text for text, _ in make.read(folder, "train_" + name)]
+        making.PRIOR_ROWS = 2
+        making.prepare(folder, folder)
+        priors = {name: read_lines(os.path.join(folder, f"prior_{name}.tsv")) for name in making.PRIORS}
+        read = {name: [text for text, _ in making.read(folder, "train_" + name)]
                 for name in ("sst2", "sst2_natural", "imdb", "yelp")}
-        kept = [text for text, _ in make.read(folder, "calibrate")]
+        kept = [text for text, _ in making.read(folder, "calibrate")]
     assert read["sst2"] == ["was n't dull"], read["sst2"]  # the sentences share six words
     assert read["sst2_natural"] == ["wasn't dull"]
     assert read["imdb"] == ["review 1", "review 2"]
