@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Tests tools/train.py and tools/training/vocab.py on a tiny model. Exits with 77 without PyTorch."""
 
+import argparse
 import json
 import math
 import os
@@ -22,6 +23,7 @@ TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "to
 sys.path.insert(0, TOOLS)
 import train  # noqa: E402
 from train_lib import data, folder, metrics, model, recipes, tokenizer  # noqa: E402
+from train_lib import run as training  # noqa: E402
 from train_lib.tensors import read_safetensors  # noqa: E402
 
 GOOD = ["a fine and moving film", "great food , great people", "the best phone i had"]
@@ -155,7 +157,7 @@ def layer_gradient(recipe, exits, layer=0):
 
 
 def test_whose_gradient_reaches_which_layer():
-    plain, limited, equal = (recipes.Recipe(kind, reach=0.5) for kind in recipes.KINDS)
+    plain, limited, equal, two = (recipes.Recipe(kind, reach=0.5) for kind in recipes.KINDS)
     for exit in range(4):
         full = layer_gradient(plain, [exit])
         assert torch.allclose(layer_gradient(limited, [exit]), 0.5**exit * full, atol=1e-6)
@@ -164,6 +166,38 @@ def test_whose_gradient_reaches_which_layer():
     assert torch.allclose(layer_gradient(limited, [3], 3), own, atol=1e-6)
     assert torch.allclose(layer_gradient(equal, [3], 3), own, atol=1e-6)
     assert float(layer_gradient(recipes.Recipe("limited"), [1, 2, 3]).abs().max()) == 0
+    two.enter(0.4)
+    assert torch.allclose(layer_gradient(two, [3]), layer_gradient(plain, [3]))
+
+
+def test_two_stages():
+    """First the last exit alone trains the layers, then the exits' own weights alone change."""
+    shape = model.Shape(vocab_size=30, num_labels=2, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+                        intermediate_size=32, max_position_embeddings=24)  # fmt: skip
+    net = model.MultiExitEncoder(shape)
+    net.recipe = recipes.Recipe("two-stage", distill=0.5)
+    ids = torch.arange(5, 23).view(2, 9)
+    moved = []
+    for progress in (0.0, 0.5):
+        net.recipe.enter(progress)
+        net.zero_grad(set_to_none=True)
+        net.recipe.loss(net.exit_logits(ids, torch.zeros_like(ids), torch.tensor([9, 9])), torch.tensor([0, 1])).backward()
+        moved.append({name for name, p in net.named_parameters() if p.grad is not None and float(p.grad.abs().max()) > 0})
+    heads = [{f"classifiers.{i}.weight", f"elasticbert.encoder.pooler.{i}.dense.weight"} for i in range(3)]
+    assert heads[2] < moved[0] and not (heads[0] | heads[1]) & moved[0]
+    assert any(".layer.0." in name for name in moved[0])
+    assert heads[0] | heads[1] | heads[2] < moved[1]
+    assert not any(".layer." in name or "embeddings" in name for name in moved[1])
+
+
+def test_learning_rates_of_layers():
+    args = argparse.Namespace(head_lr=5.0, layer_lr=0.5)
+    for name, rate in (("classifiers.1.weight", 5.0), ("elasticbert.encoder.pooler.0.dense.bias", 5.0),
+                       ("elasticbert.encoder.layer.2.output.dense.weight", 1.0),
+                       ("elasticbert.encoder.layer.0.output.dense.weight", 0.25),
+                       ("elasticbert.embeddings.word_embeddings.weight", 0.125)):  # fmt: skip
+        assert training.learning_rate_of(name, 3, args) == rate, name
+    assert training.learning_rate_of("elasticbert.encoder.layer.0.x", 3, argparse.Namespace()) == 1.0
 
 
 def test_loss_of_a_recipe():

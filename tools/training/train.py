@@ -347,6 +347,7 @@ def add_finetune(commands):
                             "arithmetic will round them (default %(default)s: never)"),
         ("head-lr", 1.0, "learning rate of the exits' own weights, times --lr (default "
                          "%(default)s)"),
+        ("layer-lr", 1.0, "learning rate of a layer, times that of the layer above it (default %(default)s)"),
         ("first-exit-weight", 0.5, "loss weight of exit 1; the last has 1 (default %(default)s)"),
         ("distill", 0.3, "share of the last exit's probabilities in earlier exits' targets, or of the "
                          "teacher's in all exits' (default %(default)s)"),

@@ -11,7 +11,7 @@ HOLDS = {ANY: lambda x: x >= 0, POSITIVE: lambda x: x > 0, SHARE: lambda x: 0 <=
          BELOW_ONE: lambda x: 0 <= x < 1, COUNT: lambda x: x >= 0, SIZE: lambda x: x >= 1}
 OPTIONS = {
     ANY: ("checkpoint_minutes", "weight_decay", "balance", "first_exit_weight"),
-    POSITIVE: ("minutes", "epochs", "eval_minutes", "lr", "head_lr", "clip", "width"),
+    POSITIVE: ("minutes", "epochs", "eval_minutes", "lr", "head_lr", "layer_lr", "clip", "width"),
     SHARE: ("grow", "reach", "round_from", "distill"),
     BELOW_ONE: ("ema", "mask_rate", "dropout", "token_dropout", "label_smoothing"),
     COUNT: ("seed", "crop", "cutout", "exit_channels", "min_char_count"),

@@ -5,6 +5,7 @@ import contextlib
 import math
 import os
 import pickle
+import re
 import sys
 import time
 
@@ -31,11 +32,19 @@ def learning_rate(args, step, progress):
     return args.lr * min(1.0, (step + 1) / args.warmup) * left
 
 
+def learning_rate_of(name, layers, args):
+    """Of a parameter, times --lr."""
+    if name.startswith("classifiers.") or ".pooler." in name:
+        return getattr(args, "head_lr", 1.0)
+    layer = re.search(r"encoder\.layer\.(\d+)\.", name)
+    below = layers - 1 - int(layer.group(1)) if layer else layers
+    return getattr(args, "layer_lr", 1.0) ** below
+
+
 def make_optimizer(model, args):
     groups = {}
     for name, parameter in model.named_parameters():
-        head = name.startswith("classifiers.") or ".pooler." in name
-        rate = getattr(args, "head_lr", 1.0) if head else 1.0
+        rate = learning_rate_of(name, model.layer_count, args)
         decay = args.weight_decay if parameter.dim() > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     groups = [{"params": parameters, "weight_decay": decay, "rate": rate}
@@ -157,6 +166,7 @@ class Run:
             started, computed = time.monotonic(), time.thread_time()
             self.model.grow(growth_depth(self.args.grow, self.model, self.progress()),
                             self.optimizer)
+            self.model.recipe.enter(self.progress())
             Operand.rounded = self.progress() >= getattr(self.args, "round_from", 1.0)
             loss, _ = workers.step(self.step)
             self.update()

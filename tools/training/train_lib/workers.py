@@ -51,7 +51,7 @@ class Workers:
             while not pipe.poll(PARENT_CHECK_SECONDS):
                 if os.getppid() != parent:
                     return
-            step, self.model.depth, Operand.rounded = pipe.recv()
+            step, self.model.depth, self.model.recipe.stage, Operand.rounded = pipe.recv()
             for gradient in gradients:
                 gradient.zero_()
             pipe.send(self._backward(step, rank))
@@ -59,7 +59,7 @@ class Workers:
     def step(self, step):
         """Leaves the mean gradient in the parameters; returns mean loss and token count."""
         for _, pipe, _ in self.helpers:
-            pipe.send((step, self.model.depth, Operand.rounded))
+            pipe.send((step, self.model.depth, self.model.recipe.stage, Operand.rounded))
         results = [self._backward(step, 0)]
         for process, pipe, gradients in self.helpers:
             try:
