@@ -385,6 +385,12 @@ def test_resume_equals_uninterrupted():
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     changed = finetune_arguments("cut") + ["--lr", 1]
     assert "other --lr" in run(*changed, status=1).stderr
+    # Another file under the same name is noticed.
+    with open("train.tsv", encoding="utf-8") as file:
+        text = file.read()
+    write("train.tsv", text + "one more row\t1\n")
+    assert "other training data" in run(*finetune_arguments("cut"), status=1).stderr
+    write("train.tsv", text)
 
 
 def test_bad_input():

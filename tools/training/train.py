@@ -71,7 +71,7 @@ def pretrain(args):
     stream = data.load_stream(args.work, args.text, tokenizer)
     log(f"{len(stream)} tokens of text, {sum(p.numel() for p in model.parameters())} parameters")
     model.depth = growth_depth(args.grow, model, 0.0)
-    run = Run(args, model)
+    run = Run(args, model, [stream])
 
     def loss_at(step, rank, rng):
         ids, labels = map(torch.from_numpy, data.masked_batch(
@@ -171,7 +171,7 @@ def finetune(args):
     words = model.elasticbert["embeddings"].word_embeddings
     words.weight.requires_grad_(not args.freeze_words)
     weights = class_weights(examples.labels, num_labels, args.balance)
-    run = Run(args, model)
+    run = Run(args, model, examples.arrays())
     if args.epochs:
         run.most_steps = args.epochs * len(data.plan_epoch(
             examples, 0, args.seed, args.batch_tokens, model.shape.max_position_embeddings,

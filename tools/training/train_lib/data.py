@@ -141,6 +141,9 @@ class Examples:
     def __len__(self):
         return len(self.labels)
 
+    def arrays(self):
+        return [a for a in (self.ids, self.lengths, self.labels, self.teacher) if a is not None]
+
     @classmethod
     def load(cls, work, spec, tokenizer):
         def build():

@@ -372,7 +372,7 @@ def train(args):
                           label_smoothing=args.label_smoothing)  # fmt: skip
     log(f"{len(pictures)} pictures to train on, {len(held)} held back, {len(pictures.names)} classes, "
         f"{sum(p.numel() for p in model.parameters())} weights")  # fmt: skip
-    run = Run(args, model)
+    run = Run(args, model, [pictures.values, pictures.labels])
     pad = args.side // 8
     values = F.pad(torch.from_numpy(pictures.values), (0, 0, pad, pad, pad, pad))
     labels = torch.from_numpy(pictures.labels)

@@ -181,7 +181,7 @@ def train(args):
     model.recipe = Recipe(args.recipe, distill=args.distill, first_exit_weight=args.first_exit_weight)
     log(f"{len(rows)} rows to train on, {len(held)} held back, {len(rows.columns)} numbers, "
         f"{len(rows.names)} classes, {sum(p.numel() for p in model.parameters())} weights")  # fmt: skip
-    run = Run(args, model)
+    run = Run(args, model, [rows.values, rows.labels])
     values, labels = torch.from_numpy(rows.values), torch.from_numpy(rows.labels)
 
     def loss_at(step, rank, rng):

@@ -2,6 +2,7 @@
 network whose parameters are trained together."""
 
 import contextlib
+import hashlib
 import math
 import os
 import pickle
@@ -9,6 +10,7 @@ import re
 import sys
 import time
 
+import numpy as np
 import torch
 
 from .data import DataError
@@ -85,11 +87,21 @@ def growth_depth(marks, model, progress):
     return max(1, model.layer_count >> doublings_left)
 
 
+def digest_of(arrays):
+    digest = hashlib.blake2b(digest_size=16)
+    for values in arrays:
+        values = np.ascontiguousarray(values)
+        digest.update(f"\n{values.dtype} {values.shape}".encode())
+        digest.update(values.data)
+    return digest.hexdigest()
+
+
 class Run:
     """One stage of training: optimizer, weight average, time budget and checkpoints."""
 
-    def __init__(self, args, model):
-        self.args, self.model = args, model
+    def __init__(self, args, model, content):
+        """`content`: the arrays that are trained on; a run that goes on must have the same."""
+        self.args, self.model, self.content = args, model, digest_of(content)
         self.optimizer = make_optimizer(model, args)
         self.average = [p.detach().clone() for p in model.parameters()] if args.ema else None
         self.step, self.elapsed = 0, 0.0
@@ -109,6 +121,9 @@ class Run:
         if changed:
             raise DataError(f"{self.path} was made with other --{', --'.join(changed)}; "
                             "use those, another --work, or --no-resume")
+        if state.get("content") != self.content:
+            raise DataError(f"{self.path} was made of other training data than is in the files now; use the same, "
+                            "another --work, or --no-resume")
         self.model.load_state_dict(state["model"])
         self.model.depth = state["depth"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -119,7 +134,7 @@ class Run:
         state = {
             "model": self.model.state_dict(), "depth": self.model.depth,
             "optimizer": self.optimizer.state_dict(), "average": self.average,
-            "step": self.step, "elapsed": self.elapsed, "options": self.options,
+            "step": self.step, "elapsed": self.elapsed, "options": self.options, "content": self.content,
         }
         try:
             torch.save(state, self.path + ".tmp")
