@@ -276,6 +276,15 @@ def test_policies(_):
             assert record["exit_layer"] == (split if top >= 0.8 else LAYERS), record
 
 
+def test_options_that_a_policy_does_not_read(_):
+    """Said, and the run goes on; not with --quiet."""
+    given = ("--policy", "threshold", "--patience", "2", "--split", "2", "--first-exit", "2")
+    said = "policy threshold does not read --patience, --split"
+    assert said in edge(*given, stdin="ba\n").err
+    assert said not in edge(*given, "--quiet", stdin="ba\n").err
+    assert "does not read" not in edge("--policy", "threshold", "--first-exit", "2", stdin="ba\n").err
+
+
 def test_targets_agree(_):
     help_text = edge("--help").out
     line = next(line for line in help_text.splitlines() if "kernel target to force" in line)

@@ -80,6 +80,20 @@ void add_policy_option_flags(CLI::App& app, policy::PolicyOptions& options) {
   app.get_option("--budget")->excludes("--reward");  // two aims
 }
 
+std::string unread_options(const CLI::App& app, const std::string& policy) {
+  const PolicyInfo* const info = policy::find_policy(policy);
+  std::vector<std::string> unread;
+  for (const OptionInfo& option : policy::option_list()) {
+    const std::string name = "--" + std::string(option.name);
+    const bool read =
+        info != nullptr && std::ranges::find(info->options, option.name) != info->options.end();
+    if (!read && app.count(name) > 0) unread.push_back(name);
+  }
+  if (!takes_split(policy) && app.count("--split") > 0) unread.emplace_back("--split");
+  if (unread.empty()) return {};
+  return fmt::format("policy {} does not read {}", policy, join(unread));
+}
+
 std::string policy_table(std::span<const PolicyInfo> more) {
   std::string text = "Policies:\n";
   const auto add = [&text](const PolicyInfo& info) {

@@ -17,6 +17,9 @@ namespace splitee::tools {
 // A flag for every option of policy::option_list(), which sets it in `options`.
 void add_policy_option_flags(CLI::App& app, policy::PolicyOptions& options);
 
+// Options of policies that were given and that `policy` does not read, as a message; empty: none.
+std::string unread_options(const CLI::App& app, const std::string& policy);
+
 // "Policies:" and a line for each, with the options that it reads.
 std::string policy_table(std::span<const policy::PolicyInfo> more = {});
 

@@ -316,6 +316,8 @@ std::optional<int> parse_edge_options(int argc, char** argv, EdgeOptions& option
     print_message(fmt::format("splitee-edge: {}\n", status.message()), Level::kError);
     return kExitUsage;
   }
+  const std::string unread = unread_options(app, options.policy);
+  if (!unread.empty() && !options.quiet) print_message("splitee-edge: " + unread + "\n");
   return std::nullopt;
 }
 

@@ -444,7 +444,12 @@ void add_replay(CLI::App& app, int& exit_code) {
   add_flags(*command, *flags);
   add_mode_flags(*command, *flags);
   command->footer(footer());
-  command->callback([flags, &exit_code] { exit_code = replay_command(*flags); });
+  command->callback([flags, command, &exit_code] {
+    const std::string unread = unread_options(*command, flags->replay.policy);
+    // A plot has a curve of every policy.
+    if (!unread.empty() && flags->plot.empty()) print_message("splitee replay: " + unread + "\n");
+    exit_code = replay_command(*flags);
+  });
 }
 
 }  // namespace splitee::tools
