@@ -82,7 +82,7 @@ Result<std::shared_ptr<const Network>> load_bert(ModelFile file, const kernels::
 }
 
 Status BertNetwork::load(std::size_t from, std::size_t to, bool exit_wanted) const {
-  return source_->parts->load_layers(from, to, config_.exit_layers, exit_wanted);
+  return source_->parts->load_layers(from, to, exit_wanted);
 }
 
 Status BertNetwork::load_all() const {

@@ -75,8 +75,8 @@ Status ModelLoader::load_weights(const ModelOptions& options) {
     if (Status s = plan_exit(i, plans[layers + i]); !s.ok()) return s;
   }
   if (Status s = planner_.check_all_used(); !s.ok()) return s;
-  auto parts =
-      WeightParts::create(bytes_, file_, *model_.kernels_, std::move(plans), options.exact);
+  auto parts = WeightParts::create(bytes_, file_, *model_.kernels_, std::move(plans),
+                                   model_.config_.exit_layers, options.exact);
   if (!parts.ok()) return parts.status();
   model_.source_ = std::make_unique<BertNetwork::Source>(
       BertNetwork::Source{bytes_, std::move(*words), std::move(*parts)});

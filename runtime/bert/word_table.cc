@@ -1,5 +1,8 @@
 #include "runtime/bert/word_table.h"
 
+#include <algorithm>
+#include <new>
+
 #include "runtime/file/dequantize.h"
 
 namespace splitee::runtime {
@@ -9,30 +12,31 @@ constexpr std::size_t kBlock = ModelBytes::kBlock;
 Result<WordTable> WordTable::create(const TensorPlace& tensor, std::vector<float> scales) {
   WordTable table;
   table.type_ = tensor.type;
+  table.offset_ = tensor.offset;
+  table.count_ = tensor.rows;
   table.cols_ = tensor.cols;
   table.row_bytes_ = table.cols_ * tensor_type_bytes(tensor.type);
-  table.skipped_ = tensor.offset % kBlock;
-  table.size_bytes_ = tensor.size_bytes;
   table.scales_ = std::move(scales);
-  table.blocks_ = std::make_unique<Blocks>();
-  table.blocks_->first = tensor.offset / kBlock;
-  table.blocks_->count = (table.skipped_ + tensor.size_bytes + kBlock - 1) / kBlock;
-  table.blocks_->there = std::make_unique<std::atomic<bool>[]>(table.blocks_->count);
+  table.rows_ = std::make_unique<Rows>();
+  table.rows_->place = std::make_unique<std::atomic<std::uint32_t>[]>(table.count_);
   Result<PageMemory> memory =
-      PageMemory::allocate(table.blocks_->count * kBlock, PageMemory::Use::kSparse);
+      PageMemory::allocate(table.count_ * table.row_bytes_, PageMemory::Use::kSparse);
   if (!memory.ok()) return memory.status();
-  table.blocks_->memory = std::move(*memory);
+  table.rows_->memory = std::move(*memory);
   return table;
 }
 
 Status WordTable::gather(const ModelBytes& bytes, std::span<const std::int32_t> ids,
                          std::span<float> rows) const {
   for (const std::int32_t id : ids) {
-    const std::size_t row = static_cast<std::size_t>(id);
-    const std::size_t begin = skipped_ + row * row_bytes_;
-    if (Status s = read_blocks(bytes, begin, begin + row_bytes_); !s.ok()) return s;
+    const auto row = static_cast<std::size_t>(id);
+    std::uint32_t place = rows_->place[row].load(std::memory_order_acquire);
+    if (place == 0) {
+      if (Status s = read_row(bytes, row); !s.ok()) return s;
+      place = rows_->place[row].load(std::memory_order_acquire);
+    }
     const auto to = rows.first(cols_);
-    to_floats(type_, {blocks_->memory.data() + begin, row_bytes_}, 0, to);
+    to_floats(type_, {rows_->memory.data() + (place - 1) * row_bytes_, row_bytes_}, 0, to);
     if (!scales_.empty()) {
       for (float& value : to) value *= scales_[row];
     }
@@ -42,19 +46,39 @@ Status WordTable::gather(const ModelBytes& bytes, std::span<const std::int32_t> 
 }
 
 Status WordTable::read_all(const ModelBytes& bytes) const {
-  return read_blocks(bytes, skipped_, skipped_ + size_bytes_);
+  for (std::size_t row = 0; row < count_; ++row) {
+    if (Status s = read_row(bytes, row); !s.ok()) return s;
+  }
+  return {};
 }
 
-// The blocks that hold bytes [begin, end) of the memory.
-Status WordTable::read_blocks(const ModelBytes& bytes, std::size_t begin, std::size_t end) const {
-  for (std::size_t block = begin / kBlock; block * kBlock < end; ++block) {
-    if (blocks_->there[block].load(std::memory_order_acquire)) continue;
-    const std::lock_guard lock(blocks_->mutex);
-    if (blocks_->there[block].load(std::memory_order_relaxed)) continue;
-    std::byte* to = blocks_->memory.data() + block * kBlock;
-    if (Status s = bytes.read_blocks(blocks_->first + block, 1, to); !s.ok()) return s;
-    blocks_->there[block].store(true, std::memory_order_release);
+Status WordTable::read_row(const ModelBytes& bytes, std::size_t row) const {
+  const std::lock_guard lock(rows_->mutex);
+  if (rows_->place[row].load(std::memory_order_relaxed) != 0) return {};
+  const std::byte* found = nullptr;
+  if (Status s = find_bytes(bytes, offset_ + row * row_bytes_, found); !s.ok()) return s;
+  std::copy_n(found, row_bytes_, rows_->memory.data() + rows_->count * row_bytes_);
+  rows_->place[row].store(++rows_->count, std::memory_order_release);
+  return {};
+}
+
+Status WordTable::find_bytes(const ModelBytes& bytes, std::size_t offset,
+                             const std::byte*& found) const {
+  const std::size_t first = offset / kBlock, end = (offset + row_bytes_ + kBlock - 1) / kBlock;
+  std::vector<std::byte>& blocks = rows_->blocks;
+  if (first < rows_->first_block || end * kBlock > rows_->first_block * kBlock + blocks.size()) {
+    try {
+      blocks.resize((end - first) * kBlock);
+    } catch (const std::bad_alloc&) {
+      return {Code::kIo, bytes.name() + ": not enough memory to read its words"};
+    }
+    rows_->first_block = first;
+    if (Status s = bytes.read_blocks(first, end - first, blocks.data()); !s.ok()) {
+      blocks.clear();
+      return s;
+    }
   }
+  found = blocks.data() + (offset - rows_->first_block * kBlock);
   return {};
 }
 

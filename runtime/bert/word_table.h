@@ -1,6 +1,7 @@
 // The table of word embeddings, in the type that the file stores: most of a small sample's model,
-// of which a sample needs a few rows. Rows are read from the file when they are first used, with
-// the block around them, and stay. Internal to BertNetwork.
+// of which a sample needs a few rows. A row is read from the file when it is first used, and stays;
+// of the block around it, which the check of the file goes by, only the last one read does, so that
+// the memory is that of the words met. Internal to BertNetwork.
 // Thread rule: gather() may be called from many threads at once.
 // Errors: those of ModelBytes.
 #pragma once
@@ -31,23 +32,25 @@ class WordTable {
   Status read_all(const ModelBytes& bytes) const;
 
  private:
-  struct Blocks {
-    PageMemory memory;  // the file's blocks that hold the table
-    std::size_t first = 0, count = 0;
-    std::unique_ptr<std::atomic<bool>[]> there;
-    std::mutex mutex;  // of reading
+  struct Rows {
+    PageMemory memory;                                    // rows in the order of their first use
+    std::unique_ptr<std::atomic<std::uint32_t>[]> place;  // of a row there, from 1 on; 0: not read
+    std::mutex mutex;                                     // of all below
+    std::uint32_t count = 0;
+    std::vector<std::byte> blocks;  // of the file, the last ones read
+    std::size_t first_block = 0;
   };
 
   WordTable() = default;
-  Status read_blocks(const ModelBytes& bytes, std::size_t begin, std::size_t end) const;
+  Status read_row(const ModelBytes& bytes, std::size_t row) const;
+  // Bytes [offset, offset + row_bytes_) of the file, out of its blocks.
+  Status find_bytes(const ModelBytes& bytes, std::size_t offset, const std::byte*& found) const;
 
   TensorType type_ = TensorType::kF32;
-  std::size_t cols_ = 0;
-  std::size_t row_bytes_ = 0;
-  std::size_t skipped_ = 0;  // bytes of the first block before the table
-  std::size_t size_bytes_ = 0;
+  std::size_t offset_ = 0;  // in the file
+  std::size_t count_ = 0, cols_ = 0, row_bytes_ = 0;
   std::vector<float> scales_;
-  std::unique_ptr<Blocks> blocks_;
+  std::unique_ptr<Rows> rows_;
 };
 
 }  // namespace splitee::runtime

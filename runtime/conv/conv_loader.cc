@@ -86,7 +86,8 @@ Status ConvNetwork::plan(const Gguf& file, const std::shared_ptr<ModelBytes>& by
   if (!s.ok()) return s;
   // The stem may be kept finer than the blocks.
   std::string dtype(tensor_type_name(plans.front().linears.back().matrices.front().type));
-  auto parts = WeightParts::create(bytes, file, *kernels_, std::move(plans), options.exact);
+  auto parts = WeightParts::create(bytes, file, *kernels_, std::move(plans), info_.exit_layers,
+                                   options.exact);
   if (!parts.ok()) return parts.status();
   parts_ = std::move(*parts);
   describe(std::move(dtype));
@@ -129,7 +130,7 @@ Result<std::shared_ptr<const ConvNetwork>> ConvNetwork::load(ModelFile file,
 }
 
 Status ConvNetwork::load_layers(std::size_t from, std::size_t to, bool exit_wanted) const {
-  return parts_->load_layers(from, to, info_.exit_layers, exit_wanted);
+  return parts_->load_layers(from, to, exit_wanted);
 }
 
 const Linear& ConvNetwork::stem() const {

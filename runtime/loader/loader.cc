@@ -3,6 +3,7 @@
 #include <new>
 #include <string_view>
 
+#include "base/heap.h"
 #include "runtime/file/model_bytes.h"
 #include "runtime/file/model_keys.h"
 #ifdef SPLITEE_NETWORK_TEXT
@@ -47,7 +48,11 @@ Result<std::shared_ptr<const Network>> load(ModelBytes bytes, const kernels::Ker
     if (!name.ok()) return name.status();
     std::string known;
     for (const Architecture& architecture : kArchitectures) {
-      if (architecture.name == *name) return architecture.load(std::move(*file), kernels, options);
+      if (architecture.name == *name) {
+        auto network = architecture.load(std::move(*file), kernels, options);
+        trim_heap();  // of what was needed while loading
+        return network;
+      }
       known += (known.empty() ? "" : ", ") + std::string(architecture.name);
     }
     return file->gguf.error(Code::kUnsupported,

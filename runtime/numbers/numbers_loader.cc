@@ -119,7 +119,8 @@ Status NumbersNetwork::plan(const Gguf& file, const std::shared_ptr<ModelBytes>&
     if (!s.ok()) return s;
   }
   if (Status s = planner.check_all_used(); !s.ok()) return s;
-  auto parts = WeightParts::create(bytes, file, *kernels_, std::move(plans), options.exact);
+  auto parts = WeightParts::create(bytes, file, *kernels_, std::move(plans), info_.exit_layers,
+                                   options.exact);
   if (!parts.ok()) return parts.status();
   parts_ = std::move(*parts);
   describe(std::move(dtype));
@@ -163,7 +164,7 @@ Result<std::shared_ptr<const NumbersNetwork>> NumbersNetwork::load(ModelFile fil
 }
 
 Status NumbersNetwork::load_layers(std::size_t from, std::size_t to, bool exit_wanted) const {
-  return parts_->load_layers(from, to, info_.exit_layers, exit_wanted);
+  return parts_->load_layers(from, to, exit_wanted);
 }
 
 const Linear& NumbersNetwork::block(std::size_t layer) const {

@@ -151,15 +151,31 @@ class WordSplitter {
 
 }  // namespace
 
+TokenTexts::TokenTexts(std::span<const std::string> texts) {
+  std::size_t size = 0;
+  for (const std::string& text : texts) size += text.size();
+  bytes_.reserve(size);
+  ends_.reserve(texts.size());
+  for (const std::string& text : texts) {
+    bytes_ += text;
+    ends_.push_back(static_cast<std::uint32_t>(bytes_.size()));
+  }
+}
+
 Result<Tokenizer> Tokenizer::create(std::vector<std::string> vocab, TokenizerOptions options) {
   if (vocab.size() > std::numeric_limits<std::int32_t>::max()) {
     return Status(Code::kUnsupported, "vocabulary: more than 2^31 - 1 tokens");
   }
+  std::uint64_t bytes = 0;
+  for (const std::string& token : vocab) bytes += token.size();
+  if (bytes > std::numeric_limits<std::uint32_t>::max()) {
+    return Status(Code::kUnsupported, "vocabulary: more than 4 GiB of tokens");
+  }
   Tokenizer result;
-  result.vocab_ = std::move(vocab);
+  result.vocab_ = TokenTexts(vocab);
   result.normalization_ = {options.lower_case, options.strip_accents.value_or(options.lower_case),
                            options.split_ideographs};
-  const std::vector<Entry> sorted = sort_entries(result.vocab_);
+  const std::vector<Entry> sorted = sort_entries(vocab);
   if (Status status = check_tokens(sorted); !status.ok()) return status;
 
   std::int32_t padding = 0;
@@ -202,7 +218,7 @@ Status Tokenizer::set_added_tokens(std::span<const AddedToken> tokens) {
     if (token.id < 0 || static_cast<std::size_t>(token.id) >= vocab_.size()) {
       return {Code::kCorrupt, "added token " + std::to_string(token.id) + " is no token"};
     }
-    const std::string& text = vocab_[static_cast<std::size_t>(token.id)];
+    const std::string text(vocab_[static_cast<std::size_t>(token.id)]);
     if (token.normalized) {
       in_normalized.push_back({token, normalized(text, normalization_)});
     } else {

@@ -39,6 +39,23 @@ struct TokenizerOptions {
   std::vector<AddedToken> added_tokens = {};
 };
 
+// The tokens' texts by id, one behind the other: a string each would take three times as much.
+class TokenTexts {
+ public:
+  TokenTexts() = default;
+  explicit TokenTexts(std::span<const std::string> texts);
+
+  std::size_t size() const { return ends_.size(); }
+  std::string_view operator[](std::size_t id) const {
+    const std::size_t begin = id > 0 ? ends_[id - 1] : 0;
+    return std::string_view(bytes_).substr(begin, ends_[id] - begin);
+  }
+
+ private:
+  std::string bytes_;
+  std::vector<std::uint32_t> ends_;
+};
+
 class Tokenizer {
  public:
   // `vocab` in id order with BERT's spelling ("##ing" continues a word). It must hold [PAD],
@@ -54,7 +71,7 @@ class Tokenizer {
   Encoding encode(std::string_view text, const std::string_view* text2,
                   std::size_t max_tokens) const;
 
-  const std::vector<std::string>& vocab() const { return vocab_; }
+  const TokenTexts& vocab() const { return vocab_; }
 
  private:
   Tokenizer() = default;
@@ -68,7 +85,7 @@ class Tokenizer {
   void cut_pair(std::string_view text, std::string_view text2, std::size_t budget,
                 std::vector<std::int32_t>& first, std::vector<std::int32_t>& second) const;
 
-  std::vector<std::string> vocab_;
+  TokenTexts vocab_;
   TokenTrie words_;   // tokens that start a word
   TokenTrie pieces_;  // tokens that continue one, without their "##"
   AddedTokens exact_, in_normalized_;

@@ -20,17 +20,16 @@ namespace splitee::runtime {
 
 class WeightParts {
  public:
-  // plans: one per part. They are placed in their order: parts that samples run through after each
-  // other leave no gaps, which huge pages would fill. `exact`: everything in fp32.
-  static Result<std::unique_ptr<WeightParts>> create(std::shared_ptr<const ModelBytes> bytes,
-                                                     const Gguf& file,
-                                                     const kernels::Kernels& kernels,
-                                                     std::vector<PartPlan> plans, bool exact);
+  // plans: a network's layers, then its exits, which read layers `exit_layers` (1-based). An exit
+  // is placed behind its layer: what samples run through after each other leaves no gaps, which
+  // huge pages would fill. `exact`: everything in fp32.
+  static Result<std::unique_ptr<WeightParts>> create(
+      std::shared_ptr<const ModelBytes> bytes, const Gguf& file, const kernels::Kernels& kernels,
+      std::vector<PartPlan> plans, std::vector<std::size_t> exit_layers, bool exact);
 
-  // Where parts are a network's layers and then its exits: reads what is not there yet of the
-  // layers after `from` up to `to`, and of the exit behind `to` if it has one and it is wanted.
-  Status load_layers(std::size_t from, std::size_t to, std::span<const std::size_t> exit_layers,
-                     bool exit_wanted) const;
+  // Reads what is not there yet of the layers after `from` up to `to`, and of the exit behind `to`
+  // if it has one and it is wanted.
+  Status load_layers(std::size_t from, std::size_t to, bool exit_wanted) const;
   Status load_all() const;
   bool there(std::size_t part) const { return parts_[part].there.load(std::memory_order_acquire); }
   // Of the packed weights of a part.
@@ -45,12 +44,16 @@ class WeightParts {
   };
 
   WeightParts(std::shared_ptr<const ModelBytes> bytes, const kernels::Kernels& kernels,
-              std::vector<PartPlan> plans);
+              std::vector<PartPlan> plans, std::vector<std::size_t> exit_layers);
+  std::size_t layers() const { return parts_.size() - exit_layers_.size(); }
+  // In the order in which they are placed.
+  std::vector<Part*> placed();
   Status load(std::vector<const Part*> missing) const;
 
   std::shared_ptr<const ModelBytes> bytes_;
   const kernels::Kernels& kernels_;
   std::vector<Part> parts_;
+  std::vector<std::size_t> exit_layers_;
   PageMemory packed_;         // the weights of all parts, each part's touched when it is read
   mutable std::mutex mutex_;  // of reading parts
 };

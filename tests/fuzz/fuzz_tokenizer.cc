@@ -47,7 +47,7 @@ void check(const Tokenizer& tokenizer, const Encoding& encoding, std::size_t mos
     require(encoding.ids[i] >= 0 &&
             static_cast<std::size_t>(encoding.ids[i]) < tokenizer.vocab().size());
     require(encoding.types[i] == 0 || (pair && encoding.types[i] == 1));
-    const std::string& token = tokenizer.vocab()[static_cast<std::size_t>(encoding.ids[i])];
+    const std::string_view token = tokenizer.vocab()[static_cast<std::size_t>(encoding.ids[i])];
     // No text can spell a special token.
     require((token == "[CLS]") == (i == 0));
     separators += token == "[SEP]";

@@ -28,7 +28,7 @@ std::string ids_line(const runtime::Encoding& encoding) {
   return fmt::format("{}\n", fmt::join(encoding.ids, " "));
 }
 
-std::string tokens_line(const runtime::Encoding& encoding, const std::vector<std::string>& vocab) {
+std::string tokens_line(const runtime::Encoding& encoding, const runtime::TokenTexts& vocab) {
   std::string line;
   for (const std::int32_t id : encoding.ids) {
     line += line.empty() ? "" : " ";
@@ -38,10 +38,10 @@ std::string tokens_line(const runtime::Encoding& encoding, const std::vector<std
 }
 
 std::string json_line(std::size_t id, const runtime::Encoding& encoding,
-                      const std::vector<std::string>& vocab) {
+                      const runtime::TokenTexts& vocab) {
   std::vector<std::string> tokens;
   for (const std::int32_t token : encoding.ids) {
-    tokens.push_back(vocab[static_cast<std::size_t>(token)]);
+    tokens.emplace_back(vocab[static_cast<std::size_t>(token)]);
   }
   const ordered_json line = {
       {"id", id}, {"tokens", tokens}, {"ids", encoding.ids}, {"types", encoding.types}};

@@ -2,15 +2,11 @@
 // not tell what its sockets keep. Thread rule: one thread at a time.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
-namespace splitee::transport {
+#include "base/heap.h"
 
-// Bytes in use of the heap; 0 where the C library does not tell.
-std::uint64_t heap_bytes();
-// Gives free pages back to the system.
-void trim_heap();
+namespace splitee::transport {
 
 class HeapWatch {
  public:

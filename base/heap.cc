@@ -1,10 +1,10 @@
-#include "transport/server/heap_watch.h"
+#include "base/heap.h"
 
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
 
-namespace splitee::transport {
+namespace splitee {
 
 std::uint64_t heap_bytes() {
 #if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
@@ -22,4 +22,4 @@ void trim_heap() {
 #endif
 }
 
-}  // namespace splitee::transport
+}  // namespace splitee
