@@ -256,6 +256,36 @@ def test_objective(folder):
     assert energy["source"] == "ina226" and abs(energy["computing_watts"] - 3) < 1e-6, energy
 
 
+def test_board(folder):
+    """Temperature and throttling are told where the system tells them, and break nothing where it does not."""
+    path = os.path.join(folder, "summary.json")
+
+    def board():
+        edge("--energy-root", folder, "--summary-json", path, stdin=lines(TEXTS))
+        return json.loads(read(path))["board"]
+
+    def put(name, text):
+        os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+        write(folder, name, text)
+
+    assert board() is None
+    put("sys/class/thermal/thermal_zone0/temp", "48312\n")
+    put("sys/class/thermal/thermal_zone1/temp", "61500\n")
+    put("sys/class/thermal/cooling_device0/temp", "99000\n")
+    assert board() == {"temperature_celsius": 61.5, "throttled": None}
+    put("sys/class/thermal/thermal_zone1/temp", "none\n")
+    assert board() == {"temperature_celsius": 48.312, "throttled": None}
+    policy = "sys/devices/system/cpu/cpufreq/policy0/"
+    put(policy + "cpuinfo_max_freq", "1800000\n")
+    for limit, throttled in (("1800000", False), ("1200000", True)):
+        put(policy + "scaling_max_freq", limit + "\n")
+        assert board()["throttled"] is throttled, limit
+    put(policy + "scaling_max_freq", "1800000\n")
+    for bits, throttled in (("0x50000", False), ("0x50005", True), ("0x2", True), ("8", True), ("what", False)):
+        put("sys/devices/platform/soc/soc:firmware/get_throttled", bits + "\n")
+        assert board()["throttled"] is throttled, bits
+
+
 def test_policies(_):
     for policy in ("splitee", "splitee-s", "final", "random", "threshold", "entropy", "patience"):
         flags = ("--policy", policy, "--alpha", "0.8")

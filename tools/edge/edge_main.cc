@@ -352,6 +352,7 @@ Result<Turn> take_turn(Run& run, EdgeLoop& loop, Sample& sample) {
 void add_measurements(Run& run, const EdgeLoop& loop) {
   Summary& summary = *run.summary;
   summary.set_costs(loop.costs());
+  summary.board = read_board(run.options.energy_root);
   const policy::LinkCosts& costs = loop.meter().costs();
   summary.layer_us = costs.work_known() ? costs.unit_us() : 0.0;
   if (loop.power()) {

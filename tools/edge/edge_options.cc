@@ -146,8 +146,8 @@ void add_policy_flags(CLI::App& app, EdgeOptions& options) {
       "spent waiting then counts by the power drawn meanwhile",
       {{"latency", false}, {"energy", true}});
   app.add_option("--energy-root", options.energy_root,
-                 "folder under which the energy counters are looked for, as sys/class/powercap and "
-                 "sys/class/hwmon (default: /)")
+                 "folder under which energy counters, temperatures and clocks are looked for, as "
+                 "sys/class/powercap, sys/class/hwmon and sys/class/thermal (default: /)")
       ->type_name("DIR");
   add_seed_flag(app, options.seed, "seed of everything random in the policy");
 }

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
+
+#include "tools/edge/sysfs.h"
 
 namespace splitee::tools {
 
@@ -11,31 +12,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr double kEnoughUs = 100'000;
-
-std::string read_word(const fs::path& path) {
-  std::ifstream file(path);
-  std::string word;
-  file >> word;
-  return word;
-}
-
-// A sysfs number of 0 or more.
-std::optional<double> read_number(const fs::path& path) {
-  std::ifstream file(path);
-  double value = -1;
-  if (!(file >> value) || !(value >= 0 && value < 1e18)) return std::nullopt;
-  return value;
-}
-
-// The entries of a folder by name; none where it cannot be read.
-std::vector<fs::path> entries(const fs::path& folder) {
-  std::vector<fs::path> paths;
-  std::error_code error;
-  fs::directory_iterator it(folder, error);
-  for (; !error && it != fs::directory_iterator(); it.increment(error)) paths.push_back(it->path());
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
 
 }  // namespace
 

@@ -119,6 +119,14 @@ std::string LiveFigures::metrics(const Summary& summary, const Moment& moment,
                  figures["mean_cost"].get<double>());
   metrics.single("waiting_rows", "gauge", "Rows of requests that wait",
                  static_cast<double>(rows_waiting));
+  if (summary.board.temperature_celsius) {
+    metrics.single("temperature_celsius", "gauge", "Of the hottest part that the system tells of",
+                   *summary.board.temperature_celsius);
+  }
+  if (summary.board.throttled) {
+    metrics.single("throttled", "gauge", "1 while the clock is held below its highest",
+                   *summary.board.throttled ? 1 : 0);
+  }
   if (moment.link_configured) {
     metrics.single("link_up", "gauge", "1 while a server can be reached", moment.link_up ? 1 : 0);
   }

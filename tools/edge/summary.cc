@@ -106,6 +106,12 @@ std::string Summary::table() const {
     row("power", fmt::format("{:.2f} W computing, {:.2f} W waiting ({})", energy->computing_watts,
                              energy->waiting_watts, energy->source));
   }
+  if (board.temperature_celsius) {
+    row("temperature", fmt::format("{:.1f} C{}", *board.temperature_celsius,
+                                   board.throttled.value_or(false) ? ", clock throttled" : ""));
+  } else if (board.throttled.value_or(false)) {
+    row("clock", "throttled");
+  }
   if (retries > 0) row("sent to a second server", fmt::format("{}", retries));
   if (cut_ > 0) row("texts that fill the context", fmt::format("{}", cut_));
   if (dropped > 0) row("frames dropped", fmt::format("{}", dropped));
@@ -160,6 +166,13 @@ std::string Summary::json() const {
     root["energy"] = {{"source", energy->source},
                       {"computing_watts", energy->computing_watts},
                       {"waiting_watts", energy->waiting_watts}};
+  }
+  root["board"] = nullptr;
+  if (board.known()) {
+    nlohmann::ordered_json& told =
+        root["board"] = {{"temperature_celsius", nullptr}, {"throttled", nullptr}};
+    if (board.temperature_celsius) told["temperature_celsius"] = *board.temperature_celsius;
+    if (board.throttled) told["throttled"] = *board.throttled;
   }
   root["invalid_utf8"] = invalid_utf8;
   root["cut"] = cut_;

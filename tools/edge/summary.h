@@ -10,7 +10,8 @@
 //   {"limit", "audited", "delivered", "estimate", "upper", "certified"} (policy.h; null for a
 //   policy that does not audit), audit_rate (share), feedback {"given", "right"} (counts; null
 //   without), energy {"source", "computing_watts",
-//   "waiting_watts"} (null unless it is the cost), invalid_utf8, cut (texts that fill the model's
+//   "waiting_watts"} (null unless it is the cost), board {"temperature_celsius", "throttled"} (at
+//   the end; null where the system does not tell), invalid_utf8, cut (texts that fill the model's
 //   context; longer ones are cut to it), dropped (frames, with --drop-late), seconds
 // Thread rule: one thread at a time.
 #pragma once
@@ -24,6 +25,7 @@
 #include "policy/cost.h"
 #include "policy/policy.h"
 #include "tools/common/latency_histogram.h"
+#include "tools/edge/board.h"
 #include "tools/edge/record.h"
 
 namespace splitee::tools {
@@ -55,7 +57,8 @@ class Summary {
     double computing_watts = 0, waiting_watts = 0;
   };
   std::optional<Energy> energy;  // where it is the cost
-  double layer_us = 0;           // mean of a layer on the edge; 0 where none was run
+  Board board;
+  double layer_us = 0;  // mean of a layer on the edge; 0 where none was run
   std::optional<policy::DisagreementReport> disagreement;  // of a policy that audits
 
   std::uint64_t samples() const { return samples_; }
