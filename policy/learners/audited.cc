@@ -15,7 +15,7 @@ namespace splitee::policy {
 namespace {
 
 constexpr std::uint64_t kPlanEvery = 250, kPlanBudget = 60, kPlanFirst = 20, kPlanFirstAt = 60;
-constexpr std::size_t kFewestRows = 30;
+constexpr std::size_t kFewestRows = 30, kFewestForReward = 10;
 constexpr std::uint64_t kYoung = 1000;  // samples
 constexpr float kOldRows = 0.1f;        // weight, after a change
 constexpr float kPriorWeight = 1.0f, kUnlikeRows = 0.02f;
@@ -36,7 +36,7 @@ constexpr double kMoved = 0.1;          // change of a cost that asks for a new 
 struct Schedule {
   double whole, slow;
 };
-constexpr Schedule kSchedules[] = {{200, 500}, {20, 40}, {60, 160}, {10, 30}, {20, 50}};
+constexpr Schedule kSchedules[] = {{200, 500}, {20, 40}, {60, 160}, {10, 10}, {20, 50}};
 enum : std::size_t { kFromNothing, kFromPrior, kAfterChange, kForReward, kFromLikeRows };
 
 // Of one sample on its way.
@@ -252,7 +252,7 @@ class Audited final : public PolicyBase {
     planned_costs_ = costs();
     if (must_send) return maker_.make_at_once(rule);
     const double worth = worth_of_audits(link);
-    if (rows_.size() < kFewestRows || since + 1 < warm_up()) return make_first(worth, rule);
+    if (rows_.size() < fewest_rows() || since + 1 < warm_up()) return make_first(worth, rule);
     const std::size_t looked = rule.chain.first;
     maker_.make(rows_, checks_, costs(), link,
                 {since < kYoung, excess(), std::max(kPromisedFrom, static_cast<double>(samples_)),
@@ -285,6 +285,11 @@ class Audited final : public PolicyBase {
   double excess() const {
     if (schedule_ == kFromLikeRows) return kBentExcess;
     return schedule_ == kFromPrior && options_.prior_kinds > 1 ? kMixedExcess : 1.0;
+  }
+
+  // A disagreement is rare; a confidence is told by every row.
+  std::size_t fewest_rows() const {
+    return options_.objective == Objective::kReward ? kFewestForReward : kFewestRows;
   }
 
   // Samples before the first rule.

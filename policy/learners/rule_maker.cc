@@ -8,6 +8,7 @@ namespace {
 
 constexpr double kCaution = 1.4;
 constexpr double kAuditShare = 0.013;   // of the mean cost, once learned
+constexpr double kRewardShare = 0.25;   // of that, where no bound is to be earned
 constexpr double kLeastAudits = 0.018;  // lambda a sample, where that share is less
 constexpr double kWholeShare = 0.3;
 constexpr double kLeastWhole = 5e-4;
@@ -16,6 +17,8 @@ constexpr double kLeastCheck = 0.05;  // lambda
 constexpr double kLeastBeta = 1.0, kMostBeta = 1e5;
 constexpr int kFarSteps = 9, kNearSteps = 5;
 constexpr std::size_t kFewestToFold = 100;
+constexpr std::uint64_t kRewardFoldings = 4;
+constexpr std::size_t kManyForReward = 256;  // rows, that a proposal can be taken on trust from
 constexpr double kFoldings = 10.0, kLargestFlattery = 3.0;
 
 // Which half of the rows a row belongs to, in the folding of a given number.
@@ -177,9 +180,44 @@ void RuleMaker::make(const AuditRows& rows, const AuditRows& checks, const CostM
   planner_.set_confidence(rows);
   rule.beta = std::clamp(1.0 / std::max(costs.mu * costs.lambda(), 1e-9), kLeastBeta, kMostBeta);
   planner_.propose(rows, rule.beta, {}, rule.chain);
+  if (link && !rule.chain.at_once && rows.size() < kManyForReward &&
+      sends_better(rows, rule.beta, rule.next_plan)) {
+    rule.chain.at_once = true;
+  }
   const ChainScore score = planner_.score(rows, &model_, rule.chain);
   rule.cost = score.mean_cost();
   rule.disagreement = score.disagreement();
+}
+
+// Of the rows that do not count in `without`: what the chain costs, and what its answers'
+// confidence lacks to 1 at that price.
+double RuleMaker::price_of(const AuditRows& rows, double beta, const Chain& chain,
+                           std::span<const std::uint8_t> without) const {
+  double lacking = 0.0;
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    if (without[row] != 0) continue;
+    const std::size_t exit = planner_.answers_at(rows, chain, row);
+    lacking += static_cast<double>(rows.weight()[row] * (1.0f - rows.confidence(exit)[row]));
+  }
+  return planner_.score(rows, nullptr, chain, without).cost + beta * lacking;
+}
+
+bool RuleMaker::sends_better(const AuditRows& rows, double beta, std::uint64_t seed) {
+  const std::span<std::uint8_t> half(half_.data(), rows.size());
+  double own = 0.0, sent = 0.0;
+  best_ = deepest_;
+  best_.at_once = true;
+  for (std::uint64_t folding = seed; folding < seed + kRewardFoldings; ++folding) {
+    for (const bool second : {false, true}) {
+      for (std::size_t row = 0; row < rows.size(); ++row) {
+        half[row] = in_second_half(row, folding) == second ? 1 : 0;
+      }
+      planner_.propose(rows, beta, half, trial_);
+      own += price_of(rows, beta, trial_, half);
+      sent += price_of(rows, beta, best_, half);
+    }
+  }
+  return sent < own;
 }
 
 // What is expected of samples by their confidence at the first look.
@@ -205,7 +243,8 @@ void RuleMaker::doubt(const AuditRows& rows, Rule& rule,
 
 void RuleMaker::plan_audits(const AuditRows& rows, double audited, Rule& rule) {
   const double whole_cost = std::max(0.1, planner_.full_row_cost() - rule.cost);
-  const double steady = std::max(kAuditShare * rule.cost, kLeastAudits);
+  const double part = objective_ == Objective::kReward ? kRewardShare : 1.0;
+  const double steady = part * std::max(kAuditShare * rule.cost, kLeastAudits);
   const double budget = std::max(steady, audited * whole_cost);
   const bool by_doubt = objective_ != Objective::kReward && !rule.chain.at_once &&
                         rule.chain.first + 1 < rows.exits();

@@ -78,6 +78,10 @@ class RuleMaker {
   bool allowed(const ChainScore& own, const ChainScore& all, const Search& how,
                const Rule& rule) const;
   void search(const AuditRows& rows, const AuditRows& checks, const Search& how, Rule& rule);
+  double price_of(const AuditRows& rows, double beta, const Chain& chain,
+                  std::span<const std::uint8_t> without) const;
+  // Whether sending at once is better than chains are on rows that they were not proposed on.
+  bool sends_better(const AuditRows& rows, double beta, std::uint64_t seed);
   void fold(const AuditRows& rows, double expected, Rule& rule);
   void doubt(const AuditRows& rows, Rule& rule, std::array<Doubt, kDoubtBins>& bins) const;
 

@@ -688,6 +688,27 @@ TEST_CASE("a state is read back whatever is asked for, and where no exit is good
   }
 }
 
+TEST_CASE("for the reward few rows do not talk the learner out of sending everything") {
+  double earned = 0.0, sent = 0.0;
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    PolicyOptions options = audited_options(12, seed);
+    options.objective = Objective::kReward;
+    options.costs = {.lambda1 = 0.08, .lambda2 = 0.02, .offload = 0.2};
+    const auto policy = make(options);
+    EpisodeRunner runner(*policy, options);
+    Stream stream(12, kTestSeed + seed, 0.5);
+    for (int i = 0; i < 3000; ++i) {
+      const Sample sample = stream.next();
+      const Outcome outcome = runner.run(LinkState::kUp, SampleNetwork{sample});
+      earned += options.costs.reward(static_cast<double>(outcome.answer_confidence), outcome.cost);
+      sent += options.costs.reward(static_cast<double>(sample.confidence.back()),
+                                   options.costs.offload);
+    }
+  }
+  MESSAGE("reward, of sending everything: " << earned / sent);
+  CHECK(earned > 0.98 * sent);
+}
+
 TEST_CASE("feedback that answers have become wrong begins the learning anew; the same is no news") {
   for (const double wrong : {0.05, 0.5}) {
     CAPTURE(wrong);
