@@ -32,6 +32,7 @@ class Job:
     split: int = 0
     changes: tuple = ()
     exploration: float = 1.0
+    more: tuple = ()  # words of the command
 
     @property
     def name(self):
@@ -50,6 +51,7 @@ class Replayer:
                  "--exploration", str(job.exploration), "--json"]
         if job.split:
             words += ["--split", str(job.split)]
+        words += job.more
         for t, offload in job.changes:
             words += ["--change", str(t), f"{offload * LAMBDA:.6g}"]
         return words
