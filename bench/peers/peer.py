@@ -20,8 +20,8 @@ import numpy as np
 SAMPLES = 4
 # Left to itself CTranslate2 runs AVX2 code on an AMD processor that has these, which is slower.
 CTRANSLATE2_AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
-# Weights in int8: the activations get a scale for each row and so many columns. The default of 32 is slower at
-# every length, and 64 at most.
+# Where the weights alone are int8: the activations get a scale for each row and so many columns. The default of
+# 32 is slower at every length.
 OPENVINO_GROUP = "128"
 
 
@@ -57,10 +57,11 @@ class OpenVino:
         if model.is_dynamic():  # it is faster where it knows the shapes
             model.reshape({port: list(values.shape) for port, values in zip(model.inputs, sample)})
         # Left to itself it rounds to bfloat16 where the processor has it.
-        compiled = core.compile_model(model, "CPU", {
-            "INFERENCE_NUM_THREADS": options.threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if options.precision == "bf16" else "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": OPENVINO_GROUP})  # fmt: skip
+        settings = {"INFERENCE_NUM_THREADS": options.threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_PRECISION_HINT": "bf16" if options.precision == "bf16" else "f32"}  # fmt: skip
+        if options.precision == "i8":
+            settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = OPENVINO_GROUP
+        compiled = core.compile_model(model, "CPU", settings)
         self.request = compiled.create_infer_request()
         self.count = len(compiled.outputs)
 
