@@ -1,6 +1,6 @@
 // What bench/peers/run starts: "compare" (equal answers and times of both sides), "once" (a new
 // process's way to its first answer), "operators" (the graph that the peer's optimiser makes) and
-// "peaks" (the limits of the machine). bench/peers/images starts "passes".
+// "peaks" (the limits of the machine). bench/peers/images and texts start "passes".
 #include <cstdio>
 #include <fstream>
 #include <string>
@@ -94,11 +94,18 @@ void add_passes(CLI::App& app, PassesOptions& options) {
       "line N of standard input.");
   command->add_option("--gguf", options.gguf, "our model")->type_name("FILE")->required();
   command->add_option("--target", options.target, "kernel target (default: the best)");
-  command->add_option("--inputs", options.inputs, "float32 outputs of layer 0")
-      ->type_name("FILE")
-      ->required();
+  CLI::Option* inputs =
+      command->add_option("--inputs", options.inputs, "float32 outputs of layer 0")
+          ->type_name("FILE");
+  CLI::Option* ids =
+      command->add_option("--ids", options.ids, "int32 token ids, in place of --inputs")
+          ->type_name("FILE")
+          ->excludes(inputs);
+  CLI::Option* tokens = command->add_option("--tokens", options.tokens, "of each sample");
+  ids->needs(tokens);
   command->add_option("--threads", options.threads)->capture_default_str();
-  command->add_flag("--last-alone", options.last_alone, "evaluate the last exit only");
+  command->add_flag("--last-alone", options.last_alone, "evaluate the last exit only")
+      ->excludes(ids);
   command->callback([&options] { passes(options); });
 }
 

@@ -1,6 +1,7 @@
 #include "bench/peers/passes.h"
 
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -9,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "bench/peers/network.h"
 #include "kernels/kernels.h"
 #include "runtime/loader/loader.h"
 
@@ -22,41 +24,98 @@ using Clock = std::chrono::steady_clock;
   std::exit(1);
 }
 
-std::vector<float> read_floats(const std::string& path) {
+template <class Value>
+std::vector<Value> read_values(const std::string& path) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) fail(path + ": cannot be read");
-  std::vector<float> values(static_cast<std::size_t>(file.tellg()) / sizeof(float));
+  std::vector<Value> values(static_cast<std::size_t>(file.tellg()) / sizeof(Value));
   file.seekg(0);
   file.read(reinterpret_cast<char*>(values.data()),
-            static_cast<std::streamsize>(values.size() * sizeof(float)));
+            static_cast<std::streamsize>(values.size() * sizeof(Value)));
   if (!file) fail(path + ": cannot be read");
   return values;
 }
 
-class Passes {
+// A file's values as samples of one size.
+template <class Value>
+class Samples {
  public:
-  Passes(const runtime::Network& network, std::size_t threads, bool last_alone)
-      : info_(network.info()), engine_(network.make_engine(threads)), last_alone_(last_alone) {}
+  Samples(const std::string& path, std::size_t size)
+      : values_(read_values<Value>(path)), size_(size) {
+    if (size == 0 || values_.empty() || values_.size() % size != 0) {
+      fail(path + ": " + std::to_string(values_.size()) + " values, a sample has " +
+           std::to_string(size));
+    }
+  }
 
-  // Probabilities of the evaluated exits are added to `found`, where it is wanted.
-  void run(std::span<const float> input, std::vector<float>* found) {
-    check(engine_->resume(0, info_.sizes[0].rows, input));
+  std::size_t count() const { return values_.size() / size_; }
+  std::span<const Value> operator[](std::size_t i) const {
+    return std::span(values_).subspan(i * size_, size_);
+  }
+
+ private:
+  std::vector<Value> values_;
+  std::size_t size_;
+};
+
+// A network on activations: what layer 0 would have made.
+class ActivationsSide {
+ public:
+  explicit ActivationsSide(const PassesOptions& options)
+      : network_(open(options)),
+        info_(network_->info()),
+        engine_(network_->make_engine(options.threads)),
+        samples_(options.inputs, info_.sizes[0].rows * info_.sizes[0].cols),
+        last_alone_(options.last_alone) {}
+
+  std::size_t samples() const { return samples_.count(); }
+  const std::vector<float>& probabilities() const { return probabilities_; }
+
+  void run(std::size_t sample) {
+    probabilities_.clear();
+    check(engine_->resume(0, info_.sizes[0].rows, samples_[sample]));
     for (std::size_t exit = last_alone_ ? info_.exits() - 1 : 0; exit < info_.exits(); ++exit) {
       check(engine_->run_to(info_.exit_layers[exit], true));
       engine_->finish_layer();
       const std::span<const float> answer = engine_->evaluate_exit(exit);
-      if (found != nullptr) found->insert(found->end(), answer.begin(), answer.end());
+      probabilities_.insert(probabilities_.end(), answer.begin(), answer.end());
     }
   }
 
  private:
+  static std::shared_ptr<const runtime::Network> open(const PassesOptions& options) {
+    const kernels::Kernels* kernels = kernels::find_target(options.target);
+    if (kernels == nullptr) fail("this CPU has no target " + options.target);
+    auto network = runtime::open_network(options.gguf, *kernels);
+    if (!network.ok()) fail(network.status().message());
+    return *network;
+  }
   static void check(const Status& status) {
     if (!status.ok()) fail(status.message());
   }
 
+  std::shared_ptr<const runtime::Network> network_;
   const runtime::NetworkInfo& info_;
   std::unique_ptr<runtime::Engine> engine_;
+  Samples<float> samples_;
   bool last_alone_;
+  std::vector<float> probabilities_;
+};
+
+// A network on token ids.
+class IdsSide {
+ public:
+  explicit IdsSide(const PassesOptions& options)
+      : network_(open_our_model(options.gguf, options.target), options.threads),
+        samples_(options.ids, options.tokens) {}
+
+  std::size_t samples() const { return samples_.count(); }
+  std::vector<float> probabilities() const { return network_.probabilities(); }
+  void run(std::size_t sample) { network_.run(samples_[sample]); }
+
+ private:
+  OurNetwork network_;
+  Samples<std::int32_t> samples_;
 };
 
 template <class Value>
@@ -66,36 +125,35 @@ void print_line(const std::vector<Value>& values) {
   std::fflush(stdout);
 }
 
-}  // namespace
-
-void passes(const PassesOptions& options) {
-  const kernels::Kernels* kernels = kernels::find_target(options.target);
-  if (kernels == nullptr) fail("this CPU has no target " + options.target);
-  const auto network = runtime::open_network(options.gguf, *kernels);
-  if (!network.ok()) fail(network.status().message());
-  const runtime::LayerSizes& input = (*network)->info().sizes[0];
-  const std::size_t size = input.rows * input.cols;
-  const std::vector<float> values = read_floats(options.inputs);
-  if (size == 0 || values.empty() || values.size() % size != 0) {
-    fail(options.inputs + ": " + std::to_string(values.size()) + " values, a sample has " +
-         std::to_string(size));
-  }
-  Passes side(**network, options.threads, options.last_alone);
+template <class Side>
+void answer_and_time(Side side) {
   std::vector<float> answers;
-  for (std::size_t at = 0; at < values.size(); at += size) {
-    side.run(std::span(values).subspan(at, size), &answers);
+  for (std::size_t sample = 0; sample < side.samples(); ++sample) {
+    side.run(sample);
+    const std::vector<float> answer = side.probabilities();
+    answers.insert(answers.end(), answer.begin(), answer.end());
   }
   print_line(answers);
-  const std::span<const float> first = std::span(values).first(size);
   for (std::size_t count = 0; std::cin >> count;) {
     std::vector<double> milliseconds;
     for (std::size_t i = 0; i < count; ++i) {
       const Clock::time_point start = Clock::now();
-      side.run(first, nullptr);
+      side.run(0);
       milliseconds.push_back(
           std::chrono::duration<double, std::milli>(Clock::now() - start).count());
     }
     print_line(milliseconds);
+  }
+}
+
+}  // namespace
+
+void passes(const PassesOptions& options) {
+  if (options.ids.empty() == options.inputs.empty()) fail("give either --inputs or --ids");
+  if (options.ids.empty()) {
+    answer_and_time(ActivationsSide(options));
+  } else {
+    answer_and_time(IdsSide(options));
   }
 }
 

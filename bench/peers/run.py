@@ -23,11 +23,6 @@ import table  # noqa: E402
 PACKAGE = "onnxruntime-node@1.30.0"
 PACKAGE_SHA256 = "6e3390d6b783e7be946fad629292799da28d0b42f84856e50d2c1b0383291e75"
 NODE_NAMES = {"x86_64": "x64", "aarch64": "arm64"}
-DTYPES = ("f32", "bf16", "i8")
-TOKENS = (16, 32, 64, 128)
-# With it the int8 graph is up to a third faster: the fused normalisation is slow.
-INT8_OPTION = "optimization.disable_specified_optimizers=SkipLayerNormFusion"
-F32_TOLERANCE = 1e-4
 
 
 def fetch_library(folder):
@@ -79,7 +74,7 @@ class Bench:
         """Of the peer's best form for this number format; it has no bf16 on a CPU: fp32 then."""
         kind = "-i8.onnx" if dtype == "i8" else ".onnx"
         flags = ["--library", self.library, "--onnx", self.model(name, kind)]
-        return flags + (["--session-option", INT8_OPTION] if dtype == "i8" else [])
+        return flags + (["--session-option", models.INT8_OPTION] if dtype == "i8" else [])
 
     def run(self, *arguments):
         command = [self.program, *map(str, arguments)]
@@ -107,13 +102,13 @@ class Bench:
         text = self.run(
             "compare", *self.peer_flags(name, dtype), *reference,
             "--gguf", self.model(name, f"-{dtype}.gguf"), "--dtype", dtype,
-            "--threads", threads, "--seconds", self.seconds, "--tokens", *TOKENS,
+            "--threads", threads, "--seconds", self.seconds, "--tokens", *models.TOKENS,
         )  # fmt: skip
         cell = json.loads(text) | stamp(self.results)
         self.results["cells"][f"{name}/{dtype}/{threads}"] = cell
         for length in cell["lengths"]:
             difference = length["check"]["ours"]["log_probability"]
-            if dtype == "f32" and difference > F32_TOLERANCE:
+            if dtype == "f32" and difference > models.F32_TOLERANCE:
                 sys.exit(f"{name}, {length['tokens']} tokens: the answers differ by {difference}")
 
     def cold(self, name, dtype):
@@ -169,7 +164,7 @@ def build_flags(build):
 def cells(only):
     """(kind, model, dtype, threads) of everything that `only` selects."""
     for name in models.SHAPES:
-        for dtype in DTYPES:
+        for dtype in models.DTYPES:
             for last in ("1", "2", "cold"):
                 cell = f"{name}/{dtype}/{last}"
                 if any(fnmatch.fnmatchcase(cell, pattern) for pattern in only):
