@@ -13,6 +13,7 @@
 #include "bench/peers/compare.h"
 #include "bench/peers/network.h"
 #include "bench/peers/passes.h"
+#include "kernels/kernels.h"
 
 namespace splitee::bench {
 namespace {
@@ -119,6 +120,13 @@ void print_peaks() {
   for (const Peak& peak : peaks()) {
     if (!peak.supported()) continue;
     result["operations_per_second"][std::string(peak.name)] = measure_peak(peak, 200);
+  }
+  for (const kernels::Kernels* kernels : kernels::compiled_targets()) {
+    if (!kernels::supported(*kernels)) continue;
+    for (const char* dtype : {"f32", "bf16", "i8"}) {
+      const Peak* const peak = find_peak(dtype, kernels->target);
+      if (peak != nullptr) result["of_targets"][kernels->target][dtype] = peak->name;
+    }
   }
   const std::pair<const char*, std::size_t> sizes[] = {{"L1 (16 KiB)", 16},
                                                        {"L2 (512 KiB)", 512},
