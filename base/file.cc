@@ -85,7 +85,8 @@ Result<RegularFile> open_regular(const std::string& path) {
   struct stat info;
   if (::fstat(descriptor.get(), &info) != 0) return system_error(path, "stat");
   if (!S_ISREG(info.st_mode)) return not_regular(path);
-  if (!std::in_range<std::size_t>(info.st_size)) {
+  // Half of the addresses, as any object: a place in it, and one block further, is a size_t.
+  if (!std::in_range<std::ptrdiff_t>(info.st_size)) {
     return Status(Code::kUnsupported, path + ": too large for this machine");
   }
   return RegularFile{std::move(descriptor), static_cast<std::size_t>(info.st_size)};

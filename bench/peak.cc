@@ -10,7 +10,7 @@
 
 #ifdef __x86_64__
 #include <immintrin.h>
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || defined(__arm__)
 #include <arm_neon.h>
 #include <sys/auxv.h>
 #endif
@@ -214,6 +214,38 @@ constexpr OfTarget kOfTarget[] = {
     {"neon", "f32 neon fmla", "f32 neon fmla", "i8 neon smull smlal2 sadalp"},
     {"scalar", "f32 neon fmla", "f32 neon fmla", "f32 neon fmla"},
 };
+#elif defined(__arm__)
+#define SPLITEE_NEON __attribute__((target("fpu=neon-vfpv4")))
+SPLITEE_NEON inline float32x4_t multiply_add(float32x4_t a, float32x4_t b, float32x4_t sum) {
+  asm volatile("vfma.f32 %q0, %q1, %q2" : "+w"(sum) : "w"(a), "w"(b));
+  return sum;
+}
+SPLITEE_NEON std::int64_t f32_neon(std::int64_t turns) {
+  SPLITEE_PEAK(float32x4_t, vdupq_n_f32(1.0f), vdupq_n_f32(0.0f), "+w", multiply_add, 4);
+}
+SPLITEE_NEON inline int32x4_t multiply_pairs(int8x16_t a, int8x16_t b, int32x4_t sum) {
+  asm volatile("" : "+w"(a));
+  const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b));
+  return vpadalq_s16(sum, vmlal_s8(low, vget_high_s8(a), vget_high_s8(b)));
+}
+SPLITEE_NEON std::int64_t i8_neon(std::int64_t turns) {
+  SPLITEE_PEAK(int32x4_t, vdupq_n_s8(1), vdupq_n_s32(0), "+w", multiply_pairs, 16);
+}
+
+bool has_neon() {
+  constexpr unsigned long kNeonAndVfpv4 = 1ul << 12 | 1ul << 16;
+  return (getauxval(AT_HWCAP) & kNeonAndVfpv4) == kNeonAndVfpv4;
+}
+
+constexpr Peak kPeaks[] = {
+    {"f32 neon vfma", has_neon, f32_neon},
+    {"i8 neon vmull vmlal vpadal", has_neon, i8_neon},
+};
+
+constexpr OfTarget kOfTarget[] = {
+    {"neon", "f32 neon vfma", "f32 neon vfma", "i8 neon vmull vmlal vpadal"},
+    {"scalar", "f32 neon vfma", "f32 neon vfma", "f32 neon vfma"},
+};
 #endif
 
 // Vectors of the compiler's baseline.
@@ -225,6 +257,8 @@ void read_plain(const char* data, std::size_t bytes) {
       const Vector vector = vectors[v];
 #ifdef __x86_64__
       asm volatile("" : : "x"(vector));
+#elif defined(__arm__)
+      asm volatile("" : : "r"(vector[0]), "r"(vector[1]), "r"(vector[2]), "r"(vector[3]));
 #else
       asm volatile("" : : "w"(vector));
 #endif

@@ -1,6 +1,7 @@
 // What each departure of the published scripts does on a trace (policy/replay/replay.h lists them).
 // usage: policy_departures TRACE.csv ALPHA [OFFLOAD_IN_LAMBDA [RUNS]]
 // Prints a Markdown table: means over the runs, each over the whole trace in another order.
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -66,7 +67,7 @@ int departures_main(int argc, char** argv) {
     std::fprintf(stderr, "usage: policy_departures TRACE.csv ALPHA [OFFLOAD_IN_LAMBDA [RUNS]]\n");
     return 2;
   }
-  const auto text = read_file(argv[1], std::size_t{4} << 30);
+  const auto text = read_file(argv[1], PTRDIFF_MAX);
   if (!text.ok()) {
     std::fprintf(stderr, "%s\n", text.status().message().c_str());
     return 1;

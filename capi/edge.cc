@@ -115,7 +115,7 @@ int submit(splitee_edge& edge, const splitee_input& given) {
   auto input = input_of(edge.network->info(), given);
   if (!input.ok()) return fail(input.status());
   tools::Sample sample;
-  sample.id = static_cast<std::size_t>(given.id);
+  sample.id = given.id;
   sample.input = std::move(*input);
   sample.input.max_length = edge.max_length;
   if (given.label != nullptr) {

@@ -4,14 +4,23 @@
 
 #include "kernels/targets.h"
 
-#ifdef __aarch64__
+#if defined(__aarch64__) || defined(__arm__)
 #include <sys/auxv.h>
-// <asm/hwcap.h> has it too, but only where the kernel's headers are installed.
+#endif
+// <asm/hwcap.h> has them too, but only where the kernel's headers are installed.
+#ifdef __aarch64__
 #ifndef HWCAP_ASIMD
 #define HWCAP_ASIMD (1 << 1)
 #endif
 #ifndef HWCAP_ASIMDDP
 #define HWCAP_ASIMDDP (1 << 20)
+#endif
+#elif defined(__arm__)
+#ifndef HWCAP_NEON
+#define HWCAP_NEON (1 << 12)
+#endif
+#ifndef HWCAP_VFPv4
+#define HWCAP_VFPv4 (1 << 16)
 #endif
 #endif
 
@@ -50,7 +59,12 @@ bool has_sse42() {
 #endif
 #ifdef SPLITEE_WITH_NEON
 bool has_neon() {
+#ifdef __aarch64__
   return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
+#else
+  constexpr unsigned long kNeeded = HWCAP_NEON | HWCAP_VFPv4;  // the second: to multiply and add
+  return (getauxval(AT_HWCAP) & kNeeded) == kNeeded;
+#endif
 }
 #endif
 #ifdef SPLITEE_WITH_NEON_DOTPROD

@@ -127,7 +127,7 @@ void StateArchive::counter(std::uint64_t& value) {
   if (!failed_) value = candidate;
 }
 
-void StateArchive::index(std::size_t& value, std::size_t bound) {
+void StateArchive::index(std::size_t& value, std::uint64_t bound) {
   std::uint64_t candidate = value;
   word(candidate);
   require(candidate < bound);

@@ -56,8 +56,8 @@ class StateArchive {
   void number(std::span<double> values, double most = kMostReward);
   void non_negative(std::span<double> values, double most = kMostReward);
   void count(std::span<double> values);
-  void index(std::size_t& value, std::size_t bound);  // < bound, or the read fails
-  void flag(bool& value);                             // 0 or 1, or the read fails
+  void index(std::size_t& value, std::uint64_t bound);  // < bound, or the read fails
+  void flag(bool& value);                               // 0 or 1, or the read fails
   void rng(Rng& rng);
   // Single precision, two to a word; each within -1 .. bound, or the read fails.
   void packed(std::span<float> values, float bound);

@@ -61,7 +61,7 @@ void pack_values(const float* v, std::size_t stride, std::size_t rows, std::size
           const bool inside = r + i < rows && column < cols;
           parts[i] = inside ? load_up_to<V>(v + (r + i) * stride + column, cols - column) : V(0.0f);
         }
-        store_vector(reinterpret_cast<float*>(panels), T::cells(parts));
+        store_vector(floats_at(panels), T::cells(parts));
         panels += kVectorBytes<T>;
       }
     }
@@ -108,7 +108,7 @@ template <class T>
 void attention_head(const AttentionArgs& a, std::byte* scratch) {
   using V = typename T::V;
   const AttentionScratch<T> parts(a.kv_rows, a.head_size);
-  auto* scores = reinterpret_cast<float*>(scratch + parts.scores);
+  auto* scores = floats_at(scratch + parts.scores);
   pack_keys<T>(a.k, a.k_stride, a.kv_rows, a.head_size, scratch + parts.rows, scratch);
   pack_values<T>(a.v, a.v_stride, a.kv_rows, a.head_size, scratch + parts.values);
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(a.head_size));

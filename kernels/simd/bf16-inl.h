@@ -30,19 +30,17 @@ struct Bf16Wide : FloatSums<V> {
   using Left = VectorPair<V>;
   using Right = VectorPair<V>;
   static Left left(const std::byte* a) {
-    float values[2];
-    __builtin_memcpy(values, a, sizeof values);
-    return {V(values[0]), V(values[1])};
+    return {load_everywhere<V>(a), load_everywhere<V>(a + sizeof(float))};
   }
   static Right right(const std::byte* b) {
-    const Ints<V> pairs = bits_of(load_vector<V>(reinterpret_cast<const float*>(b)));
+    const Ints<V> pairs = bits_of(load_vector<V>(floats_at(b)));
     return {vector_of<V>(pairs << 16), vector_of<V>(pairs & static_cast<std::int32_t>(0xffff0000))};
   }
   static V dot(const Left& a, const Right& b, V sum) {
     return multiply_add(a.odd, b.odd, multiply_add(a.even, b.even, sum));
   }
   static void store_left(std::byte* to, V values) {
-    store_vector(reinterpret_cast<float*>(to), round_to_bfloat16(values));
+    store_vector(floats_at(to), round_to_bfloat16(values));
   }
 };
 

@@ -17,7 +17,7 @@ V gelu_vector(V x) {
 template <class V>
 V gated(V x, V exponent) {
   constexpr float kLargest = 88.0f;  // where exp is still finite
-  return x / (V(1.0f) + exp_vector(-max_keeping_nan(V(-kLargest), exponent)));
+  return divide(x, V(1.0f) + exp_vector(-max_keeping_nan(V(-kLargest), exponent)));
 }
 
 // 0.5 * (1 + tanh(u)) = 1 / (1 + exp(-2 u)). Far below zero the result is 0 within float32.
@@ -114,7 +114,7 @@ void store_fixed(std::uint16_t* p, V x) {
   const __m128i low = _mm256_castsi256_si128((__m256i)values);
   const __m128i high = _mm256_extracti128_si256((__m256i)values, 1);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(low, high));
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
   vst1_u16(p, vmovn_u32((uint32x4_t)values));
 #else
   const __m128i bits = (__m128i)values;
@@ -129,7 +129,7 @@ V load_fixed(const std::uint16_t* p) {
 #elif defined(__AVX2__)
   const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return V(_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(values)));
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
   return V(vcvtq_f32_u32(vmovl_u16(vld1_u16(p))));
 #else
   const __m128i values = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));

@@ -27,14 +27,8 @@ struct F32 : FloatSums<V> {
   static constexpr bool kWritesFixed = false;
   using Left = V;
   using Right = V;
-  static Left left(const std::byte* a) {
-    float value;
-    __builtin_memcpy(&value, a, sizeof value);
-    return V(value);
-  }
-  static Right right(const std::byte* b) {
-    return load_vector<V>(reinterpret_cast<const float*>(b));
-  }
+  static Left left(const std::byte* a) { return load_everywhere<V>(a); }
+  static Right right(const std::byte* b) { return load_vector<V>(floats_at(b)); }
   static V dot(Left a, Right b, V sum) { return multiply_add(a, b, sum); }
   // The cells of kLanes<V> columns from the kDepth rows that they take their values from.
   static V cells(const V (&rows)[1]) { return rows[0]; }

@@ -20,7 +20,7 @@ struct I8Scales {
                   float factor = 1.0f) {
     float scale_a;
     __builtin_memcpy(&scale_a, row, sizeof scale_a);
-    const auto* scales = reinterpret_cast<const float*>(trailer) + v * kLanes<V>;
+    const auto* scales = floats_at(trailer) + v * kLanes<V>;
     return sum * load_vector<V>(scales) * V(scale_a * factor);
   }
 };

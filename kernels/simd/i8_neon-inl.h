@@ -3,13 +3,14 @@
 #pragma once
 
 #include "kernels/simd/i8-inl.h"
+#include "kernels/simd/neon-inl.h"
 
 namespace splitee::kernels {
 namespace {
 
 template <std::size_t kRowsOfTile, std::size_t kVectorsOfTile, std::size_t kStepsOfBlock>
-struct I8Neon : I8Scales<Vector<xsimd::neon64>> {
-  using V = Vector<xsimd::neon64>;
+struct I8Neon : I8Scales<Vector<NeonArch>> {
+  using V = Vector<NeonArch>;
   static constexpr std::size_t kRows = kRowsOfTile, kVectors = kVectorsOfTile;
   static constexpr std::size_t kBlock = kStepsOfBlock;
   static constexpr std::size_t kDepth = 4, kCell = 4, kLeft = 4, kTrailer = sizeof(float);
@@ -18,6 +19,9 @@ struct I8Neon : I8Scales<Vector<xsimd::neon64>> {
   using Right = int8x16_t;
   using Sum = int32x4_t;
 #ifdef __ARM_FEATURE_DOTPROD
+  static Left left(const std::byte* a) {
+    return load_cell(a);
+  }
   static Right arrange(int8x16_t cells) {
     return cells;
   }
@@ -25,19 +29,18 @@ struct I8Neon : I8Scales<Vector<xsimd::neon64>> {
     return vdotq_s32(sum, b, a);
   }
 #else
+  static Left left(const std::byte* a) {
+    return load_even_then_odd(a);
+  }
   // Bytes 0 and 1 of the four cells in the lower half, 2 and 3 in the upper one.
   static Right arrange(int8x16_t cells) {
-    constexpr std::uint8_t kOrder[16] = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
-    return vqtbl1q_s8(cells, vld1q_u8(kOrder));
+    return even_then_odd_pairs(cells);
   }
   static Sum dot(Left a, Right b, Sum sum) {
     const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b));
-    return vpadalq_s16(sum, vmlal_high_s8(low, a, b));
+    return vpadalq_s16(sum, multiply_add_high(low, a, b));
   }
 #endif
-  static Left left(const std::byte* a) {
-    return arrange(vreinterpretq_s8_s32(vld1q_dup_s32(reinterpret_cast<const std::int32_t*>(a))));
-  }
   static Right right(const std::byte* b) {
     return arrange(vld1q_s8(reinterpret_cast<const std::int8_t*>(b)));
   }
@@ -64,8 +67,7 @@ struct I8Neon : I8Scales<Vector<xsimd::neon64>> {
   }
   static void store_left(std::byte* to, Ints<V> q) {
     const int16x4_t halves = vmovn_s32((int32x4_t)q);
-    const int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));
-    vst1_lane_s32(reinterpret_cast<std::int32_t*>(to), vreinterpret_s32_s8(bytes), 0);
+    store_cell(to, vmovn_s16(vcombine_s16(halves, halves)));
   }
 };
 

@@ -216,12 +216,12 @@ void mean_rows(const float* x, std::size_t rows, std::size_t cols, float* out) {
     }
 #pragma GCC unroll 4
     for (std::size_t v = 0; v < kSums; ++v)
-      store_vector(out + done + v * kLanes<V>, sums[v] / count);
+      store_vector(out + done + v * kLanes<V>, divide(sums[v], count));
   }
   each_vector<V>(cols - done, [&](std::size_t i, const auto& load, const auto& store) {
     V sum(0.0f);
     for (std::size_t r = 0; r < rows; ++r) sum = sum + load(x + r * cols + done + i);
-    store(out + done + i, sum / count);
+    store(out + done + i, divide(sum, count));
   });
 }
 

@@ -53,7 +53,7 @@ V erf_vector(V x) {
   const V q =
       polynomial(u, 1.0f, 0.504165f, 0.11508492f, 0.015172357f, 0.0011881227f, 3.807062e-05f);
   const V sign = xsimd::bitofsign(x) | V(1.0f);
-  return xsimd::select(xsimd::abs(x) > V(3.92f), sign, x * p / q);
+  return xsimd::select(xsimd::abs(x) > V(3.92f), sign, divide(x * p, q));
 }
 
 // tanh(x): x + x^3 P(x^2), relative error 4.4e-9, up to 0.625; above that 1 - 2 / (exp(2 x) + 1).
@@ -65,7 +65,7 @@ V tanh_vector(V x) {
   const V p = polynomial(u, -0.3333328f, 0.13331442f, -0.053739715f, 0.020639088f, -0.0057049873f);
   const V small = multiply_add(size * u, p, size);
   const V twice = min_keeping_nan(V(40.0f), size + size);
-  const V large = V(1.0f) - V(2.0f) / (exp_vector(twice) + V(1.0f));
+  const V large = V(1.0f) - divide(V(2.0f), exp_vector(twice) + V(1.0f));
   return xsimd::select(size < V(0.625f), small, large) | xsimd::bitofsign(x);
 }
 

@@ -49,7 +49,7 @@ void pack_cells(const std::byte* w, std::size_t w_stride, std::size_t row, std::
     for (std::size_t i = 0; i < steps_of<T>(k); ++i) {
       std::byte* to = place(column) + i * kStepBytes<T>;
       if (vector) {
-        store_vector(reinterpret_cast<float*>(to), V(0.0f));
+        store_vector(floats_at(to), V(0.0f));
       } else {
         __builtin_memset(to, 0, T::kCell);
       }

@@ -9,7 +9,7 @@
 #include "kernels/simd/rows-inl.h"
 #include "kernels/targets.h"
 
-#if defined(__aarch64__)
+#if defined(__ARM_NEON)
 #include "kernels/simd/i8_neon-inl.h"
 #else
 #include "kernels/simd/i8_maddubs-inl.h"
@@ -64,14 +64,22 @@ using I8Tile = I8Maddubs<V, 4, 2, 1024>;
 #elif defined(SPLITEE_TARGET_NEON_DOTPROD)
 #define SPLITEE_TARGET_FUNCTION neon_dotprod_target
 constexpr char kName[] = "neon-dotprod";
-using V = Vector<xsimd::neon64>;
+using V = Vector<NeonArch>;
 using F32Tile = F32<V, 8, 2, 256>;
 using Bf16Tile = Bf16Wide<V, 8, 2, 256>;
 using I8Tile = I8Neon<6, 4, 1024>;
+#elif defined(SPLITEE_TARGET_NEON) && defined(__arm__)
+// Of 16 registers, where aarch64 has 32.
+#define SPLITEE_TARGET_FUNCTION neon_target
+constexpr char kName[] = "neon";
+using V = Vector<NeonArch>;
+using F32Tile = F32<V, 4, 3, 256>;
+using Bf16Tile = Bf16Wide<V, 4, 2, 256>;
+using I8Tile = I8Neon<4, 2, 1024>;
 #elif defined(SPLITEE_TARGET_NEON)
 #define SPLITEE_TARGET_FUNCTION neon_target
 constexpr char kName[] = "neon";
-using V = Vector<xsimd::neon64>;
+using V = Vector<NeonArch>;
 using F32Tile = F32<V, 8, 2, 256>;
 using Bf16Tile = Bf16Wide<V, 8, 2, 256>;
 using I8Tile = I8Neon<8, 2, 1024>;

@@ -37,8 +37,13 @@
 namespace splitee::kernels {
 namespace {
 
-// A single row takes several panels at once, to have enough independent sums.
+// A single row takes several panels at once, to have enough independent sums; as many as 16
+// registers of 32-bit NEON hold.
+#ifdef __arm__
+constexpr std::size_t kOneRowPanels = 2;
+#else
 constexpr std::size_t kOneRowPanels = 4;
+#endif
 
 template <class T>
 constexpr std::size_t kColumns = T::kVectors* kLanes<typename T::V>;

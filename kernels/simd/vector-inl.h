@@ -52,6 +52,27 @@ V load_vector(const float* p) {
   return V::load_unaligned(p);
 }
 
+// Floats of a matrix that is kept as bytes, at a multiple of their size.
+inline const float* floats_at(const std::byte* p) {
+  return static_cast<const float*>(static_cast<const void*>(p));
+}
+inline float* floats_at(std::byte* p) {
+  return static_cast<float*>(static_cast<void*>(p));
+}
+
+// The float at `p` in every lane.
+template <class V>
+V load_everywhere(const std::byte* p) {
+#ifdef __arm__
+  // GCC would load it into a core register, from where it takes long.
+  return V(vld1q_dup_f32(floats_at(p)));
+#else
+  float value;
+  __builtin_memcpy(&value, p, sizeof value);
+  return V(value);
+#endif
+}
+
 template <class V>
 void store_vector(float* p, V v) {
   v.store_unaligned(p);
@@ -106,6 +127,18 @@ V multiply_add(V a, V b, V c) {
   if constexpr (kIsAvx512<V>) return V(_mm512_fmadd_ps(a, b, c));
 #endif
   return xsimd::fma(a, b, c);
+}
+
+// a / b, rounded once. 32-bit NEON cannot divide: xsimd multiplies by an estimate of 1 / b, which
+// is off in the last places and makes a NaN of infinities. There the compiler does it lane by lane.
+template <class V>
+V divide(V a, V b) {
+#ifdef __arm__
+  using Register = typename V::register_type;
+  return V(static_cast<Register>(a) / static_cast<Register>(b));
+#else
+  return a / b;
+#endif
 }
 
 // NaN in `b` is kept, on every target: put the data there.

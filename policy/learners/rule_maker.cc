@@ -23,7 +23,7 @@ constexpr double kFoldings = 10.0, kLargestFlattery = 3.0;
 
 // Which half of the rows a row belongs to, in the folding of a given number.
 bool in_second_half(std::size_t row, std::uint64_t folding) {
-  return ((row * 2654435761u) >> (5 + folding % 13)) % 2 == 1;
+  return ((std::uint64_t{row} * 2654435761u) >> (5 + folding % 13)) % 2 == 1;
 }
 
 }  // namespace

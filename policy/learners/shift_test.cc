@@ -54,7 +54,7 @@ void ShiftTest::archive(StateArchive& archive) {
   archive.packed(edges_, 1.0f);
   for (std::uint32_t& count : before_) {
     std::size_t wide = count;
-    archive.index(wide, std::size_t{1} << 32);
+    archive.index(wide, std::uint64_t{1} << 32);
     count = static_cast<std::uint32_t>(wide);
   }
   for (std::uint8_t& bin : ring_) {

@@ -20,8 +20,12 @@ struct Errors {
   char text[JMSG_LENGTH_MAX];
 };
 
+Errors* errors_of(j_common_ptr info) {
+  return static_cast<Errors*>(static_cast<void*>(info->err));
+}
+
 void fail(j_common_ptr info) {
-  auto* errors = reinterpret_cast<Errors*>(info->err);
+  Errors* errors = errors_of(info);
   errors->manager.format_message(info, errors->text);
   std::longjmp(errors->stop, 1);
 }
@@ -32,9 +36,9 @@ void tell(j_common_ptr info, int level) {
 }
 
 void check_scans(j_common_ptr info) {
-  const auto* decompress = reinterpret_cast<j_decompress_ptr>(info);
+  const auto* decompress = static_cast<j_decompress_ptr>(static_cast<void*>(info));
   if (decompress->input_scan_number <= kMostScans) return;
-  auto* errors = reinterpret_cast<Errors*>(info->err);
+  Errors* errors = errors_of(info);
   std::snprintf(errors->text, sizeof errors->text, "it has too many scans");
   std::longjmp(errors->stop, 1);
 }

@@ -49,6 +49,12 @@ Status read_input_scales(ModelReader& reader, const TensorPlace& place, std::spa
 }
 
 CheckedSize packed_bytes(const Linear& linear) {
+  // The kernel multiplies unchecked. Of what it packs, a value takes 4 bytes at most, and a column
+  // has a few of its own; 32 bits are too few where a large matrix is stored in fewer bytes.
+  constexpr std::size_t kValuesBeside = 16;
+  const CheckedSize most = (CheckedSize(linear.out) + linear.kernel->columns) *
+                           (CheckedSize(linear.in) + kValuesBeside) * sizeof(float);
+  if (!most.ok()) return most;
   return CheckedSize(linear.kernel->packed_bytes(linear.out, linear.in)).round_up(kAlignment);
 }
 

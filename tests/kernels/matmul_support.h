@@ -299,7 +299,7 @@ inline std::size_t wrong_fixed(const Matmul& i8, const Matrix& a, const Weights&
   Bytes found(a.rows() * n * sizeof(std::uint16_t), 2 * offset);
   MatmulArgs args = product(i8, a, prepared.get(), *packed, &bias, unused);
   args.c = nullptr;
-  args.fixed = reinterpret_cast<std::uint16_t*>(found.data());
+  args.fixed = static_cast<std::uint16_t*>(static_cast<void*>(found.data()));
   args.epilogue = Epilogue::kRelu6;
   args.n_end = std::min(n, cut * i8.columns);
   if (args.n_end > 0) i8.multiply(args);

@@ -29,8 +29,8 @@ void send(LinkEstimator& estimator, const PlantedLink& link, Rng& rng, int reque
     double us = link.rtt_us + static_cast<double>(bytes) * link.us_per_byte;
     us *= 1.0 + link.noise * rng.uniform();
     if (rng.uniform() < link.outliers) us *= 10.0;
-    estimator.add(clock_us, std::lround(us), bytes);
-    clock_us += std::lround(us) + 500;
+    estimator.add(clock_us, std::llround(us), bytes);
+    clock_us += std::llround(us) + 500;
   }
 }
 
@@ -141,17 +141,19 @@ TEST_CASE("requests that queue on the link do not make it look slow") {
     for (int i = 0; i < 8; ++i) {
       const std::uint64_t bytes = i % 2 == 0 ? 200 : 16'000;
       free_us += static_cast<double>(bytes) * link.us_per_byte;
-      estimator.add(clock_us, std::lround(free_us + link.rtt_us), bytes);
+      estimator.add(clock_us, std::llround(free_us + link.rtt_us), bytes);
     }
-    clock_us += std::lround(free_us + link.rtt_us) + 1'000;
+    clock_us += std::llround(free_us + link.rtt_us) + 1'000;
   }
   check_near(estimator, link, 0.1);
 }
 
 TEST_CASE("strange times do no harm") {
   LinkEstimator estimator;
-  for (const std::int64_t sent : {0L, 1'000L, -5L, 1L << 60}) {
-    for (const std::int64_t link : {0L, -7L, 3'600'000'000L}) {
+  for (const std::int64_t sent :
+       {std::int64_t{0}, std::int64_t{1'000}, std::int64_t{-5}, std::int64_t{1} << 60}) {
+    for (const std::int64_t link :
+         {std::int64_t{0}, std::int64_t{-7}, std::int64_t{3'600'000'000}}) {
       for (const std::uint64_t bytes : {std::uint64_t{0}, std::uint64_t{1} << 28}) {
         estimator.add(sent, link, bytes);
         CHECK(std::isfinite(estimator.expected_us(1'000)));

@@ -16,7 +16,7 @@
 namespace splitee::tools {
 
 struct Sample {
-  std::size_t id = 0;  // 0-based
+  std::uint64_t id = 0;  // 0-based
   runtime::Input input;
   std::optional<std::uint32_t> truth;     // class: the column label
   std::optional<std::uint32_t> feedback;  // class: the column feedback, where that is read

@@ -82,7 +82,7 @@ class SampleReader {
   runtime::InputKind kind_;
   bool looks_for_header_ = false;
   std::optional<std::string> held_line_, last_line_;
-  std::size_t next_id_ = 0;
+  std::uint64_t next_id_ = 0;
   std::uint64_t invalid_utf8_ = 0, bad_rows_ = 0;
   std::string bad_row_;
 };

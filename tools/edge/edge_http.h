@@ -64,7 +64,7 @@ class EdgeHttp final : private InferBackend {
   const int fd_;
   RowQueue queue_;
   LiveFigures live_;
-  std::size_t next_id_ = 0;
+  std::uint64_t next_id_ = 0;
   JobRow at_hand_;
   std::deque<JobRow> in_progress_;
   mutable std::mutex mutex_;

@@ -53,7 +53,7 @@ struct Run {
   std::unique_ptr<EdgeHttp> http;
   std::unique_ptr<NewestFrame> newest;  // with --drop-late; reads the samples then
   Stopwatch watch;                      // of the run
-  std::deque<std::size_t> dropped;      // frames whose record is not written yet, in order
+  std::deque<std::uint64_t> dropped;    // frames whose record is not written yet, in order
 
   // Of waits that a signal ends.
   std::array<int, 1> stop_fds() const { return {stop.fd()}; }
@@ -220,7 +220,7 @@ LiveFigures::Moment moment_of(const Run& run) {
 }
 
 // Of dropped frames before `id`.
-Status write_dropped(Run& run, std::size_t id) {
+Status write_dropped(Run& run, std::uint64_t id) {
   for (; !run.dropped.empty() && run.dropped.front() < id; run.dropped.pop_front()) {
     ++run.summary->dropped;
     const Status status =
@@ -423,7 +423,7 @@ Status classify_all(Run& run, EdgeLoop& loop) {
   if (run.http) run.http->close();
   if (run.newest) run.newest->end(run.dropped);
   Status finished = finish_started(run, loop, writer);
-  if (finished.ok()) finished = write_dropped(run, SIZE_MAX);
+  if (finished.ok()) finished = write_dropped(run, UINT64_MAX);
   progress.finish();
   return finished.ok() ? error : finished;
 }

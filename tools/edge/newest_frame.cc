@@ -44,7 +44,7 @@ Result<std::unique_ptr<NewestFrame>> NewestFrame::start(SampleReader& samples) {
 }
 
 NewestFrame::~NewestFrame() {
-  std::deque<std::size_t> late;
+  std::deque<std::uint64_t> late;
   end(late);
   if (fd_ >= 0) ::close(fd_);
   if (end_fd_ >= 0) ::close(end_fd_);
@@ -85,12 +85,12 @@ void NewestFrame::read() {
   }
 }
 
-void NewestFrame::hand_out_late(std::deque<std::size_t>& late) {
+void NewestFrame::hand_out_late(std::deque<std::uint64_t>& late) {
   late.insert(late.end(), late_.begin(), late_.end());
   late_.clear();
 }
 
-Result<SampleReader::Row> NewestFrame::take(Sample& sample, std::deque<std::size_t>& late) {
+Result<SampleReader::Row> NewestFrame::take(Sample& sample, std::deque<std::uint64_t>& late) {
   const std::lock_guard lock(mutex_);
   if (!newest_ && ended_) {
     return status_.ok() ? Result<SampleReader::Row>(SampleReader::Row::kEnd) : status_;
@@ -103,7 +103,7 @@ Result<SampleReader::Row> NewestFrame::take(Sample& sample, std::deque<std::size
   return SampleReader::Row::kSample;
 }
 
-void NewestFrame::end(std::deque<std::size_t>& late) {
+void NewestFrame::end(std::deque<std::uint64_t>& late) {
   if (!thread_.joinable()) return;
   signal_event(end_fd_);
   thread_.join();

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -28,9 +29,9 @@ class NewestFrame {
   int fd() const { return fd_; }
   // The newest frame, with its age, and the ids of those that it overtook; kNoSample where none has
   // come since the last call. Errors of the input, and its end, come behind the last frame.
-  Result<SampleReader::Row> take(Sample& sample, std::deque<std::size_t>& late);
+  Result<SampleReader::Row> take(Sample& sample, std::deque<std::uint64_t>& late);
   // Reads no more; what was not taken is late. The reader can be used again.
-  void end(std::deque<std::size_t>& late);
+  void end(std::deque<std::uint64_t>& late);
 
  private:
   NewestFrame(SampleReader& samples, int fd, int end_fd);
@@ -39,7 +40,7 @@ class NewestFrame {
   bool go_on(bool wait) const;
   // False behind the last frame.
   bool read_row(Sample& sample);
-  void hand_out_late(std::deque<std::size_t>& late);
+  void hand_out_late(std::deque<std::uint64_t>& late);
 
   SampleReader& samples_;
   const bool is_file_;
@@ -47,7 +48,7 @@ class NewestFrame {
   mutable std::mutex mutex_;  // of what follows
   std::optional<Sample> newest_;
   Stopwatch read_;  // since the newest one was
-  std::deque<std::size_t> late_;
+  std::deque<std::uint64_t> late_;
   bool ended_ = false;
   Status status_;  // of the end
   std::thread thread_;

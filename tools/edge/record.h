@@ -37,7 +37,7 @@
 namespace splitee::tools {
 
 struct Record {
-  std::size_t id = 0;
+  std::uint64_t id = 0;
   std::uint32_t class_index = 0;
   float confidence = 0;
   std::vector<float> answers;  // all of what the head that answered said: probabilities, or a value

@@ -50,10 +50,11 @@ struct Connection {
 
 void set_port(addrinfo& address, int port) {
   const in_port_t number = htons(static_cast<std::uint16_t>(port));
+  void* of_family = address.ai_addr;
   if (address.ai_family == AF_INET6) {
-    reinterpret_cast<sockaddr_in6*>(address.ai_addr)->sin6_port = number;
+    static_cast<sockaddr_in6*>(of_family)->sin6_port = number;
   } else {
-    reinterpret_cast<sockaddr_in*>(address.ai_addr)->sin_port = number;
+    static_cast<sockaddr_in*>(of_family)->sin_port = number;
   }
 }
 

@@ -76,12 +76,14 @@ add_architecture() {
   fi
 }
 
-# Compiler and libraries for 64-bit ARM, and what runs its programs here.
-install_aarch64_packages() {
-  add_architecture arm64
-  install_packages crossbuild-essential-arm64 qemu-user \
-    libxsimd-dev:arm64 libutf8proc-dev:arm64 libzmq3-dev:arm64 cppzmq-dev:arm64 libfmt-dev:arm64 \
-    libzstd-dev:arm64 libpng-dev:arm64 libjpeg62-turbo-dev:arm64 libbenchmark-dev:arm64
+# install_cross_packages ARCH: compiler and libraries for Debian's arm64 or armhf, and what runs its programs here.
+install_cross_packages() {
+  local libraries=(
+    libxsimd-dev libutf8proc-dev libzmq3-dev cppzmq-dev libfmt-dev libzstd-dev libpng-dev libjpeg62-turbo-dev
+    libbenchmark-dev
+  )
+  add_architecture "$1"
+  install_packages "crossbuild-essential-$1" qemu-user "${libraries[@]/%/:$1}"
 }
 
 # configure DIR [MESON ARGUMENT...]: meson setup, once.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <thread>
 
@@ -40,7 +41,12 @@ struct Options {
 void add_mebibytes(CLI::App& app, const std::string& flag, std::size_t& bytes,
                    const std::string& help) {
   app.add_option_function<double>(
-         flag, [&bytes](double mebibytes) { bytes = static_cast<std::size_t>(mebibytes * kMiB); },
+         flag,
+         [&bytes](double mebibytes) {
+           // More than there are addresses for is no limit.
+           bytes = static_cast<std::size_t>(
+               std::min(mebibytes * kMiB, static_cast<double>(PTRDIFF_MAX)));
+         },
          help)
       ->type_name("MIB")
       ->check(number_within(0.001, 1e6))

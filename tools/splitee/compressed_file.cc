@@ -1,6 +1,7 @@
 #include "tools/splitee/compressed_file.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <span>
@@ -17,8 +18,8 @@ namespace {
 constexpr int kLevel = 9;
 // A small file is not to take all memory: so much text may come out of any file, and beyond it so
 // many times the file's size, where traces have 5.
-constexpr std::size_t kAnyRatioBytes = std::size_t{256} << 20;
-constexpr std::size_t kMaxRatio = 200;
+constexpr std::uint64_t kAnyRatioBytes = 256 << 20;
+constexpr std::uint64_t kMaxRatio = 200;
 
 bool is_compressed(const std::string& path) {
   return path.ends_with(".zst");
@@ -56,8 +57,9 @@ Result<std::string> read_text_file(const std::string& path, std::size_t max_byte
   Result<std::string> bytes = read_file(path, max_bytes);
   if (!bytes.ok()) return not_usage(bytes.status());
   if (!is_compressed(path)) return bytes;
-  const std::size_t plausible = std::max(kAnyRatioBytes, kMaxRatio * bytes->size());
-  return decompress(path, *bytes, std::min(max_bytes, plausible));
+  const std::uint64_t plausible = std::max(kAnyRatioBytes, kMaxRatio * bytes->size());
+  const auto most = static_cast<std::size_t>(std::min<std::uint64_t>(max_bytes, plausible));
+  return decompress(path, *bytes, most);
 } catch (const std::bad_alloc&) {
   return Status(Code::kIo, path + ": not enough memory for its text");
 }

@@ -1,6 +1,7 @@
 #include "policy/replay/replay.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -29,7 +30,9 @@ using nlohmann::ordered_json;
 using policy::ReplayOptions;
 using policy::ReplayResult;
 
-constexpr std::size_t kMaxTraceBytes = std::size_t{4} << 30;
+// Four GiB, or what a text may have on 32 bits.
+constexpr auto kMaxTraceBytes =
+    static_cast<std::size_t>(std::min(std::uint64_t{4} << 30, std::uint64_t{PTRDIFF_MAX} - 1));
 
 struct Flags {
   Flags() { replay.policy = policy::kDefaultPolicy; }

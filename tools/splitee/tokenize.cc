@@ -37,7 +37,7 @@ std::string tokens_line(const runtime::Encoding& encoding, const runtime::TokenT
   return line + "\n";
 }
 
-std::string json_line(std::size_t id, const runtime::Encoding& encoding,
+std::string json_line(std::uint64_t id, const runtime::Encoding& encoding,
                       const runtime::TokenTexts& vocab) {
   std::vector<std::string> tokens;
   for (const std::int32_t token : encoding.ids) {

@@ -211,7 +211,7 @@ void Swarm::receive(std::int64_t until_us, const std::function<void(const Answer
     const std::int64_t left_us = until_us - now_us();
     if (left_us > 0) {
       pollfd item{impl.socket.get(zmq::sockopt::fd), POLLIN, 0};
-      const timespec timeout{left_us / 1'000'000, left_us % 1'000'000 * 1'000};
+      const timespec timeout{left_us / 1'000'000, static_cast<long>(left_us % 1'000'000 * 1'000)};
       ppoll(&item, 1, &timeout, nullptr);
     }
   }

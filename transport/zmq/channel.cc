@@ -34,7 +34,8 @@ void wait(std::span<Channel* const> channels, std::span<pollfd> others, std::int
     if (channel->pending_) timeout_us = 0;
   }
   const std::int64_t wait_us = std::clamp<std::int64_t>(timeout_us, 0, kLongestWaitUs);
-  const timespec timeout{wait_us / kMicrosecondsInSecond, wait_us % kMicrosecondsInSecond * 1'000};
+  const timespec timeout{wait_us / kMicrosecondsInSecond,
+                         static_cast<long>(wait_us % kMicrosecondsInSecond * 1'000)};
   const bool any =
       ppoll(items.data(), items.size(), timeout_us < 0 ? nullptr : &timeout, nullptr) > 0;
   for (std::size_t i = 0; i < others.size(); ++i) others[i].revents = any ? items[i].revents : 0;
