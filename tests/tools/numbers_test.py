@@ -187,7 +187,7 @@ def labelled_table(count, seed, mark=","):
     """Three classes of three numbers in columns of different scales; and the classes."""
     rng = np.random.default_rng(seed)
     x, y, z = rng.normal(0, 2, (3, count))
-    names = [["low", "mid", "high"][(a * b > 0) + (a * a + b * b + c * c > 9)] for a, b, c in zip(x, y, z)]
+    names = [["low", "mid", "high"][int(a * b > 0) + int(a * a + b * b + c * c > 9)] for a, b, c in zip(x, y, z)]
     rows = [mark.join((f"{a:.4f}", f"{100 * b + 7:.3f}", name, f"{c:.4f}")) for a, b, name, c in zip(x, y, names, z)]
     return "\n".join([mark.join(("x", "y", "label", "z")), *rows, ""]), names
 
