@@ -14,9 +14,10 @@ import tempfile
 
 import random_images
 
-# int8 arithmetic rounds activations: sums in another order, and attention in bfloat16 where the
-# processor has it, move confidences a little; 0.009 at most was seen here, with AVX512-BF16.
-TOLERANCE = 0.01
+# int8 arithmetic rounds activations: sums in another order move some of them to the next step, and attention in
+# bfloat16, where the processor has it, moves more. Of 12 int8 layers confidences differ by up to 0.025 between AVX512-BF16
+# and SSE4.2 on one machine, by 0.009 between SSE4.2 and AVX2; ARM lies within that.
+TOLERANCE = 0.03
 SAME = ("id", "class", "split", "exit_layer", "route", "truth")
 POLICIES = ("splitee", "splitee-s", "offload", "final")
 SIDE = 32  # of a picture
