@@ -5,7 +5,6 @@ import os
 import struct
 from dataclasses import asdict, fields
 
-import numpy as np
 import torch
 
 from .data import DataError, open_text, read_lines
