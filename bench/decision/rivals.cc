@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <utility>
 
 #include "base/rng.h"
 #include "policy/learners/disagreement_model.h"
@@ -119,32 +120,50 @@ double binomial_tail(std::size_t differing, std::size_t rows, double limit) {
   return sum;
 }
 
+// What `differing` of the rows have to be for a threshold to be accepted.
+enum class Criterion { kTested, kInMean, kNoMargin };
+
+bool accepted(Criterion criterion, std::size_t differing, std::size_t rows, double limit) {
+  const auto count = static_cast<double>(rows), wrong = static_cast<double>(differing);
+  switch (criterion) {
+    case Criterion::kTested:
+      return binomial_tail(differing, rows, limit) <= kLevel;
+    case Criterion::kInMean:
+      return (wrong + 1.0) / (count + 1.0) <= limit;
+    case Criterion::kNoMargin:
+      break;
+  }
+  return wrong <= limit * count;
+}
+
 // The least threshold, from the safest down, that all down to it are accepted.
 std::size_t calibrated(const Rules& rules, std::span<const std::uint32_t> rows, double limit,
-                       bool in_mean) {
+                       Criterion criterion) {
   std::size_t chosen = rules.never();
   for (std::size_t threshold = rules.never(); threshold-- > 0; chosen = threshold) {
     std::size_t differing = 0;
     for (const std::uint32_t row : rows) differing += rules.differs(row, threshold) ? 1 : 0;
-    const auto count = static_cast<double>(rows.size());
-    const bool accepted = in_mean ? (static_cast<double>(differing) + 1.0) / (count + 1.0) <= limit
-                                  : binomial_tail(differing, rows.size(), limit) <= kLevel;
-    if (!accepted) break;
+    if (!accepted(criterion, differing, rows.size(), limit)) break;
   }
   return chosen;
 }
 
-RunResult run_calibrated(const Rules& rules, double limit, bool in_mean,
+// Where no rows are known before, the first samples are run whole and become them; how many.
+std::size_t begin(std::span<const std::uint32_t>& rows, std::span<const std::uint32_t> order,
+                  double full_cost, Recorder& recorder) {
+  if (!rows.empty()) return 0;
+  const std::size_t begun = std::min(kRows, order.size() / 4);
+  rows = order.first(begun);
+  for (std::size_t i = 0; i < begun; ++i) recorder.add({full_cost, false, true});
+  return begun;
+}
+
+RunResult run_calibrated(const Rules& rules, double limit, Criterion criterion,
                          std::span<const std::uint32_t> rows,
                          std::span<const std::uint32_t> order) {
   Recorder recorder(order.size(), limit);
-  std::size_t begun = 0;
-  if (rows.empty()) {
-    begun = std::min(kRows, order.size() / 4);
-    rows = order.first(begun);
-    for (std::size_t i = 0; i < begun; ++i) recorder.add({rules.full(), false, true});
-  }
-  const std::size_t threshold = calibrated(rules, rows, limit, in_mean);
+  const std::size_t begun = begin(rows, order, rules.full(), recorder);
+  const std::size_t threshold = calibrated(rules, rows, limit, criterion);
   for (const std::uint32_t sample : order.subspan(begun)) {
     recorder.add(rules.step(sample, threshold));
   }
@@ -301,38 +320,16 @@ RunResult run_bandit(const Stream& stream, const Prices& prices, std::size_t exi
   return recorder.result;
 }
 
-// Of the exits before the last, how likely their answer is the last one's.
-policy::DisagreementModel reliability_of(const Stream& stream,
-                                         std::span<const std::uint32_t> rows) {
-  policy::AuditRows seen(stream.exits);
-  std::vector<float> row(stream.exits);
-  for (std::size_t i = 0; i < std::min(rows.size(), policy::AuditRows::kCapacity); ++i) {
-    for (std::size_t k = 0; k < stream.exits; ++k) {
-      const float confidence = stream.at(rows[i])[k];
-      row[k] = stream.differs(rows[i], k) ? -confidence : confidence;
-    }
-    seen.add(row, 0, 1.0f);
-  }
-  policy::DisagreementModel model(stream.exits);
-  model.fit(seen, 8);
-  return model;
-}
-
 RunResult run_reliability_bandit(const Stream& stream, const Prices& prices, std::size_t first,
                                  double price, double limit, std::span<const std::uint32_t> rows,
                                  std::span<const std::uint32_t> order) {
   const std::size_t last = stream.exits - 1;
   Bandit bandit;
   Recorder recorder(order.size(), limit);
-  std::size_t begun = 0;
-  if (rows.empty()) {
-    begun = std::min(kRows, order.size() / 4);
-    rows = order.first(begun);
-    for (std::size_t i = 0; i < begun; ++i) {
-      recorder.add({prices.begin(0) + prices.run(0, last), false, true});
-    }
-  }
-  const policy::DisagreementModel model = reliability_of(stream, rows);
+  const double full_cost = prices.begin(0) + prices.run(0, last);
+  const std::size_t begun = begin(rows, order, full_cost, recorder);
+  policy::DisagreementModel model(stream.exits);
+  model.fit(audited(stream, rows.first(std::min(rows.size(), policy::AuditRows::kCapacity))), 8);
   for (const std::uint32_t sample : order.subspan(begun)) {
     const std::size_t arm = bandit.choose();
     std::size_t exit = first;
@@ -348,29 +345,6 @@ RunResult run_reliability_bandit(const Stream& stream, const Prices& prices, std
   return recorder.result;
 }
 
-// The least threshold from the first exit on that keeps E on rows that are known: no margin.
-RunResult run_one_threshold(const Rules& rules, double limit, std::span<const std::uint32_t> rows,
-                            std::span<const std::uint32_t> order) {
-  Recorder recorder(order.size(), limit);
-  std::size_t begun = 0;
-  if (rows.empty()) {
-    begun = std::min(kRows, order.size() / 4);
-    rows = order.first(begun);
-    for (std::size_t i = 0; i < begun; ++i) recorder.add({rules.full(), false, true});
-  }
-  std::size_t threshold = rules.never();
-  while (threshold > 0) {
-    std::size_t differing = 0;
-    for (const std::uint32_t row : rows) differing += rules.differs(row, threshold - 1) ? 1 : 0;
-    if (static_cast<double>(differing) > limit * static_cast<double>(rows.size())) break;
-    --threshold;
-  }
-  for (const std::uint32_t sample : order.subspan(begun)) {
-    recorder.add(rules.step(sample, threshold));
-  }
-  return recorder.result;
-}
-
 }  // namespace
 
 std::vector<Rival> run_rivals(const Stream& stream, const Prices& prices, double limit,
@@ -382,9 +356,9 @@ std::vector<Rival> run_rivals(const Stream& stream, const Prices& prices, double
   for (std::size_t first = 0; first + 1 < stream.exits; ++first) {
     const Rules rules(stream, prices, first, rows.empty() ? order.first(kRows) : rows);
     std::snprintf(setting, sizeof setting, "from exit %zu", first + 1);
-    for (const bool in_mean : {false, true}) {
-      results.push_back({in_mean ? "risk control" : "learn, then test", setting,
-                         run_calibrated(rules, limit, in_mean, rows, order)});
+    for (const auto& [name, criterion] : {std::pair("learn, then test", Criterion::kTested),
+                                          std::pair("risk control", Criterion::kInMean)}) {
+      results.push_back({name, setting, run_calibrated(rules, limit, criterion, rows, order)});
     }
     for (const double share : kAudited) {
       std::snprintf(setting, sizeof setting, "from exit %zu, q %g", first + 1, share);
@@ -404,7 +378,8 @@ std::vector<Rival> run_rivals(const Stream& stream, const Prices& prices, double
            run_reliability_bandit(stream, prices, first, offset, limit, rows, order)});
     }
     if (first > 0) continue;
-    results.push_back({"one threshold", "", run_one_threshold(rules, limit, rows, order)});
+    results.push_back(
+        {"one threshold", "", run_calibrated(rules, limit, Criterion::kNoMargin, rows, order)});
   }
   return results;
 }

@@ -12,23 +12,19 @@
 //   active, any time: the least threshold whose wealth, betting on at most E, exceeds 1 / 0.05; all
 //     samples are audited until there is one, then a share q of them (arXiv 2406.10490)
 //   lower bounds: at exit k, answers whose bin of confidence agrees with the last exit in a share
-//   of
-//     at least 1 - gamma by its lower confidence bound (HI-LCB's rule)
+//     of at least 1 - gamma by its lower confidence bound (HI-LCB's rule)
 //   bandit: UCB1 over ten thresholds at exit k; a sample that is not sure enough runs to the last
 //     exit, and pays C_L - C_k - o, what confidence it gained less its price; else 0 (AdaEE,
 //     Pacheco et al. 2023)
-//   reliability bandit: UCB1 over ten bounds on the chance, by a curve fitted to those rows, that
-//   an
-//     exit from k on answers otherwise than the last; reward: confidence times reliability, less o
+//   reliability bandit: UCB1 over ten bounds on the chance that an exit from k on answers otherwise
+//     than the last, by a curve fitted to those rows; reward: confidence times reliability, less o
 //     a lambda (after UAT, Bajpai and Hanawal, arXiv 2509.23666, whose reliability is a network
-//     that is trained with the exits: what traces hold does not tell it)
-//   one threshold: for all exits, the least whose share on those rows is at most E (SPINN,
-//   Laskaridis
-//     et al. 2020: one threshold that keeps the accuracy asked for; without a server its split is
-//     the last layer)
-// Where the model file has no rows, learn-then-test, risk control, the reliability bandit and one
-// threshold run the first 1,000 samples whole, or a quarter of the stream. Thread rule: pure
-// functions.
+//     trained with the exits: what traces hold does not tell it)
+//   one threshold: for all exits, the least whose share on those rows is at most E (SPINN, 2020;
+//     without a server its split is the last layer)
+// Without rows of the model file learn-then-test, risk control, the reliability bandit and one
+// threshold run the first 1,000 samples whole, or a quarter of the stream.
+// Thread rule: pure functions.
 #pragma once
 
 #include <cstdint>

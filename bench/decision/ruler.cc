@@ -11,11 +11,10 @@ namespace {
 
 using Samples = std::span<const std::uint32_t>;
 
-constexpr std::size_t kQuantiles = 64;       // thresholds tried per exit
-constexpr std::size_t kCommon = 120;         // thresholds tried for all exits alike
-constexpr int kLevels = 40;                  // of a logistic curve
-constexpr std::size_t kStoppingRows = 1024;  // of the backward induction
-constexpr int kPrices = 24;                  // of a disagreement, there
+constexpr std::size_t kQuantiles = 64;  // thresholds tried per exit
+constexpr std::size_t kCommon = 120;    // thresholds tried for all exits alike
+constexpr int kLevels = 40;             // of a logistic curve
+constexpr int kPrices = 24;             // of a disagreement, there
 
 // Indices of the hull's members.
 std::vector<std::size_t> hull_members(const std::vector<Point>& points) {
@@ -131,15 +130,7 @@ class Tuner {
   Family stopping() const {
     std::vector<std::size_t> layers;
     for (std::size_t k = 0; k < stream_.exits; ++k) layers.push_back(k + 1);
-    policy::AuditRows rows(stream_.exits);
-    std::vector<float> row(stream_.exits);
-    for (std::size_t i = 0; i < std::min(tune_.size(), kStoppingRows); ++i) {
-      const std::size_t s = tune_[i * tune_.size() / std::min(tune_.size(), kStoppingRows)];
-      for (std::size_t k = 0; k < stream_.exits; ++k) {
-        row[k] = stream_.differs(s, k) ? -stream_.at(s)[k] : stream_.at(s)[k];
-      }
-      rows.add(row, 0, 1.0f);
-    }
+    const policy::AuditRows rows = audited(stream_, tune_);
     policy::DisagreementModel model(stream_.exits);
     model.fit(rows, 8);
     policy::ChainPlanner planner(layers);
@@ -474,6 +465,20 @@ double Hull::support(double beta) const {
   double least = points_.front().cost + beta * points_.front().disagreement;
   for (const Point& p : points_) least = std::min(least, p.cost + beta * p.disagreement);
   return least;
+}
+
+policy::AuditRows audited(const Stream& stream, Samples samples) {
+  policy::AuditRows rows(stream.exits);
+  std::vector<float> row(stream.exits);
+  const std::size_t count = std::min(samples.size(), policy::AuditRows::kCapacity);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t s = samples[i * samples.size() / count];
+    for (std::size_t k = 0; k < stream.exits; ++k) {
+      row[k] = stream.differs(s, k) ? -stream.at(s)[k] : stream.at(s)[k];
+    }
+    rows.add(row, 0, 1.0f);
+  }
+  return rows;
 }
 
 Stream stream_of(const policy::Trace& trace) {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "policy/cost.h"
+#include "policy/learners/audit_rows.h"
 #include "policy/replay/trace.h"
 
 namespace splitee::bench {
@@ -51,6 +52,8 @@ struct Stream {
   const float* at(std::size_t sample) const { return &confidence[sample * exits]; }
 };
 Stream stream_of(const policy::Trace& trace);
+// What audits of samples spread evenly over these say, as many as there is room for.
+policy::AuditRows audited(const Stream& stream, std::span<const std::uint32_t> samples);
 
 // Prices in lambda, for exits at layers 1, 2, ...
 struct Prices {
