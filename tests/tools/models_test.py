@@ -18,9 +18,10 @@ sys.path.insert(0, MODELS)
 import contrasts  # noqa: E402
 import making  # noqa: E402
 import measure  # noqa: E402
+from run_tests import run_tests  # noqa: E402
 
 
-def test_calibration_error_of_equal_mass():
+def test_calibration_error_of_equal_mass(_):
     rng = np.random.default_rng(4)
     confidence = rng.uniform(0.5, 1, 30_000)
     right = rng.random(30_000) < confidence
@@ -35,7 +36,7 @@ def test_calibration_error_of_equal_mass():
     assert abs(measure.calibration_error(confidence, right) - (14 * 0.45 + 0.99) / 15) < 1e-9
 
 
-def test_layers_of_a_threshold():
+def test_layers_of_a_threshold(_):
     classes = np.array([[0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 1, 0]])
     confidences = np.array([[0.9, 0.6, 0.8, 0.7], [0.9, 0.9, 0.9, 0.65], [0.9, 0.9, 0.9, 0.9]])
     # 0.8: rows 1 and 3 leave at exit 1, row 2 at 2, row 4 at 3: none differs.
@@ -48,7 +49,7 @@ def test_layers_of_a_threshold():
     assert measure.threshold_layers(classes, confidences, 0.0) == (1 + 2 + 1 + 3) / 4
 
 
-def test_table_of_traces():
+def test_table_of_traces(_):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "t.csv")
         with open(path, "w", encoding="ascii") as file:
@@ -63,7 +64,7 @@ def test_table_of_traces():
         assert done.returncode == 1 and "a sample has no label" in done.stderr
 
 
-def test_contrasts():
+def test_contrasts(_):
     rows = contrasts.sentences(3000, 7)
     assert rows == contrasts.sentences(3000, 7) != contrasts.sentences(3000, 8)
     assert 0.4 < np.mean([label for _, label in rows]) < 0.6
@@ -71,7 +72,7 @@ def test_contrasts():
     assert not [text for text, _ in rows if "{" in text or "\t" in text or "  " in text]
 
 
-def test_rows_that_share_text_with_kept_ones():
+def test_rows_that_share_text_with_kept_ones(_):
     kept = making.HeldOut(["A film that never once lets you go , and does n't try ."])
     for text in ("never once", "LETS you, go", "film", "",
                  "we saw that never once lets you go again and again"):
@@ -86,7 +87,7 @@ def read_lines(path):
         return file.read().splitlines()
 
 
-def test_what_make_trains_on():
+def test_what_make_trains_on(_):
     """No training row of any part shares text with what is kept."""
     making.KEPT_IMDB = making.KEPT_YELP = 4
     making.KEPT_SST2, making.CALIBRATE_IMDB, making.CALIBRATE_YELP, making.CONTRASTS = 2, 1, 2, 50
@@ -116,13 +117,5 @@ def test_what_make_trains_on():
     assert kept[:3] == ["review 3", "meal 3 was n't bad", "meal 4 was n't bad"] and len(kept) == 5
 
 
-def main():
-    tests = [value for name, value in globals().items() if name.startswith("test_")]
-    for test in tests:
-        test()
-        print(f"ok {test.__name__}", flush=True)
-    print(f"{len(tests)} passed, 0 failed")
-
-
 if __name__ == "__main__":
-    main()
+    run_tests(globals())

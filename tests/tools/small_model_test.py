@@ -9,7 +9,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 
 try:
     import numpy as np
@@ -21,6 +20,7 @@ except ImportError:
 MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "models")
 sys.path[:0] = [MODELS, os.path.join(MODELS, "..", "tools", "training")]
 import making  # noqa: E402
+from run_tests import run_tests  # noqa: E402
 from train_lib import backbone, data, folder, metrics  # noqa: E402
 
 SPLITEE, MODEL = map(os.path.abspath, sys.argv[1:3])
@@ -52,7 +52,7 @@ def write_data(place):
         file.write("text\tlabel\n" + "".join(review + "\t-1\n" for review in reviews))
 
 
-def test_passages():
+def test_passages(_):
     reviews = ["One two three. Four five six! Seven eight nine? Ten.", "no end of a sentence here", "a b"]
     found = make_small.passages(reviews, 30, 3)
     assert found == make_small.passages(reviews, 30, 3) != make_small.passages(reviews, 30, 4)
@@ -62,8 +62,9 @@ def test_passages():
         assert text[0] in "OFSn" and text[-1] in ".!?e", text
 
 
-def test_thinned_model():
+def test_thinned_model(folder_of_test):
     """What is kept is what the whole network computes; the shape and the vocabulary are as asked for."""
+    os.chdir(folder_of_test)
     rng = random.Random(2)
     making.write("texts.tsv", [(words(rng, 12) + " .", i % 2) for i in range(60)])
     start = backbone.open_backbone(MODEL)
@@ -92,7 +93,8 @@ def test_thinned_model():
     assert {tokenizer.tokens[i] for i in np.argsort(-used)[:40]} < set(kept.tokens)
 
 
-def test_small_model_end_to_end():
+def test_small_model_end_to_end(folder_of_test):
+    os.chdir(folder_of_test)
     making.KEPT_IMDB = making.KEPT_YELP = 170
     making.KEPT_SST2, making.CALIBRATE_IMDB, making.CALIBRATE_YELP = 40, 60, 60
     making.PRIOR_ROWS, making.CONTRASTS, making.SENTENCE_WORDS = 100, 40, 10
@@ -121,15 +123,5 @@ def test_small_model_end_to_end():
     assert json.dumps(shown).count("i8") and os.path.getsize("small.gguf") < os.path.getsize(MODEL) * 4
 
 
-def main():
-    tests = [value for name, value in globals().items() if name.startswith("test_")]
-    with tempfile.TemporaryDirectory() as work:
-        os.chdir(work)
-        for test in tests:
-            test()
-            print(f"ok {test.__name__}", flush=True)
-    print(f"{len(tests)} passed, 0 failed")
-
-
 if __name__ == "__main__":
-    main()
+    run_tests(globals())
