@@ -88,7 +88,7 @@ Status ModelLoader::load_tokenizer() {
   if (!vocab.ok()) return vocab.status();
   const Result<TokenizerOptions> options = read_tokenizer_options(file_);
   if (!options.ok()) return options.status();
-  Result<Tokenizer> tokenizer = Tokenizer::create(std::move(*vocab), *options);
+  Result<Tokenizer> tokenizer = Tokenizer::create(*vocab, *options);
   if (!tokenizer.ok()) {
     return file_.error(tokenizer.status().code(),
                        "key " + std::string(kKeyTokens) + ": " + tokenizer.status().message());

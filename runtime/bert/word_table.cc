@@ -8,6 +8,8 @@
 namespace splitee::runtime {
 
 constexpr std::size_t kBlock = ModelBytes::kBlock;
+// Read at a time, at least: where all rows are wanted, few blocks that two reads share.
+constexpr std::size_t kBlocksForOne = 1, kBlocksForAll = 16;
 
 Result<WordTable> WordTable::create(const TensorPlace& tensor, std::vector<float> scales) {
   WordTable table;
@@ -32,7 +34,8 @@ Status WordTable::gather(const ModelBytes& bytes, std::span<const std::int32_t> 
     const auto row = static_cast<std::size_t>(id);
     std::uint32_t place = rows_->place[row].load(std::memory_order_acquire);
     if (place == 0) {
-      if (Status s = read_row(bytes, row); !s.ok()) return s;
+      const std::lock_guard lock(rows_->mutex);
+      if (Status s = read_row(bytes, row, kBlocksForOne); !s.ok()) return s;
       place = rows_->place[row].load(std::memory_order_acquire);
     }
     const auto to = rows.first(cols_);
@@ -46,27 +49,31 @@ Status WordTable::gather(const ModelBytes& bytes, std::span<const std::int32_t> 
 }
 
 Status WordTable::read_all(const ModelBytes& bytes) const {
+  const std::lock_guard lock(rows_->mutex);
   for (std::size_t row = 0; row < count_; ++row) {
-    if (Status s = read_row(bytes, row); !s.ok()) return s;
+    if (Status s = read_row(bytes, row, kBlocksForAll); !s.ok()) return s;
   }
+  rows_->blocks = {};
   return {};
 }
 
-Status WordTable::read_row(const ModelBytes& bytes, std::size_t row) const {
-  const std::lock_guard lock(rows_->mutex);
+Status WordTable::read_row(const ModelBytes& bytes, std::size_t row, std::size_t least) const {
   if (rows_->place[row].load(std::memory_order_relaxed) != 0) return {};
   const std::byte* found = nullptr;
-  if (Status s = find_bytes(bytes, offset_ + row * row_bytes_, found); !s.ok()) return s;
+  if (Status s = find_bytes(bytes, offset_ + row * row_bytes_, least, found); !s.ok()) return s;
   std::copy_n(found, row_bytes_, rows_->memory.data() + rows_->count * row_bytes_);
   rows_->place[row].store(++rows_->count, std::memory_order_release);
   return {};
 }
 
-Status WordTable::find_bytes(const ModelBytes& bytes, std::size_t offset,
+Status WordTable::find_bytes(const ModelBytes& bytes, std::size_t offset, std::size_t least,
                              const std::byte*& found) const {
-  const std::size_t first = offset / kBlock, end = (offset + row_bytes_ + kBlock - 1) / kBlock;
+  const auto block_end = [](std::size_t byte) { return (byte + kBlock - 1) / kBlock; };
+  const std::size_t first = offset / kBlock, needed = block_end(offset + row_bytes_);
   std::vector<std::byte>& blocks = rows_->blocks;
-  if (first < rows_->first_block || end * kBlock > rows_->first_block * kBlock + blocks.size()) {
+  if (first < rows_->first_block || needed > rows_->first_block + blocks.size() / kBlock) {
+    const std::size_t last = block_end(offset_ + count_ * row_bytes_);
+    const std::size_t end = std::max(needed, std::min(first + least, last));
     try {
       blocks.resize((end - first) * kBlock);
     } catch (const std::bad_alloc&) {

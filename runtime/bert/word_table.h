@@ -42,9 +42,11 @@ class WordTable {
   };
 
   WordTable() = default;
-  Status read_row(const ModelBytes& bytes, std::size_t row) const;
+  // With the mutex held. `least`: blocks of the table that are read together.
+  Status read_row(const ModelBytes& bytes, std::size_t row, std::size_t least) const;
   // Bytes [offset, offset + row_bytes_) of the file, out of its blocks.
-  Status find_bytes(const ModelBytes& bytes, std::size_t offset, const std::byte*& found) const;
+  Status find_bytes(const ModelBytes& bytes, std::size_t offset, std::size_t least,
+                    const std::byte*& found) const;
 
   TensorType type_ = TensorType::kF32;
   std::size_t offset_ = 0;  // in the file

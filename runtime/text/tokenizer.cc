@@ -162,7 +162,8 @@ TokenTexts::TokenTexts(std::span<const std::string> texts) {
   }
 }
 
-Result<Tokenizer> Tokenizer::create(std::vector<std::string> vocab, TokenizerOptions options) {
+Result<Tokenizer> Tokenizer::create(const std::vector<std::string>& vocab,
+                                    TokenizerOptions options) {
   if (vocab.size() > std::numeric_limits<std::int32_t>::max()) {
     return Status(Code::kUnsupported, "vocabulary: more than 2^31 - 1 tokens");
   }

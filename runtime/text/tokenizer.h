@@ -61,7 +61,8 @@ class Tokenizer {
   // `vocab` in id order with BERT's spelling ("##ing" continues a word). It must hold [PAD],
   // [UNK], [CLS] and [SEP]; refused: empty tokens, duplicates, invalid UTF-8, 2^31 tokens or more,
   // added tokens without an id, and two that are looked for alike.
-  static Result<Tokenizer> create(std::vector<std::string> vocab, TokenizerOptions options = {});
+  static Result<Tokenizer> create(const std::vector<std::string>& vocab,
+                                  TokenizerOptions options = {});
 
   // Cuts to max_tokens (>= 3): a single text keeps its first tokens; of a pair the longer one is
   // cut first, then both, and an odd token is the longer text's, or the second one's where both
