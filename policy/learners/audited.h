@@ -28,7 +28,9 @@
 // says.
 //
 // Other objectives: the paper's reward (confidence less mu times cost) with the same machinery,
-// the loss of an answer being what its confidence lacks to 1; or a mean cost per sample.
+// the loss of an answer being what its confidence lacks to 1: ten rows are enough to begin with,
+// audits cost kRewardShare of what they do else, and while rows are few a chain must beat sending
+// at once on rows that it was not made from; or a mean cost per sample.
 //
 // State: the bound (disagreement_bound.h), the estimate (disagreement_estimate.h), probabilities of
 // the audits on their way, the rows (audit_rows.h), the weights of the held-out rows that are only

@@ -85,7 +85,7 @@ def read_taught_tsv(spec, labelled):
         if labelled and TEACHER in column:
             teacher = parse_probabilities(fields[column[TEACHER]], path, number)
             if result and len(result[0][3]) != len(teacher):
-                raise DataError(f"{path}:{number}: {len(teacher)} probabilities, the row before has "
+                raise DataError(f"{path}:{number}: {len(teacher)} probabilities, the first row has "
                                 f"{len(result[0][3])}")
         result.append((fields[column["text"]], pair, label, teacher))
     if not result:
@@ -159,7 +159,7 @@ class Examples:
                       "labels": np.array(labels, np.int64)}
             return arrays | ({"teacher": np.array(teacher, np.float32)} if teacher else {})
 
-        return cls(**cached(work, spec, "examples", tokenizer, build))
+        return cls(**cached(work, spec, "taught examples", tokenizer, build))
 
     @classmethod
     def load_all(cls, work, specs, tokenizer):
