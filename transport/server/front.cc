@@ -25,9 +25,12 @@ constexpr std::uint64_t kFewestUnfinished = 4;  // of the longest messages
 // What ZeroMQ keeps of a connection that behaves: two pipes, decoder, encoder, session.
 constexpr std::uint64_t kConnectionBytes = 64 << 10;
 constexpr std::int64_t kCheckUs = 50'000;
-// ZeroMQ frees what a socket kept in a thread of its own.
-constexpr std::int64_t kRenewUs = 100'000;
-// After much of it was freed, free pages go back to the system.
+// ZeroMQ frees what a socket kept in a thread of its own: not before the first of them, and by the
+// second unless the machine is very busy.
+constexpr std::int64_t kRenewUs = 100'000, kFreedUs = 2'000'000;
+// Until this long after connections have come or gone, or much was unfinished, free pages go back
+// to the system, as often. What comes and goes between two looks at the bytes is counted in
+// neither.
 constexpr std::int64_t kTrimUs = 1'000'000;
 
 std::set<std::string> decode_keys(const std::vector<std::string>& keys) {
@@ -121,7 +124,7 @@ bool Front::receive(Received& message) {
   guard_->drained(!received);
   if (!received) return false;
   // ZeroMQ tells of a connection before it hands over what came over it.
-  if (guard_->update(now_us())) check_due_ = true;
+  update_connections(now_us());
   guard_->delivered(message, user_of(message));
   return true;
 }
@@ -131,24 +134,35 @@ const char* Front::user_of(Received& message) {
   return user != nullptr ? user : "";
 }
 
+void Front::update_connections(std::int64_t now_us) {
+  if (!guard_->update(now_us)) return;
+  check_due_ = true;
+  changed_us_ = now_us;
+}
+
 void Front::look_after(std::int64_t now_us, std::uint64_t accounted_bytes) {
-  if (guard_->channel().pending() && guard_->update(now_us)) check_due_ = true;
+  if (guard_->channel().pending()) update_connections(now_us);
   guard_->scan(now_us);
   for (const std::string& failure : guard_->take_failures()) notices_.tell(failure, now_us);
   if (now_us < next_check_us_) return;
   next_check_us_ = now_us + kCheckUs;
   check_due_ = guard_->next_scan_us() >= 0;
   if (guard_->unfinished_bytes() > kLeftBytes / ConnectionGuard::kWorstGrowth) {
-    trim_us_ = now_us + kTrimUs;
-  } else if (trim_us_ != 0 && now_us >= trim_us_) {
-    trim_us_ = 0;
+    changed_us_ = now_us;
+  }
+  if (trim_due() && now_us >= trimmed_us_ + kTrimUs) {
+    trimmed_us_ = now_us;
     trim_heap();
   }
-  if (guard_->left_something() || renewed_) check_heap(now_us, accounted_bytes);
+  if (guard_->left_something() || renewed_us_ != 0) check_heap(now_us, accounted_bytes);
+}
+
+bool Front::trim_due() const {
+  return trimmed_us_ < changed_us_ + kTrimUs;
 }
 
 std::int64_t Front::next_look_us() const {
-  const bool check = renewed_ || trim_us_ != 0 || (check_due_ && guard_->left_something());
+  const bool check = renewed_us_ != 0 || trim_due() || (check_due_ && guard_->left_something());
   const std::int64_t scan_us = guard_->next_scan_us();
   if (!check) return scan_us;
   return scan_us < 0 ? next_check_us_ : std::min(scan_us, next_check_us_);
@@ -158,13 +172,11 @@ void Front::check_heap(std::int64_t now_us, std::uint64_t accounted_bytes) {
   const std::uint64_t accounted = accounted_bytes + counters_.connections * kConnectionBytes +
                                   guard_->unfinished_bytes() * ConnectionGuard::kWorstGrowth;
   const bool overgrown = heap_.overgrown(accounted, kLeftBytes);
-  if (overgrown && guard_->left_something()) {
-    renew(now_us);
-  } else if (std::exchange(renewed_, false)) {
-    // What is there though nothing was left behind is the server's own, such as another model's.
-    if (overgrown) heap_.rebase();
-    trim_heap();
-  }
+  if (overgrown && guard_->left_something()) return renew(now_us);
+  if (overgrown && now_us < renewed_us_ + kFreedUs) return;
+  // What is there though nothing was left behind is the server's own, such as another model's.
+  if (overgrown) heap_.rebase();
+  renewed_us_ = 0;
 }
 
 // Frees what the socket keeps. Edges connect anew by themselves, and finish what was under way.
@@ -175,7 +187,7 @@ void Front::renew(std::int64_t now_us) {
       now_us);
   open_socket();
   ++counters_.renewals;
-  renewed_ = true;
+  renewed_us_ = changed_us_ = now_us;
   next_check_us_ = now_us + kRenewUs;
 }
 

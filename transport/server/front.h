@@ -61,6 +61,8 @@ class Front {
   void open_socket();
   void secure(zmq::socket_t& socket);
   ConnectionGuard::Limits limits() const;
+  void update_connections(std::int64_t now_us);
+  bool trim_due() const;
   void check_heap(std::int64_t now_us, std::uint64_t accounted_bytes);
   void renew(std::int64_t now_us);
 
@@ -76,9 +78,10 @@ class Front {
   std::unique_ptr<ConnectionGuard> guard_;  // goes before what it watches
   HeapWatch heap_;
   std::int64_t next_check_us_ = 0;
-  bool check_due_ = false;    // connections have come or gone
-  std::int64_t trim_us_ = 0;  // 0: nothing to give back
-  bool renewed_ = false;      // and not looked at since
+  bool check_due_ = false;       // connections have come or gone
+  std::int64_t changed_us_ = 0;  // when connections last came or went, or much was unfinished
+  std::int64_t trimmed_us_ = 0;
+  std::int64_t renewed_us_ = 0;  // 0: not, or what was kept is freed
 };
 
 }  // namespace splitee::transport
