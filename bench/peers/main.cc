@@ -103,7 +103,10 @@ void add_passes(CLI::App& app, PassesOptions& options) {
           ->type_name("FILE")
           ->excludes(inputs);
   CLI::Option* tokens = command->add_option("--tokens", options.tokens, "of each sample");
-  ids->needs(tokens);
+  command->add_option("--lengths", options.lengths, "of the samples, which run as one batch")
+      ->delimiter(',')
+      ->needs(ids)
+      ->excludes(tokens);
   command->add_option("--threads", options.threads)->capture_default_str();
   command->add_flag("--last-alone", options.last_alone, "evaluate the last exit only")
       ->excludes(ids);

@@ -313,6 +313,13 @@ def operators(path):
 # --- everything, once ---
 
 
+def last_exit(source, target):
+    """The graph without the exits before the last one."""
+    from onnx import utils
+
+    utils.extract_model(source, target, ["ids", "mask"], [f"logits{LAYERS - 1}"])
+
+
 def make_once(path, make):
     """Calls make(temporary path), unless `path` exists; a broken-off run leaves nothing behind."""
     if os.path.exists(path):
@@ -353,4 +360,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "export":
         export(sys.argv[2], *map(int, sys.argv[3:]))
     else:
-        {"quantize": quantize, "quantize_weights": quantize_weights}[sys.argv[1]](*sys.argv[2:])
+        {"last_exit": last_exit, "quantize": quantize, "quantize_weights": quantize_weights}[sys.argv[1]](*sys.argv[2:])

@@ -12,6 +12,7 @@
 
 #include "bench/peers/network.h"
 #include "kernels/kernels.h"
+#include "runtime/bert/text_input.h"
 #include "runtime/loader/loader.h"
 
 namespace splitee::bench {
@@ -22,6 +23,10 @@ using Clock = std::chrono::steady_clock;
 [[noreturn]] void fail(const std::string& message) {
   std::fprintf(stderr, "peers_bench: %s\n", message.c_str());
   std::exit(1);
+}
+
+void check(const Status& status) {
+  if (!status.ok()) fail(status.message());
 }
 
 template <class Value>
@@ -90,9 +95,6 @@ class ActivationsSide {
     if (!network.ok()) fail(network.status().message());
     return *network;
   }
-  static void check(const Status& status) {
-    if (!status.ok()) fail(status.message());
-  }
 
   std::shared_ptr<const runtime::Network> network_;
   const runtime::NetworkInfo& info_;
@@ -116,6 +118,43 @@ class IdsSide {
  private:
   OurNetwork network_;
   Samples<std::int32_t> samples_;
+};
+
+// A network on token ids of several lengths, all at once: one "sample".
+class BatchSide {
+ public:
+  explicit BatchSide(const PassesOptions& options)
+      : model_(open_our_model(options.gguf, options.target)),
+        engine_(model_->make_batch_engine(options.lengths.size(), options.threads)) {
+    const std::vector<std::int32_t> ids = read_values<std::int32_t>(options.ids);
+    const std::vector<std::int32_t> types(ids.size(), 0);
+    std::size_t begin = 0;
+    for (const std::size_t length : options.lengths) {
+      if (begin + length > ids.size()) fail(options.ids + ": shorter than the lengths");
+      inputs_.push_back(runtime::pack(std::span(ids).subspan(begin, length),
+                                      std::span(types).subspan(begin, length)));
+      samples_.push_back({.input = inputs_.back().view()});
+      begin += length;
+    }
+    for (const runtime::BatchSample& sample : samples_) check(engine_->check(sample));
+  }
+
+  std::size_t samples() const { return 1; }
+  void run(std::size_t) { check(engine_->run(samples_)); }
+  std::vector<float> probabilities() const {
+    std::vector<float> all;
+    for (std::size_t i = 0; i < samples_.size(); ++i) {
+      const std::span<const float> answer = engine_->probabilities(i);
+      all.insert(all.end(), answer.begin(), answer.end());
+    }
+    return all;
+  }
+
+ private:
+  std::shared_ptr<const runtime::BertNetwork> model_;
+  std::unique_ptr<runtime::BatchEngine> engine_;
+  std::vector<runtime::Prepared> inputs_;
+  std::vector<runtime::BatchSample> samples_;
 };
 
 template <class Value>
@@ -150,7 +189,9 @@ void answer_and_time(Side side) {
 
 void passes(const PassesOptions& options) {
   if (options.ids.empty() == options.inputs.empty()) fail("give either --inputs or --ids");
-  if (options.ids.empty()) {
+  if (!options.lengths.empty()) {
+    answer_and_time(BatchSide(options));
+  } else if (options.ids.empty()) {
     answer_and_time(ActivationsSide(options));
   } else {
     answer_and_time(IdsSide(options));

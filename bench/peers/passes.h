@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 namespace splitee::bench {
 
@@ -16,13 +17,15 @@ struct PassesOptions {
   std::string inputs;
   std::string ids;
   std::size_t tokens = 0;
+  // Or samples of these lengths, which run as one batch to the last exit.
+  std::vector<std::size_t> lengths;
   std::size_t threads = 1;
   bool last_alone = false;  // of the exits, evaluate the last one only; not with ids
 };
 
 // Prints the probabilities of every sample and evaluated exit in one line. Then, for every line of
-// standard input, a number n: runs the first sample n times and prints the n milliseconds in a
-// line.
+// standard input, a number n: runs the first sample, or the batch, n times and prints the n
+// milliseconds in a line.
 void passes(const PassesOptions& options);
 
 }  // namespace splitee::bench

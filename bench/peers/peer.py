@@ -1,4 +1,4 @@
-"""A peer as one side of bench/peers/images or texts, in a process of its own, which speaks as `peers_bench passes`
+"""A peer as one side of bench/peers/images, texts or batches, in a process of its own, which speaks as `peers_bench passes`
 does:
 
     peer.py onnxruntime|openvino|ctranslate2|fasttextembed MODEL THREADS SAMPLES [OPTION ...]
@@ -6,7 +6,8 @@ does:
 prints the probabilities of all samples and exits in one line; then, for every line of standard input, a
 number n, runs the first sample n times and prints the n milliseconds. MODEL: an ONNX graph, or a folder in the
 peer's own layout (text_models.py). SAMPLES: raw float32, (samples, 3, side, side), or with --tokens N int32 ids,
-(samples, N). With --once: the milliseconds from before the peer is imported to the first sample's answer (Python
+(samples, N). With --lengths L,... int32 ids of samples of these lengths, which run as one batch: sorted by length,
+--group of them in a call, padded to the longest of the call; the last exit alone answers. With --once: the milliseconds from before the peer is imported to the first sample's answer (Python
 and NumPy are there already), and the peak of the process's memory in kB."""
 
 import argparse
@@ -54,7 +55,7 @@ class OpenVino:
 
         core = ov.Core()
         model = core.read_model(options.model)
-        if model.is_dynamic():  # it is faster where it knows the shapes
+        if sample and model.is_dynamic():  # it is faster where it knows the shapes
             model.reshape({port: list(values.shape) for port, values in zip(model.inputs, sample)})
         # Left to itself it rounds to bfloat16 where the processor has it.
         settings = {"INFERENCE_NUM_THREADS": options.threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
@@ -82,9 +83,9 @@ class Head:
     def __init__(self, folder):
         self.tensors = np.load(os.path.join(folder, "head.npz"))
 
-    def logits(self, first_token):
-        pooled = np.tanh(self.tensors["pooler.weight"] @ first_token + self.tensors["pooler.bias"])
-        return [(self.tensors["classifier.weight"] @ pooled + self.tensors["classifier.bias"])[None]]
+    def logits(self, first_tokens):
+        pooled = np.tanh(first_tokens @ self.tensors["pooler.weight"].T + self.tensors["pooler.bias"])
+        return [pooled @ self.tensors["classifier.weight"].T + self.tensors["classifier.bias"]]
 
     def undo_length(self, unit):
         """Of a vector that was divided by its length: before, it came out of the last norm, so that it has
@@ -110,14 +111,14 @@ class CTranslate2:
         self.head = Head(options.model)
 
     def feed(self, sample):
-        arrays = np.int32(sample[0]), np.int32([sample[0].shape[1]])
+        arrays = np.int32(sample[0]), np.int32(sample[1].sum(axis=1))
         return [self.view(values) for values in arrays], arrays  # a view does not keep its array alive
 
     def run(self, feed):
         return self.encoder.forward_batch(*feed[0])
 
     def logits(self, result):
-        return self.head.logits(np.array(result.last_hidden_state)[0, 0])
+        return self.head.logits(np.array(result.last_hidden_state)[:, 0])
 
 
 class FastTextEmbed:
@@ -139,7 +140,7 @@ class FastTextEmbed:
         return self.model.embed_one(feed)
 
     def logits(self, result):
-        return self.head.logits(self.head.undo_length(np.array(result)))
+        return self.head.logits(self.head.undo_length(np.array(result))[None])
 
 
 PEERS = {"onnxruntime": OnnxRuntime, "openvino": OpenVino, "ctranslate2": CTranslate2, "fasttextembed": FastTextEmbed}
@@ -155,6 +156,18 @@ def read_samples(path, tokens):
     return [(sample,) for sample in values.reshape(-1, 1, 3, pixels, pixels)]
 
 
+def read_batch(path, lengths, group):
+    """(places in the file, what a graph takes) of every call."""
+    samples = np.split(np.fromfile(path, np.int32).astype(np.int64), np.cumsum(lengths)[:-1])
+    order = np.argsort(lengths, kind="stable")
+    for places in np.split(order, range(group, len(order), group)):
+        longest = max(lengths[place] for place in places)
+        ids, mask = np.zeros((2, len(places), longest), np.int64)
+        for row, place in enumerate(places):
+            ids[row, : lengths[place]], mask[row, : lengths[place]] = samples[place], 1
+        yield places, (ids, mask)
+
+
 def print_line(values):
     print(" ".join(f"{value:.9g}" for value in values), flush=True)
 
@@ -168,10 +181,14 @@ def once(make, sample):
         print(milliseconds, re.search(r"VmHWM:\s+(\d+)", file.read()).group(1))
 
 
+def softmax(logits):
+    powers = np.exp(np.float64(logits) - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
 def probabilities(peer, feed):
-    for logits in peer.logits(peer.run(feed)):
-        powers = np.exp(np.float64(logits[0]) - logits[0].max())
-        yield powers / powers.sum()
+    """(exits, samples, classes)"""
+    return [softmax(logits) for logits in peer.logits(peer.run(feed))]
 
 
 def parse():
@@ -181,14 +198,39 @@ def parse():
     parser.add_argument("threads", type=int)
     parser.add_argument("samples")
     parser.add_argument("--tokens", type=int, default=0, help="of each sample")
+    parser.add_argument("--lengths", type=lambda text: [int(word) for word in text.split(",")], help="of a batch")
+    parser.add_argument("--group", type=int, help="samples of the batch in a call (default: all)")
     parser.add_argument("--precision", choices=CTranslate2.TYPES, default="f32", help="where the model leaves it open")
     parser.add_argument("--session-option", action="append", default=[], metavar="KEY=VALUE", help="of ONNX Runtime")
     parser.add_argument("--once", action="store_true")
     return parser.parse_args()
 
 
+def serve(run):
+    """Times run() as often as asked for."""
+    for line in sys.stdin:
+        milliseconds = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            run()
+            milliseconds.append(1e3 * (time.perf_counter() - start))
+        print_line(milliseconds)
+
+
+def serve_batch(options):
+    calls = list(read_batch(options.samples, options.lengths, options.group or len(options.lengths)))
+    same = len({inputs[0].shape for _, inputs in calls}) == 1
+    peer = PEERS[options.peer](options, calls[0][1] if same else None)
+    feeds = [peer.feed(inputs) for _, inputs in calls]
+    answers = np.concatenate([probabilities(peer, feed)[-1] for feed in feeds])
+    print_line(answers[np.argsort(np.concatenate([places for places, _ in calls]))].ravel())
+    serve(lambda: [peer.run(feed) for feed in feeds])
+
+
 def main():
     options = parse()
+    if options.lengths:
+        return serve_batch(options)
     samples = read_samples(options.samples, options.tokens)
 
     def make(sample):
@@ -198,15 +240,8 @@ def main():
         return once(make, samples[0])
     peer = make(samples[0])
     feeds = [peer.feed(sample) for sample in samples]
-    print_line(np.concatenate([answer for feed in feeds for answer in probabilities(peer, feed)]))
-    for line in sys.stdin:
-        milliseconds = []
-        for _ in range(int(line)):
-            start = time.perf_counter()
-            peer.run(feeds[0])
-            milliseconds.append(1e3 * (time.perf_counter() - start))
-        print_line(milliseconds)
-    return None
+    print_line(np.concatenate([exit[0] for feed in feeds for exit in probabilities(peer, feed)]))
+    return serve(lambda: peer.run(feeds[0]))
 
 
 if __name__ == "__main__":

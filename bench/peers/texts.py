@@ -86,18 +86,18 @@ def differences(answers, reference):
 class Bench:
     def __init__(self, arguments):
         self.folder, self.seconds, self.busy = arguments.folder, arguments.seconds, arguments.busy
-        self.program = arguments.program
+        self.program, self.models = arguments.program, os.path.join(arguments.folder, "models")
         self.results = sides.Results(self.folder)
 
     def model(self, name, ending):
-        return os.path.join(self.folder, "models", name + ending)
+        return os.path.join(self.models, name + ending)
 
     def ids(self, tokens):
         return os.path.join(self.folder, f"ids-{tokens}.i32")
 
     def prepare(self, name):
         """Everything of a model that is not there yet."""
-        models.prepare(os.path.join(self.folder, "models"), name, ROOT, exporter)
+        models.prepare(self.models, name, ROOT, exporter)
         models.make_once(self.model(name, "-i8-weights.onnx"), lambda to: models.in_process(
             "quantize_weights", self.model(name, ".onnx"), to))  # fmt: skip
         shape, installed = models.SHAPES[name], self.results.values["versions"]
@@ -135,8 +135,7 @@ class Bench:
         everyone = [self.ours("ours", name, dtype, threads, tokens), *peers]
         reference = self.exact_answers(name, threads, tokens) if dtype == "i8" else peers[0].answers
         apart = {side.name: differences(side.answers, reference) for side in everyone}
-        if dtype == "f32" and max(apart.values()) > models.F32_TOLERANCE:
-            sys.exit(f"{name}, {tokens} tokens: the answers differ: {apart}")
+        check_f32(dtype, f"{name}, {tokens} tokens", apart)
         hopeless = leave_out(peers)
         everyone = [side for side in everyone if side.name not in hopeless]
         if threads > 1:
@@ -149,6 +148,11 @@ class Bench:
             result["scaling"] = sides.spread([turns[ALONE][0] / turns["ours"][0]
                                               for turns in sides.counted(rounds, self.busy)])  # fmt: skip
         return result
+
+
+def check_f32(dtype, what, apart):
+    if dtype == "f32" and max(apart.values()) > models.F32_TOLERANCE:
+        sys.exit(f"{what}: the answers differ: {apart}")
 
 
 def leave_out(peers):
@@ -166,15 +170,15 @@ def leave_out(peers):
 # --- tables ---
 
 
-def grid(results, text, threads):
-    """Lines of a table with a column per number of tokens; `text` of a cell's key and values."""
+def grid(results, text, threads, columns=models.TOKENS):
+    """Lines of a table with a column per number of tokens, or of texts; `text` of a cell's key and values."""
     cells = results["cells"]
-    lines = ["| model, weights, threads | " + " | ".join(map(str, models.TOKENS)) + " |",
-             "|---" * (1 + len(models.TOKENS)) + "|"]  # fmt: skip
+    lines = ["| model, weights, threads | " + " | ".join(map(str, columns)) + " |",
+             "|---" * (1 + len(columns)) + "|"]  # fmt: skip
     for name in models.SHAPES:
         for dtype in models.DTYPES:
             for count in threads:
-                keys = [f"{name}/{dtype}/{count}/{tokens}" for tokens in models.TOKENS]
+                keys = [f"{name}/{dtype}/{count}/{column}" for column in columns]
                 texts = [text(key, cells[key]) if key in cells else "" for key in keys]
                 if any(texts):
                     lines.append(f"| {name}, {dtype}, {count} | {' | '.join(texts)} |")
@@ -210,30 +214,34 @@ def tables(results):
     yield "Largest difference of a log probability from ONNX Runtime's fp32", grid(results, apart, THREADS[:1])
 
 
-def main():
-    parser = sides.parser(
-        "texts", "Compares text encoders with ONNX Runtime, OpenVINO, CTranslate2 and fasttextembed; prints Markdown, "
-        "keeps FOLDER/results.json. PYTHON: an interpreter with PyTorch and onnx, for the export (default: Debian's).",
-        "MODEL/DTYPE/THREADS/TOKENS, e.g. '12x384/f32/1/16', '*/i8/2/*'")  # fmt: skip
-    arguments = sides.parse(parser, "texts")
-    bench = Bench(arguments)
+def measure(program, description, column, columns, bench, tables_of):
+    """The command line of bench/peers/PROGRAM: a cell for each model, number format, number of threads and column."""
+    parser = sides.parser(program, description, f"MODEL/DTYPE/THREADS/{column}, e.g. '12x384/f32/1/16', '*/i8/2/*'")
+    arguments = sides.parse(parser, program)
+    bench = bench(arguments)
     results = bench.results.values
     if not arguments.table:
         results["versions"], results["peaks"] = versions(), sides.best_peaks(bench.program, models.DTYPES)
         for name in models.SHAPES:
-            cells = [(dtype, threads, tokens) for dtype in models.DTYPES for threads in THREADS for tokens in models.TOKENS
-                     if sides.selected(f"{name}/{dtype}/{threads}/{tokens}", arguments.only)]  # fmt: skip
+            cells = [(dtype, threads, value) for dtype in models.DTYPES for threads in THREADS for value in columns
+                     if sides.selected(f"{name}/{dtype}/{threads}/{value}", arguments.only)]  # fmt: skip
             if cells:
                 bench.prepare(name)
-            for dtype, threads, tokens in cells:
-                key = f"{name}/{dtype}/{threads}/{tokens}"
+            for dtype, threads, value in cells:
+                key = f"{name}/{dtype}/{threads}/{value}"
                 print(f"measuring {key}", file=sys.stderr)
-                results["cells"][key] = bench.cell(name, dtype, threads, tokens)
+                results["cells"][key] = bench.cell(name, dtype, threads, value)
                 bench.results.save()
     print(f"Commit {results['peaks']['commit']}; {', '.join(map(' '.join, results['versions'].items()))}.")
-    for title, lines in tables(results):
+    for title, lines in tables_of(results):
         if lines:
             print("\n".join(["", f"### {title}", "", *lines]))
+
+
+def main():
+    measure("texts", "Compares text encoders with ONNX Runtime, OpenVINO, CTranslate2 and fasttextembed; prints Markdown, "
+            "keeps FOLDER/results.json. PYTHON: an interpreter with PyTorch and onnx, for the export (default: Debian's).",
+            "TOKENS", models.TOKENS, Bench, tables)  # fmt: skip
 
 
 if __name__ == "__main__":
