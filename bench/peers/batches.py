@@ -2,11 +2,11 @@
 
 import os
 
-import numpy as np
+import texts  # first: it says what is missing where there is no NumPy
 
-import models
-import sides
-import texts
+import models  # isort: skip
+import numpy as np  # isort: skip
+import sides  # isort: skip
 
 BATCHES = (2, 4, 8, 16, 32, 64)
 SHORTEST, LONGEST = 16, 64

@@ -16,8 +16,8 @@ ROOT, TOOL = pathlib.Path(sys.argv[1]), os.path.abspath(sys.argv[2])
 TIMEOUT_S = 120
 ENTRIES = ("tools/demo", "tools/test", "tools/cross-build", "tools/package", "tools/wheel", "tools/convert_hf.py",
            "tools/convert_numbers.py", "tools/train.py", ".ci/run", ".ci/deep",
-           "bench/peers/run", "bench/peers/images", "bench/peers/texts", "bench/peers/batches", "bench/paper/run", "bench/paper/images",
-           "bench/paper/train", "bench/paper/make_traces", "bench/link/run", "bench/link/baselines",
+           "bench/peers/run", "bench/peers/images", "bench/peers/texts", "bench/peers/batches", "bench/paper/run",
+           "bench/paper/images", "bench/paper/train", "bench/paper/make_traces", "bench/link/run", "bench/link/baselines",
            "bench/link/live")  # fmt: skip
 # Those that know every flag that they may be given.
 STRICT = ("tools/demo", "tools/cross-build", "tools/package", "tools/wheel", "bench/link/run",
