@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "models"), str(ROOT / "tools" / "training")]
+TRAINING = ROOT / "tools" / "training"
+sys.path[:0] = [str(ROOT / "models"), str(TRAINING)]
 
 import contrasts  # noqa: E402
 from train_lib import data  # noqa: E402

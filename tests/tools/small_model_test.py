@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests models/thin and models/make_small end to end on a tiny random model: small_model_test.py SPLITEE MODEL.gguf
+"""Tests models/thin, models/make_small and models/make end to end on a tiny random model: small_model_test.py SPLITEE MODEL.gguf
 Exits with 77 without PyTorch."""
 
 import importlib.machinery
@@ -20,6 +20,7 @@ except ImportError:
 MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "models")
 sys.path[:0] = [MODELS, os.path.join(MODELS, "..", "tools", "training")]
 import making  # noqa: E402
+import teaching  # noqa: E402
 from run_tests import run_tests  # noqa: E402
 from train_lib import backbone, data, folder, metrics  # noqa: E402
 
@@ -35,7 +36,7 @@ def load(name):
     return module
 
 
-make_small = load("make_small")
+make, make_small = load("make"), load("make_small")
 
 
 def words(rng, count):
@@ -54,8 +55,8 @@ def write_data(place):
 
 def test_passages(_):
     reviews = ["One two three. Four five six! Seven eight nine? Ten.", "no end of a sentence here", "a b"]
-    found = make_small.passages(reviews, 30, 3)
-    assert found == make_small.passages(reviews, 30, 3) != make_small.passages(reviews, 30, 4)
+    found = teaching.passages(reviews, 30, 3)
+    assert found == teaching.passages(reviews, 30, 3) != teaching.passages(reviews, 30, 4)
     assert "no end of a sentence here" in found and "a b" not in found
     for text in found:
         assert any(text in review for review in reviews), text
@@ -93,13 +94,40 @@ def test_thinned_model(folder_of_test):
     assert {tokenizer.tokens[i] for i in np.argsort(-used)[:40]} < set(kept.tokens)
 
 
-def test_small_model_end_to_end(folder_of_test):
-    os.chdir(folder_of_test)
+def make_smaller():
+    """Few rows of everything."""
     making.KEPT_IMDB = making.KEPT_YELP = 170
     making.KEPT_SST2, making.CALIBRATE_IMDB, making.CALIBRATE_YELP = 40, 60, 60
     making.PRIOR_ROWS, making.CONTRASTS, making.SENTENCE_WORDS = 100, 40, 10
-    make_small.PASSAGES, make_small.REVIEWS = 40, 10
-    make_small.OPTIONS |= {"batch-tokens": 256, "warmup": 2}
+    for module in (make, make_small):
+        module.PASSAGES, module.REVIEWS = 40, 10
+    for options in (make.FIRST_OPTIONS, make.OPTIONS, make_small.OPTIONS):
+        options |= {"batch-tokens": 256, "warmup": 2}
+
+
+def layers_and_exits(path):
+    shown = json.loads(subprocess.run([SPLITEE, "inspect", path, "--json"], capture_output=True, check=True).stdout)
+    return shown["layers"], shown["exits"]
+
+
+def test_default_model_end_to_end(folder_of_test):
+    os.chdir(folder_of_test)
+    make_smaller()
+    write_data(".")
+    sys.argv = ["make", ".", MODEL, "work", "--output", "default.gguf", "--steps", "3",
+                "--build", os.path.dirname(os.path.dirname(SPLITEE))]  # fmt: skip
+    make.main()
+    first = os.stat("work/first.gguf")
+    make.main()  # goes on from what is there
+    assert os.stat("work/first.gguf").st_mtime_ns == first.st_mtime_ns
+    assert layers_and_exits("default.gguf") == layers_and_exits("work/first.gguf")
+    taught = data.read_taught_tsv("work/second/taught_passages.tsv", True)
+    assert all(abs(sum(row[3]) - 1) < 1e-3 for row in taught)
+
+
+def test_small_model_end_to_end(folder_of_test):
+    os.chdir(folder_of_test)
+    make_smaller()
     write_data(".")
     command = ["make_small", ".", MODEL, "work", "--output", "small.gguf", "--steps", "3", "--thin", " ".join(THIN),
                "--build", os.path.dirname(os.path.dirname(SPLITEE))]  # fmt: skip
