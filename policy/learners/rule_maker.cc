@@ -7,6 +7,9 @@ namespace splitee::policy {
 namespace {
 
 constexpr double kCaution = 1.4;
+// Rows: about so much farther up than a normal distribution's lies the limit of a mean of which few
+// have been counted (Poisson's).
+constexpr double kFew = 0.6;
 constexpr double kAuditShare = 0.013;   // of the mean cost, once learned
 constexpr double kRewardShare = 0.25;   // of that, where no bound is to be earned
 constexpr double kLeastAudits = 0.018;  // lambda a sample, where that share is less
@@ -108,7 +111,7 @@ bool RuleMaker::allowed(const ChainScore& own, const ChainScore& all, const Sear
   // What the stream itself does by chance, in rows.
   const double chance = limit_ * all.weight * all.weight / how.samples;
   const double deviation = std::sqrt(all.scatter + 1.0 + chance);
-  return how.excess * expected + kCaution * deviation <= limit_ * all.weight;
+  return how.excess * expected + kCaution * deviation + kFew <= limit_ * all.weight;
 }
 
 // For a disagreement the chain of least cost that is allowed; for a budget that of least
