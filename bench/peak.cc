@@ -154,6 +154,7 @@ constexpr OfTarget kOfTarget[] = {
     {"avx512bf16", "f32 avx512 fma", "bf16 avx512 dpbf16ps", "i8 avx512 vpdpbusd"},
     {"avx512vnni", "f32 avx512 fma", "f32 avx512 fma", "i8 avx512 vpdpbusd"},
     {"avx512", "f32 avx512 fma", "f32 avx512 fma", "i8 avx512 maddubs"},
+    {"avx2vnni", "f32 avx2 fma", "f32 avx2 fma", "i8 avx2 vpdpbusd"},
     {"avx2", "f32 avx2 fma", "f32 avx2 fma", "i8 avx2 maddubs"},
     {"sse4.2", "f32 sse mul add", "f32 sse mul add", "i8 ssse3 maddubs"},
     {"scalar", "f32 sse mul add", "f32 sse mul add", "f32 sse mul add"},

@@ -135,8 +135,8 @@ struct Matmul {
 };
 
 struct Kernels {
-  // Word used for the target everywhere: scalar, sse4.2, avx2, avx512, avx512vnni, avx512bf16 (with
-  // VNNI), neon, neon-dotprod.
+  // Word used for the target everywhere: scalar, sse4.2, avx2, avx2vnni, avx512, avx512vnni,
+  // avx512bf16 (with VNNI), neon, neon-dotprod.
   const char* target;
 
   // --- matmul, by the type of the weights ----------------------------------------------------

@@ -12,6 +12,7 @@ namespace splitee::kernels {
 const Kernels& scalar_target();
 const Kernels& sse42_target();
 const Kernels& avx2_target();
+const Kernels& avx2vnni_target();
 const Kernels& avx512_target();
 const Kernels& avx512vnni_target();
 const Kernels& avx512bf16_target();

@@ -14,7 +14,7 @@
 #else
 #include "kernels/simd/i8_maddubs-inl.h"
 #endif
-#ifdef __AVX512VNNI__
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 #include "kernels/simd/i8_vnni-inl.h"
 #endif
 #ifdef __AVX512BF16__
@@ -32,14 +32,14 @@ using V = Vector<xsimd::avx512bw>;
 using F32Tile = F32<V, 8, 2, 768>;
 using Bf16Tile = Bf16Avx512<6, 4, 1024>;
 using AttentionTile = Bf16Avx512<8, 2, 1024>;
-using I8Tile = I8Vnni<6, 4, 1024>;
+using I8Tile = I8Vnni<V, 6, 4, 1024>;
 #elif defined(SPLITEE_TARGET_AVX512VNNI)
 #define SPLITEE_TARGET_FUNCTION avx512vnni_target
 constexpr char kName[] = "avx512vnni";
 using V = Vector<xsimd::avx512bw>;
 using F32Tile = F32<V, 8, 2, 768>;
 using Bf16Tile = Bf16Wide<V, 8, 2, 384>;
-using I8Tile = I8Vnni<6, 4, 1024>;
+using I8Tile = I8Vnni<V, 6, 4, 1024>;
 #elif defined(SPLITEE_TARGET_AVX512)
 #define SPLITEE_TARGET_FUNCTION avx512_target
 constexpr char kName[] = "avx512";
@@ -47,6 +47,13 @@ using V = Vector<xsimd::avx512bw>;
 using F32Tile = F32<V, 8, 2, 768>;
 using Bf16Tile = Bf16Wide<V, 8, 2, 384>;
 using I8Tile = I8Maddubs<V, 10, 2, 1024>;
+#elif defined(SPLITEE_TARGET_AVX2VNNI)
+#define SPLITEE_TARGET_FUNCTION avx2vnni_target
+constexpr char kName[] = "avx2vnni";
+using V = Vector<xsimd::fma3<xsimd::avx2>>;
+using F32Tile = F32<V, 4, 3, 768>;
+using Bf16Tile = Bf16Wide<V, 5, 2, 384>;
+using I8Tile = I8Vnni<V, 4, 3, 1024>;
 #elif defined(SPLITEE_TARGET_AVX2)
 #define SPLITEE_TARGET_FUNCTION avx2_target
 constexpr char kName[] = "avx2";

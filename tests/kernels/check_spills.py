@@ -1,5 +1,6 @@
 """Fails where the hot loop of a full tile (kernels/simd/tile-inl.h), in any arithmetic of the libraries
-given, keeps a vector on the stack, as GCC does where it schedules before it gives out registers.
+given, keeps a vector on the stack, as GCC does where it schedules before it gives out registers. On x86, whose
+products take an operand from memory, an operand that is read from there is no loss; a sum that goes there is.
 
 Usage: check_spills.py OBJDUMP LIBRARY...
 """
@@ -9,10 +10,10 @@ import subprocess
 import sys
 
 TILE = re.compile(r"::tile<.*?::(\w+)<.*?(\d+)ul?, (\d+)ul?, \d+ul?>, false, (\d+)ul?, (\d+)ul?>\(")
-INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t(\S+)\t?(.*)$", re.MULTILINE)
-BRANCH = re.compile(r"(?:b|b\.\w+|b(?:eq|ne|cs|cc|mi|pl|hi|ls|ge|lt|gt|le)(?:\.[nw])?|cbn?z|tbn?z)$")
-MULTIPLY_ADD = re.compile(r"vfma|fmla|vpadal|sadalp|sdot")
-ON_STACK = re.compile(r"(?:[qdv]\d|\{d).*\[(?:sp|x29|fp|r7)\b")
+INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t(?:\{vex\} )?(\S+)\s*(.*)$", re.MULTILINE)
+BRANCH = re.compile(r"(?:j\w+|b|b\.\w+|b(?:eq|ne|cs|cc|mi|pl|hi|ls|ge|lt|gt|le)(?:\.[nw])?|cbn?z|tbn?z)$")
+MULTIPLY_ADD = re.compile(r"vfma|fmla|vpadal|sadalp|sdot|vpdpbusd|vdpbf16ps|v?pmaddubsw|mulps")
+ON_STACK = re.compile(r"(?:[qdv]\d|\{d).*\[(?:sp|x29|fp|r7)\b|%[xyz]mm\d+,(?:.*\(%rsp\)|-.*\(%rbp\))$")
 
 
 def functions(objdump, library):
