@@ -17,6 +17,12 @@
 #ifndef HWCAP_ASIMDDP
 #define HWCAP_ASIMDDP (1 << 20)
 #endif
+#ifndef HWCAP2_I8MM
+#define HWCAP2_I8MM (1 << 13)
+#endif
+#ifndef HWCAP2_BF16
+#define HWCAP2_BF16 (1 << 14)
+#endif
 #elif defined(__arm__)
 #ifndef HWCAP_NEON
 #define HWCAP_NEON (1 << 12)
@@ -84,6 +90,12 @@ bool has_neon_dotprod() {
   return has_neon() && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 }
 #endif
+#ifdef SPLITEE_WITH_NEON_I8MM
+bool has_neon_i8mm() {
+  constexpr unsigned long kNeeded = HWCAP2_I8MM | HWCAP2_BF16;
+  return has_neon_dotprod() && (getauxval(AT_HWCAP2) & kNeeded) == kNeeded;
+}
+#endif
 bool has_scalar() {
   return true;
 }
@@ -112,6 +124,9 @@ constexpr Target kTargets[] = {
 #endif
 #ifdef SPLITEE_WITH_SSE42
     {sse42_target, has_sse42},
+#endif
+#ifdef SPLITEE_WITH_NEON_I8MM
+    {neon_i8mm_target, has_neon_i8mm},
 #endif
 #ifdef SPLITEE_WITH_NEON_DOTPROD
     {neon_dotprod_target, has_neon_dotprod},

@@ -18,5 +18,6 @@ const Kernels& avx512vnni_target();
 const Kernels& avx512bf16_target();
 const Kernels& neon_target();
 const Kernels& neon_dotprod_target();
+const Kernels& neon_i8mm_target();
 
 }  // namespace splitee::kernels

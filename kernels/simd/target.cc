@@ -20,6 +20,9 @@
 #ifdef __AVX512BF16__
 #include "kernels/simd/bf16_avx512-inl.h"
 #endif
+#ifdef __ARM_FEATURE_MATMUL_INT8
+#include "kernels/simd/mmla-inl.h"
+#endif
 
 namespace splitee::kernels {
 namespace {
@@ -68,6 +71,13 @@ using V = Vector<xsimd::sse4_2>;
 using F32Tile = F32<V, 2, 4, 512>;
 using Bf16Tile = Bf16Wide<V, 4, 2, 384>;
 using I8Tile = I8Maddubs<V, 4, 2, 1024>;
+#elif defined(SPLITEE_TARGET_NEON_I8MM)
+#define SPLITEE_TARGET_FUNCTION neon_i8mm_target
+constexpr char kName[] = "neon-i8mm";
+using V = Vector<NeonArch>;
+using F32Tile = F32<V, 8, 2, 256>;
+using Bf16Tile = Bf16Mmla<8, 3, 512>;
+using I8Tile = I8Mmla<8, 3, 512>;
 #elif defined(SPLITEE_TARGET_NEON_DOTPROD)
 #define SPLITEE_TARGET_FUNCTION neon_dotprod_target
 constexpr char kName[] = "neon-dotprod";

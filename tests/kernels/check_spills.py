@@ -12,7 +12,7 @@ import sys
 TILE = re.compile(r"::tile<.*?::(\w+)<.*?(\d+)ul?, (\d+)ul?, \d+ul?>, false, (\d+)ul?, (\d+)ul?>\(")
 INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t(?:\{vex\} )?(\S+)\s*(.*)$", re.MULTILINE)
 BRANCH = re.compile(r"(?:j\w+|b|b\.\w+|b(?:eq|ne|cs|cc|mi|pl|hi|ls|ge|lt|gt|le)(?:\.[nw])?|cbn?z|tbn?z)$")
-MULTIPLY_ADD = re.compile(r"vfma|fmla|vpadal|sadalp|sdot|vpdpbusd|vdpbf16ps|v?pmaddubsw|mulps")
+MULTIPLY_ADD = re.compile(r"vfma|fmla|vpadal|sadalp|sdot|smmla|bfmmla|vpdpbusd|vdpbf16ps|v?pmaddubsw|mulps")
 ON_STACK = re.compile(r"(?:[qdv]\d|\{d).*\[(?:sp|x29|fp|r7)\b|%[xyz]mm\d+,(?:.*\(%rsp\)|-.*\(%rbp\))$")
 
 
@@ -35,7 +35,9 @@ def innermost_loops(code):
         begin = places.get(int(target[1], 16)) if target and BRANCH.match(mnemonic) else None
         if begin is not None and begin <= end:
             loops.append((begin, end))
-    return [code[b:e + 1] for b, e in loops if not any(b <= c and f < e for c, f in loops)]  # fmt: skip
+    inner = [code[b:e + 1] for b, e in loops if not any(b <= c and f < e for c, f in loops)]  # fmt: skip
+    # What is rarely run stands behind the function's end, from where a branch goes back as well.
+    return [loop for loop in inner if all(m != "ret" for _, m, _ in loop)]
 
 
 def check(name, code):
