@@ -154,6 +154,7 @@ constexpr OfTarget kOfTarget[] = {
     {"avx512bf16", "f32 avx512 fma", "bf16 avx512 dpbf16ps", "i8 avx512 vpdpbusd"},
     {"avx512vnni", "f32 avx512 fma", "f32 avx512 fma", "i8 avx512 vpdpbusd"},
     {"avx512", "f32 avx512 fma", "f32 avx512 fma", "i8 avx512 maddubs"},
+    {"avx2vnni", "f32 avx2 fma", "f32 avx2 fma", "i8 avx2 vpdpbusd"},
     {"avx2", "f32 avx2 fma", "f32 avx2 fma", "i8 avx2 maddubs"},
     {"sse4.2", "f32 sse mul add", "f32 sse mul add", "i8 ssse3 maddubs"},
     {"scalar", "f32 sse mul add", "f32 sse mul add", "f32 sse mul add"},
@@ -187,6 +188,25 @@ SPLITEE_DOTPROD inline int32x4_t dot_i8(int8x16_t a, int8x16_t b, int32x4_t sum)
 SPLITEE_DOTPROD std::int64_t i8_neon_sdot(std::int64_t turns) {
   SPLITEE_PEAK(int32x4_t, vdupq_n_s8(1), vdupq_n_s32(0), "+w", dot_i8, 16);
 }
+#ifdef __clang__
+#define SPLITEE_MMLA __attribute__((target("i8mm,bf16")))
+#else
+#define SPLITEE_MMLA __attribute__((target("arch=armv8.2-a+i8mm+bf16")))
+#endif
+SPLITEE_MMLA inline int32x4_t mmla_i8(int8x16_t a, int8x16_t b, int32x4_t sum) {
+  asm volatile("smmla %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b));
+  return sum;
+}
+SPLITEE_MMLA inline float32x4_t mmla_bf16(uint16x8_t a, uint16x8_t b, float32x4_t sum) {
+  asm volatile("bfmmla %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(a), "w"(b));
+  return sum;
+}
+SPLITEE_MMLA std::int64_t i8_neon_smmla(std::int64_t turns) {
+  SPLITEE_PEAK(int32x4_t, vdupq_n_s8(1), vdupq_n_s32(0), "+w", mmla_i8, 32);
+}
+SPLITEE_MMLA std::int64_t bf16_neon_bfmmla(std::int64_t turns) {
+  SPLITEE_PEAK(float32x4_t, vdupq_n_u16(0x3f80), vdupq_n_f32(0.0f), "+w", mmla_bf16, 16);
+}
 int32x4_t multiply_pairs(int8x16_t a, int8x16_t b, int32x4_t sum) {
   asm volatile("" : "+w"(a));
   const int16x8_t pairs = vmlal_high_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), a, b);
@@ -199,17 +219,24 @@ std::int64_t i8_neon(std::int64_t turns) {
 bool has_dotprod() {
   return (getauxval(AT_HWCAP) & (1ul << 20)) != 0;
 }
+bool has_mmla() {
+  constexpr unsigned long kI8mmAndBf16 = 1ul << 13 | 1ul << 14;
+  return (getauxval(AT_HWCAP2) & kI8mmAndBf16) == kI8mmAndBf16;
+}
 bool always() {
   return true;
 }
 
 constexpr Peak kPeaks[] = {
     {"f32 neon fmla", always, f32_neon},
+    {"bf16 neon bfmmla", has_mmla, bf16_neon_bfmmla},
+    {"i8 neon smmla", has_mmla, i8_neon_smmla},
     {"i8 neon sdot", has_dotprod, i8_neon_sdot},
     {"i8 neon smull smlal2 sadalp", always, i8_neon},
 };
 
 constexpr OfTarget kOfTarget[] = {
+    {"neon-i8mm", "f32 neon fmla", "bf16 neon bfmmla", "i8 neon smmla"},
     {"neon-dotprod", "f32 neon fmla", "f32 neon fmla", "i8 neon sdot"},
     {"neon", "f32 neon fmla", "f32 neon fmla", "i8 neon smull smlal2 sadalp"},
     {"scalar", "f32 neon fmla", "f32 neon fmla", "f32 neon fmla"},

@@ -6,6 +6,8 @@
 
 #if defined(__aarch64__) || defined(__arm__)
 #include <sys/auxv.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
 #endif
 // <asm/hwcap.h> has them too, but only where the kernel's headers are installed.
 #ifdef __aarch64__
@@ -14,6 +16,12 @@
 #endif
 #ifndef HWCAP_ASIMDDP
 #define HWCAP_ASIMDDP (1 << 20)
+#endif
+#ifndef HWCAP2_I8MM
+#define HWCAP2_I8MM (1 << 13)
+#endif
+#ifndef HWCAP2_BF16
+#define HWCAP2_BF16 (1 << 14)
 #endif
 #elif defined(__arm__)
 #ifndef HWCAP_NEON
@@ -52,6 +60,16 @@ bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 #endif
+#ifdef SPLITEE_WITH_AVX2VNNI
+// Leaf 7, subleaf 1, EAX bit 4; GCC knows the word "avxvnni" from 13 on. The registers are those of
+// AVX2, so that what the operating system saves for that is enough.
+bool has_avx2vnni() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!has_avx2() || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || eax < 1) return false;
+  __cpuid_count(7, 1, eax, ebx, ecx, edx);
+  return (eax & (1u << 4)) != 0;
+}
+#endif
 #ifdef SPLITEE_WITH_SSE42
 bool has_sse42() {
   return __builtin_cpu_supports("sse4.2");
@@ -70,6 +88,12 @@ bool has_neon() {
 #ifdef SPLITEE_WITH_NEON_DOTPROD
 bool has_neon_dotprod() {
   return has_neon() && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+}
+#endif
+#ifdef SPLITEE_WITH_NEON_I8MM
+bool has_neon_i8mm() {
+  constexpr unsigned long kNeeded = HWCAP2_I8MM | HWCAP2_BF16;
+  return has_neon_dotprod() && (getauxval(AT_HWCAP2) & kNeeded) == kNeeded;
 }
 #endif
 bool has_scalar() {
@@ -92,11 +116,17 @@ constexpr Target kTargets[] = {
 #ifdef SPLITEE_WITH_AVX512
     {avx512_target, has_avx512},
 #endif
+#ifdef SPLITEE_WITH_AVX2VNNI
+    {avx2vnni_target, has_avx2vnni},
+#endif
 #ifdef SPLITEE_WITH_AVX2
     {avx2_target, has_avx2},
 #endif
 #ifdef SPLITEE_WITH_SSE42
     {sse42_target, has_sse42},
+#endif
+#ifdef SPLITEE_WITH_NEON_I8MM
+    {neon_i8mm_target, has_neon_i8mm},
 #endif
 #ifdef SPLITEE_WITH_NEON_DOTPROD
     {neon_dotprod_target, has_neon_dotprod},

@@ -135,8 +135,8 @@ struct Matmul {
 };
 
 struct Kernels {
-  // Word used for the target everywhere: scalar, sse4.2, avx2, avx512, avx512vnni, avx512bf16 (with
-  // VNNI), neon, neon-dotprod.
+  // Word used for the target everywhere: scalar, sse4.2, avx2, avx2vnni, avx512, avx512vnni,
+  // avx512bf16 (with VNNI), neon, neon-dotprod, neon-i8mm (with BF16).
   const char* target;
 
   // --- matmul, by the type of the weights ----------------------------------------------------
@@ -149,7 +149,7 @@ struct Kernels {
   // row of the result is the same bits whatever rows of q are beside it.
   std::size_t (*attention_scratch)(std::size_t q_rows, std::size_t kv_rows, std::size_t head_size);
   void (*attention)(const AttentionArgs& args);
-  // bfloat16 where the target has a dot product for it. Elsewhere it is `attention` itself.
+  // bfloat16 on avx512bf16. Elsewhere it is `attention` itself.
   void (*attention_bf16)(const AttentionArgs& args);
 
   // --- rows and elements ---------------------------------------------------------------------

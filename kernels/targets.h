@@ -12,10 +12,12 @@ namespace splitee::kernels {
 const Kernels& scalar_target();
 const Kernels& sse42_target();
 const Kernels& avx2_target();
+const Kernels& avx2vnni_target();
 const Kernels& avx512_target();
 const Kernels& avx512vnni_target();
 const Kernels& avx512bf16_target();
 const Kernels& neon_target();
 const Kernels& neon_dotprod_target();
+const Kernels& neon_i8mm_target();
 
 }  // namespace splitee::kernels

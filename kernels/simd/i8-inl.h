@@ -13,7 +13,7 @@ namespace {
 template <class V>
 struct I8Scales {
   // The scale of a prepared row stands at its start.
-  static constexpr std::size_t kHeader = 64;
+  static constexpr std::size_t kHeader = 64, kCuts = 1, kRowsOfSum = 1;
   static constexpr bool kWritesFixed = true;
   // (sum * scale_w) * scale_a
   static V scaled(V sum, const std::byte* trailer, std::size_t v, const std::byte* row,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/simd/i8-inl.h"
+#include "kernels/simd/x86-inl.h"
 
 namespace splitee::kernels {
 namespace {
@@ -11,7 +12,6 @@ namespace {
 // `with_sign_of(q, w)` makes q the factor of |w|: its sign is changed where w is negative; where w
 // is zero it does not matter.
 #if defined(__AVX512BW__)
-using IntRegister = __m512i;
 struct Cells {
   __m512i magnitude;
   __mmask64 negative;
@@ -22,24 +22,11 @@ inline Cells split_cells(__m512i w) {
 inline __m512i with_sign_of(__m512i q, const Cells& w) {
   return _mm512_mask_sub_epi8(q, w.negative, _mm512_setzero_si512(), q);
 }
-inline __m512i load_ints(const void* p) {
-  return _mm512_loadu_si512(p);
-}
-inline __m512i broadcast_ints(std::int32_t v) {
-  return _mm512_set1_epi32(v);
-}
 inline __m512i add_quads(__m512i unsigned_bytes, __m512i bytes) {
   const __m512i pairs = _mm512_maddubs_epi16(unsigned_bytes, bytes);
   return _mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
 }
-inline __m512 to_floats(__m512i v) {
-  return _mm512_cvtepi32_ps(v);
-}
-inline void store_bytes(std::byte* to, __m512i q) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(q));
-}
 #elif defined(__AVX2__)
-using IntRegister = __m256i;
 struct Cells {
   __m256i magnitude, w;
 };
@@ -49,25 +36,11 @@ inline Cells split_cells(__m256i w) {
 inline __m256i with_sign_of(__m256i q, const Cells& w) {
   return _mm256_sign_epi8(q, w.w);
 }
-inline __m256i load_ints(const void* p) {
-  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
-}
-inline __m256i broadcast_ints(std::int32_t v) {
-  return _mm256_set1_epi32(v);
-}
 inline __m256i add_quads(__m256i unsigned_bytes, __m256i bytes) {
   const __m256i pairs = _mm256_maddubs_epi16(unsigned_bytes, bytes);
   return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
-inline __m256 to_floats(__m256i v) {
-  return _mm256_cvtepi32_ps(v);
-}
-inline void store_bytes(std::byte* to, __m256i q) {
-  const __m128i pairs = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packs_epi16(pairs, pairs));
-}
 #else
-using IntRegister = __m128i;
 struct Cells {
   __m128i magnitude, w;
 };
@@ -77,21 +50,8 @@ inline Cells split_cells(__m128i w) {
 inline __m128i with_sign_of(__m128i q, const Cells& w) {
   return _mm_sign_epi8(q, w.w);
 }
-inline __m128i load_ints(const void* p) {
-  return _mm_loadu_si128(static_cast<const __m128i*>(p));
-}
-inline __m128i broadcast_ints(std::int32_t v) {
-  return _mm_set1_epi32(v);
-}
 inline __m128i add_quads(__m128i unsigned_bytes, __m128i bytes) {
   return _mm_madd_epi16(_mm_maddubs_epi16(unsigned_bytes, bytes), _mm_set1_epi16(1));
-}
-inline __m128 to_floats(__m128i v) {
-  return _mm_cvtepi32_ps(v);
-}
-inline void store_bytes(std::byte* to, __m128i q) {
-  const __m128i pairs = _mm_packs_epi32(q, q);
-  _mm_storeu_si32(to, _mm_packs_epi16(pairs, pairs));
 }
 #endif
 
@@ -125,7 +85,8 @@ struct I8Maddubs : I8Scales<VectorType> {
     return I8Scales<V>::scaled(V(to_floats(sum)), trailer, v, row, kFixedOfOne);
   }
   static void store_lefts(std::byte* to, const Ints<V> (&q)[4]) {
-    for (std::size_t i = 0; i < 4; ++i) store_left(to + i * kLanes<V>, q[i]);
+    store_ints(
+        to, pack_bytes((IntRegister)q[0], (IntRegister)q[1], (IntRegister)q[2], (IntRegister)q[3]));
   }
   static void store_units(std::byte* to, V units) {
     store_left(to, rounded_up_to(units, kByteSteps) - kByteZero);

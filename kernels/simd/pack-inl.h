@@ -23,14 +23,15 @@ template <class T>
 void pack_cells(const std::byte* w, std::size_t w_stride, std::size_t row, std::size_t rows,
                 std::size_t n, std::size_t k, std::byte* packed) {
   using V = typename T::V;
-  static_assert(T::kCell == sizeof(float));
+  // Cells of more bytes are placed one by one.
+  constexpr bool kSquares = T::kCell == sizeof(float);
   constexpr std::size_t kSquare = kLanes<V>;
   const std::size_t row_bytes = k * T::kCell / T::kDepth, cells = row_bytes / T::kCell;
   const auto place = [&](std::size_t column) {
     return packed + column / kColumns<T> * panel_bytes<T>(k) + column % kColumns<T> * T::kCell;
   };
   for (std::size_t done = 0; done < rows;) {
-    const bool square = (row + done) % kSquare == 0 && rows - done >= kSquare;
+    const bool square = kSquares && (row + done) % kSquare == 0 && rows - done >= kSquare;
     const std::byte* from = w + done * w_stride;
     std::byte* to = place(row + done);
     std::size_t i = 0;
@@ -45,7 +46,7 @@ void pack_cells(const std::byte* w, std::size_t w_stride, std::size_t row, std::
   }
   if (row + rows < n) return;
   for (std::size_t column = n; column % kColumns<T> != 0;) {
-    const bool vector = column % kSquare == 0;
+    const bool vector = kSquares && column % kSquare == 0;
     for (std::size_t i = 0; i < steps_of<T>(k); ++i) {
       std::byte* to = place(column) + i * kStepBytes<T>;
       if (vector) {

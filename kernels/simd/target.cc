@@ -14,11 +14,14 @@
 #else
 #include "kernels/simd/i8_maddubs-inl.h"
 #endif
-#ifdef __AVX512VNNI__
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 #include "kernels/simd/i8_vnni-inl.h"
 #endif
 #ifdef __AVX512BF16__
 #include "kernels/simd/bf16_avx512-inl.h"
+#endif
+#ifdef __ARM_FEATURE_MATMUL_INT8
+#include "kernels/simd/mmla-inl.h"
 #endif
 
 namespace splitee::kernels {
@@ -32,14 +35,14 @@ using V = Vector<xsimd::avx512bw>;
 using F32Tile = F32<V, 8, 2, 768>;
 using Bf16Tile = Bf16Avx512<6, 4, 1024>;
 using AttentionTile = Bf16Avx512<8, 2, 1024>;
-using I8Tile = I8Vnni<6, 4, 1024>;
+using I8Tile = I8Vnni<V, 6, 4, 1024>;
 #elif defined(SPLITEE_TARGET_AVX512VNNI)
 #define SPLITEE_TARGET_FUNCTION avx512vnni_target
 constexpr char kName[] = "avx512vnni";
 using V = Vector<xsimd::avx512bw>;
 using F32Tile = F32<V, 8, 2, 768>;
 using Bf16Tile = Bf16Wide<V, 8, 2, 384>;
-using I8Tile = I8Vnni<6, 4, 1024>;
+using I8Tile = I8Vnni<V, 6, 4, 1024>;
 #elif defined(SPLITEE_TARGET_AVX512)
 #define SPLITEE_TARGET_FUNCTION avx512_target
 constexpr char kName[] = "avx512";
@@ -47,6 +50,13 @@ using V = Vector<xsimd::avx512bw>;
 using F32Tile = F32<V, 8, 2, 768>;
 using Bf16Tile = Bf16Wide<V, 8, 2, 384>;
 using I8Tile = I8Maddubs<V, 10, 2, 1024>;
+#elif defined(SPLITEE_TARGET_AVX2VNNI)
+#define SPLITEE_TARGET_FUNCTION avx2vnni_target
+constexpr char kName[] = "avx2vnni";
+using V = Vector<xsimd::fma3<xsimd::avx2>>;
+using F32Tile = F32<V, 4, 3, 768>;
+using Bf16Tile = Bf16Wide<V, 5, 2, 384>;
+using I8Tile = I8Vnni<V, 4, 3, 1024>;
 #elif defined(SPLITEE_TARGET_AVX2)
 #define SPLITEE_TARGET_FUNCTION avx2_target
 constexpr char kName[] = "avx2";
@@ -61,6 +71,13 @@ using V = Vector<xsimd::sse4_2>;
 using F32Tile = F32<V, 2, 4, 512>;
 using Bf16Tile = Bf16Wide<V, 4, 2, 384>;
 using I8Tile = I8Maddubs<V, 4, 2, 1024>;
+#elif defined(SPLITEE_TARGET_NEON_I8MM)
+#define SPLITEE_TARGET_FUNCTION neon_i8mm_target
+constexpr char kName[] = "neon-i8mm";
+using V = Vector<NeonArch>;
+using F32Tile = F32<V, 8, 2, 256>;
+using Bf16Tile = Bf16Mmla<8, 3, 512>;
+using I8Tile = I8Mmla<8, 3, 512>;
 #elif defined(SPLITEE_TARGET_NEON_DOTPROD)
 #define SPLITEE_TARGET_FUNCTION neon_dotprod_target
 constexpr char kName[] = "neon-dotprod";

@@ -16,6 +16,9 @@
 //   kBlock                   steps of a block
 //   kDepth, kCell            values and bytes of a cell
 //   kLeft, kHeader           bytes of a row of A for one step; bytes before the first step
+//   kCuts                    2 where a piece of a row (MatmulArgs) may end in the middle of a step;
+//                            a half of it is a unit. Else 1, and the step is the unit
+//   kRowsOfSum               1, or 2 where a sum is of two rows of A (mmla-inl.h)
 //   kTrailer                 bytes per column in a panel's trailer
 //   Left, Right, Sum         what a step needs of a row and of kLanes<V> columns; their sums
 //   left(p), right(p), dot(left, right, sum)
@@ -24,6 +27,8 @@
 //   value(sum, trailer, v, row)  the product, given the start of the row of A
 //   kWritesFixed             whether it writes fixed maps; then
 //   fixed(sum, trailer, v, row)  value() times kFixedOfOne
+// Where a sum is of two rows, left(p, q) and load(c, d) are given both, row(sum, i) is one of them,
+// and store(), value() and fixed() take that.
 #pragma once
 
 #include <cstddef>
@@ -61,6 +66,12 @@ std::size_t steps_of(std::size_t k) {
   return (k + T::kDepth - 1) / T::kDepth;
 }
 template <class T>
+std::size_t units_of(std::size_t k) {
+  return (k * T::kCuts + T::kDepth - 1) / T::kDepth;
+}
+template <class T>
+constexpr std::size_t kUnitBytes = T::kLeft / T::kCuts;
+template <class T>
 std::size_t panel_bytes(std::size_t k) {
   return steps_of<T>(k) * kStepBytes<T> + T::kTrailer * kColumns<T>;
 }
@@ -76,22 +87,22 @@ struct TileArgs {
   std::size_t row_stride;    // bytes
   const std::byte* a;        // the first row's values where the block begins
   std::size_t a_stride;      // bytes
-  std::size_t first_part;    // steps to the end of the piece that the block begins in
-  std::size_t part;          // steps of the next ones
+  std::size_t first_part;    // units to the end of the piece that the block begins in
+  std::size_t part;          // units of the next ones
   std::size_t part_jump;     // bytes from a piece's end to the next one
   const std::byte* b;        // the block of the panel
   const std::byte* trailer;  // of the panel
   std::size_t panel_stride;  // bytes to the next panel
-  std::size_t steps;
-  bool first, last;   // block
-  Epilogue clamp;     // kRelu, kRelu6 or, for anything else, kNone
-  const float* bias;  // of the panel
+  std::size_t units;         // of the block
+  bool first, last;          // block
+  Epilogue clamp;            // kRelu, kRelu6 or, for anything else, kNone
+  const float* bias;         // of the panel
   float* c;
   std::size_t c_stride;
   std::uint16_t* fixed;  // null: to c
   std::size_t fixed_stride;
   // Where the next panel is prefetched from: kPrefetches places next_part bytes apart, next_step
-  // further on with every step.
+  // further on with every unit.
   const std::byte* next;
   std::size_t next_part, next_step;
 };
@@ -102,7 +113,7 @@ void sum_steps(const TileArgs& args, typename T::Sum (&sums)[kRows][kVectors]) {
   const std::byte* a = args.a;
   const std::byte* b = args.b;
   const std::byte* next = args.next;
-  std::size_t left = args.steps;
+  std::size_t left = args.units;
   for (std::size_t part = kPieces ? args.first_part : left;; part = args.part) {
     const std::size_t steps = kPieces && part < left ? part : left;
 #pragma GCC unroll 4
@@ -136,6 +147,75 @@ void sum_steps(const TileArgs& args, typename T::Sum (&sums)[kRows][kVectors]) {
   }
 }
 
+// As sum_steps(), of sums of two rows each; a last row alone is multiplied twice.
+template <class T, bool kPieces, std::size_t kRows, std::size_t kSums, std::size_t kVectors>
+void sum_pairs(const TileArgs& args, typename T::Sum (&sums)[kSums][kVectors]) {
+  const std::byte* a = args.a;
+  const std::byte* b = args.b;
+  const std::byte* next = args.next;
+  const auto step = [&](const auto& load) __attribute__((always_inline)) {
+    typename T::Left rows[kSums];
+#pragma GCC unroll 16
+    for (std::size_t s = 0; s < kSums; ++s) {
+      const std::size_t second = 2 * s + 1 < kRows ? 2 * s + 1 : 2 * s;
+      rows[s] = load(a + 2 * s * args.a_stride, a + second * args.a_stride);
+    }
+#pragma GCC unroll 16
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      const typename T::Right columns =
+          T::right(b + v / T::kVectors * args.panel_stride + v % T::kVectors * kVectorBytes<T>);
+#pragma GCC unroll 16
+      for (std::size_t s = 0; s < kSums; ++s) sums[s][v] = T::dot(rows[s], columns, sums[s][v]);
+    }
+  };
+  std::size_t left = args.units;
+  bool begun = false;  // the first half of a step is done
+  for (std::size_t part = kPieces ? args.first_part : left;; part = args.part) {
+    const std::size_t units = kPieces && part < left ? part : left;
+    std::size_t rest = units;
+    if constexpr (T::kCuts == 2) {
+      if (kPieces && begun) {
+        step(T::second_half);
+        a += kUnitBytes<T>;
+        b += kStepBytes<T>;
+        --rest;
+      }
+    }
+#pragma GCC unroll 2
+    for (std::size_t i = 0; i < rest / T::kCuts; ++i) {
+      step(T::left);
+#pragma GCC unroll 16
+      for (std::size_t p = 0; p < kPrefetches<T>; ++p) {
+        __builtin_prefetch(next + p * args.next_part);
+      }
+      next += T::kCuts * args.next_step;
+      a += T::kLeft;
+      b += kStepBytes<T>;
+    }
+    if constexpr (T::kCuts == 2) {
+      begun = rest % 2 != 0;
+      if (begun) {
+        step(T::first_half);
+        a += kUnitBytes<T>;
+      }
+    }
+    if constexpr (!kPieces) return;
+    left -= units;
+    if (left == 0) return;
+    a += args.part_jump;
+  }
+}
+
+// Row i of a sum.
+template <class T>
+auto row_of(const typename T::Sum& sum, std::size_t i) {
+  if constexpr (T::kRowsOfSum == 2) {
+    return T::row(sum, i);
+  } else {
+    return sum;
+  }
+}
+
 // kVectors: up to T::kVectors are the first ones of a panel, more are whole panels.
 template <class T, bool kPieces, std::size_t kRows, std::size_t kVectors>
 void tile(const TileArgs& args) {
@@ -145,29 +225,39 @@ void tile(const TileArgs& args) {
       args.row, args.row_stride, args.trailer, args.panel_stride, args.bias, args.c, args.c_stride);
   const bool last = args.last;
   const Epilogue clamp = args.clamp;
-  typename T::Sum sums[kRows][kVectors];
+  constexpr std::size_t kOfSum = T::kRowsOfSum, kSums = (kRows + kOfSum - 1) / kOfSum;
+  typename T::Sum sums[kSums][kVectors];
 #pragma GCC unroll 16
   for (std::size_t v = 0; v < kVectors; ++v) {
     const std::byte* trailer = trailers + v / T::kVectors * panel_stride;
 #pragma GCC unroll 16
-    for (std::size_t r = 0; r < kRows; ++r) sums[r][v] = T::begin(trailer, v % T::kVectors);
+    for (std::size_t s = 0; s < kSums; ++s) sums[s][v] = T::begin(trailer, v % T::kVectors);
   }
   if (!args.first) {
 #pragma GCC unroll 16
-    for (std::size_t r = 0; r < kRows; ++r) {
+    for (std::size_t s = 0; s < kSums; ++s) {
 #pragma GCC unroll 16
       for (std::size_t v = 0; v < kVectors; ++v) {
-        sums[r][v] = T::load(c + r * c_stride + v * kLanes<V>);
+        const float* from = c + s * kOfSum * c_stride + v * kLanes<V>;
+        if constexpr (kOfSum == 2) {
+          sums[s][v] = T::load(from, 2 * s + 1 < kRows ? from + c_stride : from);
+        } else {
+          sums[s][v] = T::load(from);
+        }
       }
     }
   }
-  sum_steps<T, kPieces>(args, sums);
+  if constexpr (kOfSum == 2) {
+    sum_pairs<T, kPieces, kRows>(args, sums);
+  } else {
+    sum_steps<T, kPieces>(args, sums);
+  }
   if (!last) {
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
       for (std::size_t v = 0; v < kVectors; ++v) {
-        T::store(c + r * c_stride + v * kLanes<V>, sums[r][v]);
+        T::store(c + r * c_stride + v * kLanes<V>, row_of<T>(sums[r / kOfSum][v], r % kOfSum));
       }
     }
     return;
@@ -186,7 +276,8 @@ void tile(const TileArgs& args) {
 #pragma GCC unroll 16
         for (std::size_t v = 0; v < kVectors; ++v) {
           const std::byte* trailer = trailers + v / T::kVectors * panel_stride;
-          const V value = T::fixed(sums[r][v], trailer, v % T::kVectors, row + r * row_stride);
+          const V value = T::fixed(row_of<T>(sums[r / kOfSum][v], r % kOfSum), trailer,
+                                   v % T::kVectors, row + r * row_stride);
           store_fixed(to + v * kLanes<V>, value + fixed_bias[v]);
         }
       }
@@ -198,7 +289,8 @@ void tile(const TileArgs& args) {
 #pragma GCC unroll 16
     for (std::size_t v = 0; v < kVectors; ++v) {
       const std::byte* trailer = trailers + v / T::kVectors * panel_stride;
-      const V value = T::value(sums[r][v], trailer, v % T::kVectors, row + r * row_stride);
+      const V value = T::value(row_of<T>(sums[r / kOfSum][v], r % kOfSum), trailer, v % T::kVectors,
+                               row + r * row_stride);
       store_vector(c + r * c_stride + v * kLanes<V>,
                    clamped(clamp, value + load_vector<V>(bias + v * kLanes<V>)));
     }
@@ -225,7 +317,7 @@ struct Tiles<T, kPieces, std::index_sequence<kIndex...>> {
 // Rows of one piece have a loop of their own: within the other one it takes 2 % longer.
 template <class T>
 TileFunction tile_of_size(const TileArgs& args, std::size_t rows, std::size_t vectors) {
-  const bool pieces = args.steps > args.first_part;
+  const bool pieces = args.units > args.first_part;
   return (pieces ? Tiles<T, true>::at : Tiles<T, false>::at)[vectors - 1][rows - 1];
 }
 
@@ -275,7 +367,7 @@ void each_tile(TileArgs args, const Rows& rows, const Body& body) {
       args.a += count * args.a_stride;
       args.c += count * args.c_stride;
       args.fixed += count * args.fixed_stride;
-      args.next += args.steps * args.next_step;
+      args.next += args.units * args.next_step;
     }
     args.row = row + rows.head_line_stride;
     args.a = a + rows.line_stride;
@@ -286,7 +378,7 @@ void each_tile(TileArgs args, const Rows& rows, const Body& body) {
 template <class T>
 void rows_times_panel(TileArgs args, const Rows& rows, std::size_t vectors, Epilogue epilogue) {
   const std::size_t tiles = rows.lines * ((rows.line_rows + T::kRows - 1) / T::kRows);
-  args.next_step = (kStepBytes<T> / kPrefetches<T> + tiles - 1) / tiles;
+  args.next_step = (kStepBytes<T> / T::kCuts / kPrefetches<T> + tiles - 1) / tiles;
   each_tile<T::kRows>(args, rows, [&](const TileArgs& tile_of, std::size_t count) {
     tile_of_size<T>(tile_of, count, vectors)(tile_of);
     if (args.last && !is_clamp(epilogue)) {
@@ -340,7 +432,7 @@ void multiply(const MatmulArgs& args) {
   static constexpr float no_bias[kOneRowPanels * kColumns<T>] = {};
   const auto* a = static_cast<const std::byte*>(args.a);
   const std::size_t head_bytes = args.head == nullptr ? T::kHeader : 0;
-  const std::size_t part = steps == 0 ? 1 : steps / args.parts;
+  const std::size_t units = units_of<T>(args.k), part = units == 0 ? 1 : units / args.parts;
   const std::size_t line_rows = args.line_rows == 0 ? args.m : args.line_rows;
   const Rows rows = {args.m / line_rows, line_rows, args.line_stride_bytes,
                      args.head == nullptr ? args.line_stride_bytes : 0};
@@ -350,18 +442,19 @@ void multiply(const MatmulArgs& args) {
   const auto tile_args = [&](std::size_t column, std::size_t begin, std::size_t block) {
     const std::byte* panel = panels + column / kColumns<T> * stride;
     const std::byte* b = panel + begin * kStepBytes<T>;
+    const std::size_t first = begin * T::kCuts, block_end = (begin + block) * T::kCuts;
     return TileArgs{
         .row = args.head == nullptr ? a : static_cast<const std::byte*>(args.head),
         .row_stride = args.head == nullptr ? args.a_stride_bytes : 0,
-        .a = a + head_bytes + begin / part * args.part_stride_bytes + begin % part * T::kLeft,
+        .a = a + head_bytes + first / part * args.part_stride_bytes + first % part * kUnitBytes<T>,
         .a_stride = args.a_stride_bytes,
-        .first_part = part - begin % part,
+        .first_part = part - first % part,
         .part = part,
-        .part_jump = args.part_stride_bytes - part * T::kLeft,
+        .part_jump = args.part_stride_bytes - part * kUnitBytes<T>,
         .b = b,
         .trailer = panel + steps * kStepBytes<T>,
         .panel_stride = stride,
-        .steps = block,
+        .units = (block_end < units ? block_end : units) - first,
         .first = begin == 0,
         .last = begin + block == steps,
         .clamp = is_clamp(args.epilogue) ? args.epilogue : Epilogue::kNone,
@@ -381,7 +474,7 @@ void multiply(const MatmulArgs& args) {
       const TileArgs tile_of = tile_args(column, begin, block);
       if (args.m == 1 && whole_end - column >= kOneRowPanels * kColumns<T>) {
         constexpr std::size_t kVectors = kOneRowPanels * T::kVectors;
-        const bool pieces = tile_of.steps > tile_of.first_part;
+        const bool pieces = tile_of.units > tile_of.first_part;
         (pieces ? tile<T, true, 1, kVectors> : tile<T, false, 1, kVectors>)(tile_of);
         if (tile_of.last && !is_clamp(args.epilogue)) {
           activate_rows<V>(args.epilogue, tile_of.c, 0, 1, kOneRowPanels * kColumns<T>);

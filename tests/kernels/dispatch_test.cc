@@ -12,8 +12,9 @@ TEST_CASE("targets: known words, each once, scalar last and always there") {
   CHECK(std::string(targets.back()->target) == "scalar");
   CHECK(supported(*targets.back()));
   std::set<std::string> names;
-  const std::set<std::string> known = {"scalar",     "sse4.2",     "avx2", "avx512",
-                                       "avx512vnni", "avx512bf16", "neon", "neon-dotprod"};
+  const std::set<std::string> known = {"scalar",       "sse4.2",     "avx2",       "avx512",
+                                       "avx2vnni",     "avx512vnni", "avx512bf16", "neon",
+                                       "neon-dotprod", "neon-i8mm"};
   for (const Kernels* kernels : targets) {
     CHECK(names.insert(kernels->target).second);
     CHECK(known.count(kernels->target) == 1);
