@@ -55,6 +55,7 @@ void SimEdge::new_process() {
   runner_.emplace(*policy_, policy_options_);
   learned_ = rejected_ = differing_ = 0;
   certificate_broken_ = false;
+  known_bound_ = 0;
   connections_.assign(servers_.size(), nullptr);
   options_.client.seed = 1 + world_.rng().next();
   core_ = std::make_unique<transport::ClientCore>(options_.client, net_);
@@ -198,10 +199,11 @@ void SimEdge::go_on() {
   wake();
 }
 
-void SimEdge::work_alone(std::size_t samples) {
-  world_.note("alone", id_, samples);
+void SimEdge::work_alone() {
+  if (options_.samples_alone == 0) return;
+  world_.note("alone", id_);
   Sample sample{};
-  for (std::size_t i = 0; i < samples; ++i) {
+  for (std::size_t i = 0; i < options_.samples_alone; ++i) {
     sample.id = next_sample_++;
     StreamExits exits(stream_, sample.id);
     (void)runner_->start(sample.episode, LinkState::kDown, exits);

@@ -28,6 +28,7 @@ struct EdgeOptions {
   Stream::Shape stream;
   double max_disagreement = 0.01, level = 0.95;  // of "audited"
   std::size_t held_out = 0;                      // rows of the model file
+  std::size_t samples_alone = 0;                 // in a night
   bool in_place = false;                         // StateKeeper
   std::int64_t layer_us = 1'000;
   std::int64_t interval_us = 10'000;  // between samples, at least
@@ -70,8 +71,8 @@ class SimEdge : public Host {
   // Begins no more samples, until go_on().
   void stop() { stopped_ = true; }
   void go_on();
-  // So many samples in the night, without a server: streams long enough for a certificate.
-  void work_alone(std::size_t samples);
+  // In the night, without a server, as far as the options say.
+  void work_alone();
   bool done() const { return stopped_ && open_.empty(); }
   int version() const { return version_; }
   std::uint64_t model_hash() const { return options_.client.model_hash; }
@@ -177,6 +178,7 @@ class SimEdge : public Host {
   // nothing been audited; whether there were ever more of them than it said.
   std::uint64_t differing_ = 0;
   bool certificate_broken_ = false;
+  double known_bound_ = 0;
   std::set<std::uint64_t> restarts_;  // hashes of the states that it went on from
   EdgeTally tally_;
 };

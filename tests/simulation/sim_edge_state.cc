@@ -104,7 +104,8 @@ void SimEdge::restore(const std::string& bytes, bool changed) {
   }
 }
 
-// The bound grows with answers that differ only: nowhere else can it be overstepped.
+// The bound never falls: it can be overstepped only where an answer differs, and not while it was
+// higher before.
 void SimEdge::count_answer(const Sample& sample) {
   const Outcome& outcome = sample.episode.outcome;
   const std::size_t arm = outcome.route == Route::kExit    ? outcome.exit_arm
@@ -112,9 +113,10 @@ void SimEdge::count_answer(const Sample& sample) {
                                                            : policy::kNoExit;
   if (arm >= kArms - 1 || !stream_.differs(sample.id, arm)) return;
   ++differing_;
+  if (static_cast<double>(differing_) <= known_bound_) return;
   const policy::DisagreementReport report = *policy_->disagreement();
-  const double most = report.upper * static_cast<double>(report.samples);
-  if (static_cast<double>(differing_) > most + 1e-6) certificate_broken_ = true;
+  known_bound_ = report.upper * static_cast<double>(report.samples) + 1e-6;
+  if (static_cast<double>(differing_) > known_bound_) certificate_broken_ = true;
 }
 
 std::optional<Certificate> SimEdge::certificate() const {
