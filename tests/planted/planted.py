@@ -53,7 +53,7 @@ def reason(done):
         return f"dies of signal {-done.returncode}"
     text = done.stdout.decode(errors="replace")
     for line in text.splitlines():
-        if line.startswith(("TEST CASE:", "seed ")):
+        if line.startswith(("TEST CASE:", "seed ", "seeds:")):
             return line.replace("TEST CASE:", "").strip()[:100]
     return f"status {done.returncode}"
 
