@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks what includes what: the folders at the top in one direction only, no circle between
 folders of any depth nor between files (a header and its source are one), and nothing but the
-transport knows ZeroMQ. Usage: check_includes.py SOURCE_ROOT [--graph]
+transport knows ZeroMQ; and that every test's source is in a build. Usage: check_includes.py SOURCE_ROOT [--graph]
 --graph prints the files per folder and the arrows between folders."""
 import collections
 import pathlib
@@ -68,7 +68,15 @@ def unit_of(path):
     return path.rsplit(".", 1)[0]
 
 
+def unbuilt(root: pathlib.Path):
+    builds = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").rglob("meson.build"))
+    for path in sorted((root / "tests").rglob("*_test.cc")):
+        if f"'{path.name}'" not in builds:
+            yield f"{path.relative_to(root)}: in no meson.build"
+
+
 def problems(root: pathlib.Path):
+    yield from unbuilt(root)
     found = list(includes(root))
     for path, number, own, system in found:
         folder = path.split("/")[0]

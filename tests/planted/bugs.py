@@ -9,6 +9,7 @@ def unit(folder, file):
 
 BAD_FILES = unit("runtime", "_files_test")
 SIMULATION = ("tests/simulation/simulation_test",)
+POWER_CUTS = ("tests/base/power_cut_test",)
 EACH_BYTE = ("tests/faults/reset_test",)
 
 
@@ -19,6 +20,7 @@ def fuzz(name):
 PARSER = "runtime/file/gguf_parse.cc"
 CLIENT = "transport/client/client_core.cc"
 SERVER = "transport/server/server_core.cc"
+AUDITED = "policy/learners/audited.cc"
 
 BUGS = [
     # The model file: the classes of published faults of GGUF readers.
@@ -117,6 +119,38 @@ BUGS = [
      "  require(std::abs(read_value) <= most);  // false for NaN\n", "  require(!(std::abs(read_value) > most));\n", unit("policy", "state_test")),
     ("a refused state leaves its traces", "policy/learners/policy_base.cc",
      "    SPLITEE_CHECK(restore(before));\n", "", unit("policy", "state_test")),
+    # Answers that are lost, come twice, or are another's.
+    ("requests dropped from the queue are told to nobody", SERVER,
+     "    dropped.push_back(shed_answer(job, std::move(address), reason));\n", "", SIMULATION),
+    ("a request that is answered stays open", CLIENT, "  pending_.erase(it);\n", "", SIMULATION),
+    ("requests of a batch share their values", SERVER,
+     "add(runnable, jobs[i], i, scratch.values[i], executed);", "add(runnable, jobs[i], i, scratch.values[0], executed);",
+     SIMULATION),
+    # The certificate.
+    ("coins recorded as more likely than they were", AUDITED,
+     "learn_audit(outcome, static_cast<double>(own.probability));",
+     "learn_audit(outcome, own.audited ? 1.0 : 0.5);", SIMULATION),
+    ("audits count only where there is a link", AUDITED,
+     "if (outcome.route == Route::kAudit) {", "if (outcome.route == Route::kAudit && outcome.plan.link == LinkState::kUp) {",
+     SIMULATION),
+    ("a coin is thrown away once the exit has said what it says", AUDITED,
+     "    if (!slot_.audited) return action;\n",
+     "    slot_.audited = slot_.audited && (arm > 0 || action != Action::kExit || reading.confidence < 0.9f);\n"
+     "    if (!slot_.audited) return action;\n", unit("policy", "audited_test")),
+    ("a state restored twice draws the same coins", AUDITED,
+     "if (entropy != 0) rng_ =", "if (entropy == 0) rng_ =", SIMULATION),
+    # What grows, and who comes in.
+    ("sessions without bound", "transport/server/sessions.cc",
+     "if (sessions_.size() >= most_) {", "if (sessions_.size() >= most_ + 100'000) {", SIMULATION),
+    ("another version taken for this one", "transport/wire/wire.cc",
+     "if (fields.version != kProtocolVersion) {", "if (fields.version == 0) {", SIMULATION),
+    ("requests of who was not welcomed are run", SERVER,
+     "    return refuse(id, {RefuseCode::kNoSession, \"say hello first\"}, now_us);\n",
+     "    session = &sessions_.start(incoming.peer, incoming.user);\n", SIMULATION),
+    ("keys that are not on the list let in", "transport/zmq/zap.cc",
+     "if (rules_.allowed.count(request[6]) == 0) {", "if (rules_.allowed.empty()) {", unit("transport", "curve_test")),
+    ("a file renamed before its bytes are on the disk", "base/file.cc",
+     "return ::fsync(descriptor) == 0 ? Status() : system_error(path, \"sync\");", "return {};", POWER_CUTS),
     # What is read as text.
     ("confidence above 1 in a trace", "policy/replay/trace.cc",
      "!(value >= 0.0 && value <= 1.0)", "!(value >= 0.0 && value <= 2.0)", fuzz("trace")),

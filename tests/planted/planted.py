@@ -53,7 +53,7 @@ def reason(done):
         return f"dies of signal {-done.returncode}"
     text = done.stdout.decode(errors="replace")
     for line in text.splitlines():
-        if line.startswith(("TEST CASE:", "seed ")):
+        if line.startswith(("TEST CASE:", "seed ", "seeds:")):
             return line.replace("TEST CASE:", "").strip()[:100]
     return f"status {done.returncode}"
 
@@ -87,12 +87,24 @@ def plant(bug, source, folder):
     return found, reason(done) if found else "NOT FOUND"
 
 
+def write_table(path, rows):
+    """Rows of bugs that were not planted this time stay as they are."""
+    old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = {line.split(" | ")[0][2:]: line for line in old[2:]}
+    for row in rows:
+        cells = [cell.replace("|", "/").replace("\n", " ") for cell in row]
+        lines[cells[0]] = "| " + " | ".join(cells) + " |"
+    table = ["| bug | planted in | found by | how |", "|---|---|---|---|"]
+    table += [lines[bug[0]] for bug in BUGS if bug[0] in lines]
+    path.write_text("\n".join(table) + "\n", encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=pathlib.Path)
     parser.add_argument("scratch", type=pathlib.Path, nargs="?")
     parser.add_argument("--check", action="store_true", help="only whether each one can be planted")
-    parser.add_argument("--write", type=pathlib.Path, help="write the table to this file")
+    parser.add_argument("--write", type=pathlib.Path, help="write the table to this file: rows of bugs that were planted")
     parser.add_argument("words", nargs="*", help="only bugs whose name or file has one of them")
     options = parser.parse_intermixed_args()
     if options.check:
@@ -123,9 +135,7 @@ def main():
         print(f"{'found' if found else 'MISSED':7} {bug[0]}: {rows[-1][2]}: {how}", flush=True)
     print(f"{len(bugs)} bugs planted, {len(bugs) - missed} found")
     if options.write:
-        lines = ["| bug | planted in | found by | how |", "|---|---|---|---|"]
-        lines += ["| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in row) + " |" for row in rows]
-        options.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_table(options.write, rows)
     return 1 if missed else 0
 
 

@@ -1,6 +1,7 @@
 #include "tests/simulation/fabric.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace splitee::simulation {
 namespace {
@@ -20,6 +21,25 @@ PacketPtr to_packet(const transport::Frames& frames) {
   const auto payload = frames.payload.bytes();
   return std::make_shared<Packet>(
       Packet{{frames.header.begin(), frames.header.end()}, {payload.begin(), payload.end()}});
+}
+
+std::uint16_t version_of(const Packet& packet) {
+  return transport::readable_version(packet.header);
+}
+
+PacketPtr with_version(PacketPtr packet, int shift) {
+  if (shift == 0 || packet->header.size() != transport::kHeaderBytes) return packet;
+  auto changed = std::make_shared<Packet>(*packet);
+  const std::span<std::byte, transport::kHeaderBytes> header(changed->header);
+  transport::seal_header(header);
+  const bool whole = changed->header == packet->header;
+  std::uint16_t version = 0;
+  std::memcpy(&version, &header[4], sizeof(version));
+  version = static_cast<std::uint16_t>(version + shift);
+  std::memcpy(&header[4], &version, sizeof(version));
+  transport::seal_header(header);
+  if (!whole) header[36] ^= std::byte{1};
+  return changed;
 }
 
 std::int64_t Fabric::delay(const Path& path) {
@@ -145,6 +165,15 @@ void Fabric::unblock(std::size_t client_id, std::size_t server_id) {
       held.swap(connection->pipe[direction].held);
       for (const PacketPtr& packet : held) hand_over(connection, direction, packet);
     }
+  }
+}
+
+void Fabric::forget() {
+  heard_.clear();
+  for (const auto& known : connections_) {
+    const ConnectionPtr connection = known.lock();
+    if (!connection) continue;
+    for (Connection::Pipe& pipe : connection->pipe) pipe.past.clear();
   }
 }
 

@@ -24,6 +24,11 @@ struct Packet {
 using PacketPtr = std::shared_ptr<const Packet>;
 PacketPtr to_packet(const transport::Frames& frames);
 
+// Hosts speak two versions of the protocol with the code of one: a host of version 1 reads and
+// writes what its code takes for the present version as the next one. Damage stays damage.
+std::uint16_t version_of(const Packet& packet);  // 0: none that can be read
+PacketPtr with_version(PacketPtr packet, int shift);
+
 class Host;
 enum Direction { kUp = 0, kDown = 1 };  // client to server, server to client
 
@@ -79,6 +84,8 @@ class Fabric {
   void close_server(const ConnectionPtr& connection);
   // Lets go what a block has held.
   void unblock(std::size_t client_id, std::size_t server_id);
+  // What was sent before is not repeated any more.
+  void forget();
   // A packet that some client sent not long ago; null where there was none.
   PacketPtr overheard();
 

@@ -7,15 +7,33 @@ namespace splitee::simulation {
 using namespace splitee;
 using namespace splitee::transport;
 
-void Intruder::start(std::int64_t interval_us) {
+namespace {
+
+bool is_hello(const Packet& packet) {
+  return packet.header.size() > 6 &&
+         packet.header[6] == static_cast<std::byte>(MessageType::kHello);
+}
+
+}  // namespace
+
+void Intruder::start(std::int64_t interval_us, bool stranger) {
   active_ = true;
+  stranger_ = stranger;
   interval_us_ = interval_us;
   attack();
+}
+
+void Intruder::on_packet(const ConnectionPtr&, PacketPtr packet) {
+  const std::span<const std::byte> frames[] = {packet->header, packet->payload};
+  const auto message = decode(frames);
+  const bool answered = message.ok() && std::holds_alternative<Reply>(message->body);
+  world_.require(!stranger_ || !answered, "I9: a stranger is never answered", id_);
 }
 
 void Intruder::attack() {
   if (!active_) {
     if (connection_) fabric_.close_client(connection_);
+    connection_ = nullptr;
     return;
   }
   if (connection_ && world_.chance(0.05)) {
@@ -53,6 +71,7 @@ PacketPtr Intruder::message() {
                                        std::as_bytes(std::span(ids))));
       break;
   }
+  if (packet && stranger_ && is_hello(*packet)) return nullptr;
   if (!packet || world_.chance(0.6)) return packet;
   auto broken = std::make_shared<Packet>(*packet);
   auto& bytes = broken->payload.empty() || world_.chance(0.5) ? broken->header : broken->payload;

@@ -11,11 +11,11 @@ class Intruder : public Host {
   Intruder(World& world, Fabric& fabric, std::size_t id, SimServer& server)
       : world_(world), fabric_(fabric), id_(id), server_(server) {}
 
-  // Attacks until stop().
-  void start(std::int64_t interval_us);
+  // Attacks until stop(). A stranger never says hello, not even with a stolen one.
+  void start(std::int64_t interval_us, bool stranger);
   void stop() { active_ = false; }
 
-  void on_packet(const ConnectionPtr&, PacketPtr) override { ++answers_; }
+  void on_packet(const ConnectionPtr&, PacketPtr packet) override;
   void on_end(const ConnectionPtr&) override { connection_ = nullptr; }
 
  private:
@@ -26,10 +26,10 @@ class Intruder : public Host {
   Fabric& fabric_;
   std::size_t id_;
   SimServer& server_;
-  bool active_ = false;
+  bool active_ = false, stranger_ = false;
   std::int64_t interval_us_ = 0;
   ConnectionPtr connection_;
-  std::uint64_t next_id_ = 1, answers_ = 0;
+  std::uint64_t next_id_ = 1;
 };
 
 }  // namespace splitee::simulation

@@ -1,33 +1,39 @@
 #include "tests/simulation/sim_edge.h"
 
-#include <bit>
 #include <cmath>
 #include <limits>
-
-#include "policy/state.h"
 
 namespace splitee::simulation {
 namespace {
 
-using policy::Action;
 using policy::LinkState;
 using policy::Outcome;
 using policy::Route;
 using transport::OffloadOutcome;
 
-constexpr std::size_t kArmLayers[] = {2, 4, 6};
-constexpr std::size_t kArms = 3;
+constexpr std::uint64_t kSaveSamples = 200;
 
 }  // namespace
 
 SimEdge::SimEdge(World& world, Fabric& fabric, std::size_t id, std::vector<SimServer*> servers,
                  const EdgeOptions& options)
-    : world_(world), fabric_(fabric), id_(id), servers_(std::move(servers)), options_(options) {
+    : world_(world),
+      fabric_(fabric),
+      id_(id),
+      servers_(std::move(servers)),
+      options_(options),
+      stream_(world.rng().next(), options.stream),
+      state_(world, options.in_place),
+      audits_(options.policy == "audited") {
   clock_.offset_us = world.between(0, 1'000'000'000);
   clock_.drift_ppm = world.between(-200, 200);
   clock_.step_us = world.chance(0.2) ? 4'000 : 1;
   policy_options_.layer_of.assign(std::begin(kArmLayers), std::end(kArmLayers));
   policy_options_.alpha = 0.8;
+  policy_options_.max_disagreement = options.max_disagreement;
+  policy_options_.level = options.level;
+  policy_options_.prior_rows = stream_.held_out_rows(options.held_out);
+  policy_options_.model_hash = options.client.model_hash;
   policy_options_.seed = world.rng().next();
 }
 
@@ -46,44 +52,13 @@ void SimEdge::new_process() {
   in_flight_.clear();
   next_wake_us_ = -1;
   policy_ = std::move(*policy::make_policy(options_.policy, policy_options_));
-  learned_ = rejected_ = 0;
+  runner_.emplace(*policy_, policy_options_);
+  learned_ = rejected_ = differing_ = 0;
+  certificate_broken_ = false;
+  known_bound_ = 0;
   connections_.assign(servers_.size(), nullptr);
   options_.client.seed = 1 + world_.rng().next();
   core_ = std::make_unique<transport::ClientCore>(options_.client, net_);
-}
-
-void SimEdge::save() {
-  saved_ = policy_->save_state();
-  saved_learned_ = learned_;
-  saved_rejected_ = rejected_;
-}
-
-void SimEdge::crash(bool damage) {
-  world_.note("crash", id_, damage);
-  ++tally_.crashes;
-  tally_.lost_by_crash += open_.size();
-  open_.clear();
-  for (const ConnectionPtr& connection : connections_) {
-    if (connection) fabric_.close_client(connection);
-  }
-  new_process();
-  if (saved_.empty()) return pump();
-  std::string bytes = saved_;
-  if (damage && world_.chance(0.5))
-    bytes.resize(world_.rng().below(static_cast<std::uint32_t>(bytes.size())));
-  if (damage && bytes.size() == saved_.size()) {
-    char& byte = bytes[world_.rng().below(static_cast<std::uint32_t>(bytes.size()))];
-    byte = static_cast<char>(byte ^ (1 << world_.rng().below(8)));
-  }
-  const std::string fresh = policy_->save_state();
-  const bool loaded = policy_->load_state(bytes).ok();
-  world_.require(loaded != damage, "I7: a whole state is taken, a damaged one refused", id_);
-  world_.require(policy_->save_state() == (loaded ? saved_ : fresh), "I7: old state or fresh", id_);
-  if (loaded) {
-    learned_ = saved_learned_;
-    rejected_ = saved_rejected_;
-  }
-  pump();
 }
 
 void SimEdge::suspend(bool clock_stops) {
@@ -100,7 +75,7 @@ void SimEdge::resume() {
   suspended_ = false;
   if (clock_stopped_) {
     const std::int64_t lost_us = world_.now_us() - suspended_at_us_;
-    clock_.offset_us -= lost_us;
+    clock_.offset_us -= clock_.read(world_.now_us()) - clock_.read(suspended_at_us_);
     for (auto& [request_id, sample] : in_flight_) sample.expires_us += lost_us;
   }
   next_wake_us_ = -1;
@@ -128,13 +103,15 @@ void SimEdge::Net::close(std::size_t link) {
 
 bool SimEdge::Net::send(std::size_t link, transport::Frames frames) {
   return edge.connections_[link] &&
-         edge.fabric_.send(edge.connections_[link], kUp, to_packet(frames));
+         edge.fabric_.send(edge.connections_[link], kUp,
+                           with_version(to_packet(frames), edge.version_));
 }
 
 void SimEdge::on_packet(const ConnectionPtr& connection, PacketPtr packet) {
   inbox_.push_back([this, connection, packet] {
     if (connections_[connection->link] != connection) return;
-    const std::span<const std::byte> frames[] = {packet->header, packet->payload};
+    const PacketPtr own = with_version(packet, -version_);
+    const std::span<const std::byte> frames[] = {own->header, own->payload};
     core_->receive(connection->link, frames, local_us());
   });
   wake();
@@ -172,7 +149,7 @@ void SimEdge::pump() {
       Sample sample = std::move(to_finish_.front());
       to_finish_.pop_front();
       fall_back(std::move(sample));
-    } else if (next_sample_ < options_.samples && open_.size() < options_.client.window &&
+    } else if (!stopped_ && open_.size() < options_.client.window &&
                world_.now_us() >= next_start_us_) {
       begin_sample();
     } else {
@@ -186,7 +163,7 @@ void SimEdge::pump() {
 void SimEdge::schedule() {
   if (busy_) return;
   std::int64_t wait_us = clock_.until(core_->next_event_us(), world_.now_us());
-  if (next_sample_ < options_.samples && next_start_us_ > world_.now_us()) {
+  if (!stopped_ && next_start_us_ > world_.now_us()) {
     wait_us = std::min(wait_us, next_start_us_ - world_.now_us());
   }
   if (wait_us > std::int64_t{1} << 50) return;
@@ -217,55 +194,40 @@ void SimEdge::compute(std::size_t layers, std::function<void()> then) {
   });
 }
 
-float SimEdge::confidence(std::size_t sample, std::size_t arm) const {
-  const std::uint64_t mixed = mix_seed(sample * 1'000 + id_ * 7 + arm);
-  const float unit = static_cast<float>(mixed >> 40) * 0x1p-24f;
-  return 0.5f + 0.5f * std::pow(unit, 3.0f - static_cast<float>(arm));
+void SimEdge::go_on() {
+  stopped_ = false;
+  wake();
 }
 
-std::vector<float> SimEdge::probabilities(std::size_t sample, std::size_t arm) {
-  const float sure = confidence(sample, arm);
-  if (world_.chance(options_.bad_value)) return {std::nanf(""), 1 - sure};
-  return {sure, 1 - sure};
-}
-
-void SimEdge::begin_sample() {
-  Sample sample{next_sample_++, {}, {}, 0, 0, 0, 0, false};
-  next_start_us_ = world_.now_us() + options_.interval_us;
-  sample.confidence.assign(kArms, std::nanf(""));
-  sample.outcome.plan = policy_->plan(core_->available() ? LinkState::kUp : LinkState::kDown);
-  open_[sample.id] = false;
-  const policy::Plan& plan = sample.outcome.plan;
-  world_.note("sample", id_, sample.id, plan.arm);
-  if (plan.arm == policy::kOffloadAtOnce) {
-    if (plan.link == LinkState::kUp) return offload(std::move(sample), plan.arm);
-    return walk(std::move(sample), kArms - 1);
+void SimEdge::work_alone() {
+  if (options_.samples_alone == 0) return;
+  world_.note("alone", id_);
+  Sample sample{};
+  for (std::size_t i = 0; i < options_.samples_alone; ++i) {
+    sample.id = next_sample_++;
+    StreamExits exits(stream_, sample.id);
+    (void)runner_->start(sample.episode, LinkState::kDown, exits);
+    learn(sample);
+    ++tally_.records;
   }
-  walk(std::move(sample), plan.every_exit ? 0 : plan.arm);
+  save();
 }
 
-// Runs on to the arm's exit, and does there what the policy says.
-void SimEdge::walk(Sample sample, std::size_t arm) {
-  const std::size_t layers = kArmLayers[arm] - sample.layers;
-  compute(layers, [this, sample, arm]() mutable {
-    sample.layers = kArmLayers[arm];
-    ++sample.exits;
-    const std::vector<float> exit = probabilities(sample.id, arm);
-    sample.confidence[arm] = policy::read_exit(exit).confidence;
-    const policy::Plan& plan = sample.outcome.plan;
-    const bool planned = plan.arm != policy::kOffloadAtOnce && arm <= plan.arm;
-    const Action action = planned ? policy_->at_exit(plan, arm, exit) : Action::kExit;
-    const bool last = arm == kArms - 1;
-    if (action == Action::kExit) {
-      const double cost = policy_options_.costs.cost(sample.layers, sample.exits, false);
-      finish(sample, last ? Route::kFinal : Route::kExit, arm, sample.confidence[arm], cost);
-    } else if (action == Action::kOffload) {
-      offload(std::move(sample), arm);
-    } else {
-      world_.require(!last && (arm < plan.arm || plan.link != LinkState::kUp),
-                     "the last exit in reach decides", id_);
-      walk(std::move(sample), arm < plan.arm ? arm + 1 : kArms - 1);
-    }
+// The exits say what they say at once; the time that it takes comes after.
+void SimEdge::begin_sample() {
+  Sample sample{next_sample_++, {}, 0, 0, false};
+  next_start_us_ = world_.now_us() + options_.interval_us;
+  open_[sample.id] = false;
+  StreamExits exits(stream_, sample.id);
+  const LinkState link = core_->available() ? LinkState::kUp : LinkState::kDown;
+  const bool answered =
+      runner_->start(sample.episode, link, exits) == policy::EpisodeRunner::Step::kAnswered;
+  world_.note("sample", id_, sample.id, sample.plan().arm);
+  const std::size_t layers = sample.layers();
+  compute(layers, [this, answered, sample = std::move(sample)]() mutable {
+    if (answered) return finish(sample);
+    const std::size_t arm = sample.episode.sent_from;
+    offload(std::move(sample), arm);
   });
 }
 
@@ -306,7 +268,7 @@ void SimEdge::offload(Sample sample, std::size_t arm) {
 void SimEdge::probe() {
   inbox_.push_back([this] {
     ++tally_.probes;
-    Sample sample{tally_.probes, {}, {}, 0, 0, 0, 0, true};
+    Sample sample{tally_.probes, {}, 0, 0, true};
     offload(std::move(sample), tally_.probes % 2 == 0 ? 0 : policy::kOffloadAtOnce);
   });
   wake();
@@ -350,31 +312,26 @@ void SimEdge::take_reply(Sample& sample, const transport::Reply& reply) {
     ++tally_.probes_answered;
     return;
   }
-  const std::size_t layers = sample.outcome.plan.arm == policy::kOffloadAtOnce ? 0 : sample.layers;
-  finish(sample, Route::kOffload, kArms - 1, reply.confidence,
-         policy_options_.costs.cost(layers, sample.exits, true));
+  StreamExits exits(stream_, sample.id);
+  runner_->finish(sample.episode, policy::ServerReply(reply.confidence, reply.class_index), exits,
+                  runner_->offload_cost(sample.episode));
+  finish(sample);
 }
 
 void SimEdge::fall_back(Sample sample) {
-  const std::size_t layers = kLayers - sample.layers;
-  compute(layers, [this, sample]() mutable {
-    const std::vector<float> exit = probabilities(sample.id, kArms - 1);
-    const float last = policy::read_exit(exit).confidence;
-    sample.confidence[kArms - 1] = last;
-    const double cost = policy_options_.costs.cost(kLayers, sample.exits + 1, true);
-    finish(sample, Route::kFallback, kArms - 1, last, cost);
+  const std::size_t layers = kLayers - sample.layers();
+  compute(layers, [this, sample = std::move(sample)]() mutable {
+    StreamExits exits(stream_, sample.id);
+    runner_->finish(sample.episode, std::nullopt, exits, runner_->offload_cost(sample.episode));
+    finish(sample);
   });
 }
 
-void SimEdge::finish(Sample& sample, Route route, std::size_t exit_arm, float answer, double cost) {
+void SimEdge::finish(Sample& sample) {
   const auto it = open_.find(sample.id);
-  world_.require(it != open_.end() && !it->second, "one record for each sample", id_);
+  world_.require(it != open_.end() && !it->second, "I1: one record for each sample", id_);
   it->second = true;
-  sample.outcome.route = route;
-  sample.outcome.exit_arm = exit_arm;
-  sample.outcome.answer_confidence = answer;
-  sample.outcome.cost = cost;
-  sample.outcome.confidence = sample.confidence;
+  const Route route = sample.episode.outcome.route;
   learn(sample);
   ++(route == Route::kExit       ? tally_.exits
      : route == Route::kOffload  ? tally_.offloads
@@ -384,32 +341,40 @@ void SimEdge::finish(Sample& sample, Route route, std::size_t exit_arm, float an
   while (!open_.empty() && open_.begin()->second) {
     world_.note("record", id_, open_.begin()->first, static_cast<std::uint64_t>(route));
     open_.erase(open_.begin());
-    ++tally_.records;
+    if (++tally_.records % kSaveSamples == 0) save();
   }
 }
 
-void SimEdge::learn(const Sample& sample) {
-  const Outcome& outcome = sample.outcome;
+void SimEdge::learn(Sample& sample) {
+  const Outcome& outcome = sample.episode.outcome;
   // Evaluated exits that gave no number, or an answer that is none, are refused.
   bool sound = !std::isnan(outcome.answer_confidence);
   const std::size_t arm = outcome.plan.arm;
-  if (arm != policy::kOffloadAtOnce) {
+  // A policy that names the exits one by one learns from those that it has.
+  if (arm != policy::kOffloadAtOnce && outcome.plan.first == policy::kAsPlanned) {
     const std::size_t reached = std::min(arm, outcome.exit_arm);
     for (std::size_t i = outcome.plan.every_exit ? 0 : reached; i <= reached; ++i) {
-      sound = sound && !std::isnan(outcome.confidence[i]);
+      sound = sound && !std::isnan(sample.episode.confidence[i]);
     }
   }
-  policy_->observe(outcome);
+  runner_->learn(sample.episode);
   if (!sound) {
     ++rejected_;
   } else if (outcome.plan.link != LinkState::kDown) {
     ++learned_;
   }
+  if (sound && audits_) count_answer(sample);
   if (world_.chance(options_.twice)) {
     policy_->observe(outcome);
     ++rejected_;
   }
   world_.require(policy_->rejected() == rejected_, "I3: each outcome counts once", id_);
+}
+
+void SimEdge::check_idle() const {
+  world_.require(in_flight_.empty() && core_->in_flight() == 0 && !core_->has_outcome() &&
+                     to_finish_.empty() && inbox_.empty() && postponed_.empty(),
+                 "I11: an idle edge keeps no request", id_);
 }
 
 void SimEdge::check() const {
@@ -420,26 +385,6 @@ void SimEdge::check() const {
                    "I1: every request ends by its deadline", id_);
   }
   world_.require(core_->in_flight() <= in_flight_.size(), "I1: no request is lost", id_);
-}
-
-void SimEdge::check_policy() {
-  const std::string state = policy_->save_state();
-  // Taking it checks that every number is finite and in range.
-  const auto twin = std::move(*policy::make_policy(options_.policy, policy_options_));
-  world_.require(twin->load_state(state).ok(), "I4: a state that was saved is sound", id_);
-  world_.require(twin->save_state() == state, "I4: a state is complete", id_);
-  const auto body = policy::open_state(state, options_.policy, policy_options_);
-  if (options_.policy != "splitee" || !body.ok()) return;
-  const auto number = [&](std::size_t index) {
-    std::uint64_t bits = 0;
-    for (std::size_t i = 8; i-- > 0;)
-      bits = bits << 8 | static_cast<unsigned char>((*body)[8 * index + i]);
-    return std::bit_cast<double>(bits);
-  };
-  double pulls = 0;
-  for (std::size_t arm = 0; arm < kArms; ++arm) pulls += number(1 + kArms + arm);
-  world_.require(pulls == static_cast<double>(learned_), "I4: the pulls are the updates", id_);
-  world_.require(number(1 + 2 * kArms) == pulls, "I4: t is the sum of the pulls", id_);
 }
 
 }  // namespace splitee::simulation

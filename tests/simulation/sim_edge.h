@@ -7,12 +7,17 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "policy/episode.h"
 #include "policy/policy.h"
+#include "tests/simulation/disk.h"
 #include "tests/simulation/fabric.h"
+#include "tests/simulation/scenario.h"
 #include "tests/simulation/sim_server.h"
+#include "tests/simulation/sim_stream.h"
 #include "transport/client/client_core.h"
 
 namespace splitee::simulation {
@@ -20,17 +25,29 @@ namespace splitee::simulation {
 struct EdgeOptions {
   std::string policy = "splitee";
   transport::ClientOptions client;
-  std::size_t samples = 200;
+  Stream::Shape stream;
+  double max_disagreement = 0.01, level = 0.95;  // of "audited"
+  std::size_t held_out = 0;                      // rows of the model file
+  std::size_t samples_alone = 0;                 // in a night
+  bool in_place = false;                         // StateKeeper
   std::int64_t layer_us = 1'000;
   std::int64_t interval_us = 10'000;  // between samples, at least
   std::int64_t deadline_us = 200'000;
-  double twice = 0;      // chance that an outcome is told to the policy again
-  double bad_value = 0;  // chance that an exit's probabilities are no numbers
+  double twice = 0;  // chance that an outcome is told to the policy again
 };
 
 struct EdgeTally {
   std::uint64_t records = 0, exits = 0, offloads = 0, fallbacks = 0, finals = 0;
   std::uint64_t probes = 0, probes_answered = 0, crashes = 0, lost_by_crash = 0, retries = 0;
+  std::uint64_t restored = 0;
+};
+
+// How a process of an edge ends, and what the next one finds of its state.
+enum class End {
+  kKilled,       // what was written is there
+  kPowerCut,     // what was not synced may be lost, in part
+  kDamaged,      // killed, and a bit of the file flips
+  kOtherFormat,  // killed, and the file is of another version of the format
 };
 
 class SimEdge : public Host {
@@ -39,19 +56,30 @@ class SimEdge : public Host {
           const EdgeOptions& options);
 
   void start();
-  // The process dies and comes back with the policy that it had saved; `damage` is done to the
-  // saved file first.
-  void crash(bool damage);
-  void save();
+  // The process ends at once and comes back with the policy that it had saved.
+  void crash(End end);
+  // The same as another release: of the protocol (0 or 1), and of the model.
+  void upgrade(int version, std::uint64_t model_hash);
+  // Begins to save; bytes beyond `room` do not fit on the disk.
+  void save(std::size_t room = static_cast<std::size_t>(-1));
   // The process stands still, its clock too where the whole machine does.
   void suspend(bool clock_stops);
   void resume();
   void jump_clock(std::int64_t ahead_us);
   // Sends a request of its own, past the policy: it must be answered when nothing is wrong.
   void probe();
-  // Begins no more samples.
-  void stop() { options_.samples = next_sample_; }
-  bool done() const { return next_sample_ == options_.samples && open_.empty(); }
+  // Begins no more samples, until go_on().
+  void stop() { stopped_ = true; }
+  void go_on();
+  // In the night, without a server, as far as the options say.
+  void work_alone();
+  bool done() const { return stopped_ && open_.empty(); }
+  int version() const { return version_; }
+  std::uint64_t model_hash() const { return options_.client.model_hash; }
+  // Of one that has a certificate.
+  std::optional<Certificate> certificate() const;
+  void check_idle() const;
+  std::size_t disk_bytes() const { return state_.bytes(); }
   const EdgeTally& tally() const { return tally_; }
   const transport::ClientCounters& counters() const { return core_->counters(); }
   std::string problem() const { return core_->last_problem(); }
@@ -72,14 +100,18 @@ class SimEdge : public Host {
   };
   struct Sample {
     std::size_t id;
-    policy::Outcome outcome;
-    std::vector<float> confidence;
-    std::size_t layers = 0, exits = 0;
+    policy::Episode episode;
     std::uint64_t content = 0;    // of the request that was sent
     std::int64_t expires_us = 0;  // world time
     bool is_probe = false;
     std::size_t arm = 0;  // that the offload is made from
     bool retried = false;
+
+    const policy::Plan& plan() const { return episode.outcome.plan; }
+    // That were run before it was answered, or sent.
+    std::size_t layers() const {
+      return episode.evaluated == 0 ? 0 : kArmLayers[episode.evaluated - 1];
+    }
   };
 
   // What is sent of a sample.
@@ -92,23 +124,22 @@ class SimEdge : public Host {
 
   std::int64_t local_us() const { return clock_.read(world_.now_us()); }
   void new_process();
+  void restart(End end);
+  void restore(const std::string& bytes, bool changed);
   void wake();
   void pump();
   void schedule();
   void begin_sample();
   void compute(std::size_t layers, std::function<void()> then);
-  void walk(Sample sample, std::size_t arm);
   void make_parcel(const Sample& sample, Parcel& parcel) const;
   void offload(Sample sample, std::size_t arm);
   bool send_again(Sample& sample, const transport::OffloadOutcome& failed);
   void collect();
   void take_reply(Sample& sample, const transport::Reply& reply);
   void fall_back(Sample sample);
-  void finish(Sample& sample, policy::Route route, std::size_t exit_arm, float confidence,
-              double cost);
-  void learn(const Sample& sample);
-  float confidence(std::size_t sample, std::size_t arm) const;
-  std::vector<float> probabilities(std::size_t sample, std::size_t arm);
+  void finish(Sample& sample);
+  void learn(Sample& sample);
+  void count_answer(const Sample& sample);
 
   World& world_;
   Fabric& fabric_;
@@ -117,10 +148,14 @@ class SimEdge : public Host {
   EdgeOptions options_;
   policy::PolicyOptions policy_options_;
   HostClock clock_;
+  Stream stream_;
+  StateKeeper state_;
+  int version_ = 0;
   Net net_{*this};
   std::uint64_t incarnation_ = 0;
 
   std::unique_ptr<policy::Policy> policy_;
+  std::optional<policy::EpisodeRunner> runner_;
   std::unique_ptr<transport::ClientCore> core_;
   std::vector<ConnectionPtr> connections_;
   std::deque<std::function<void()>> inbox_;
@@ -132,13 +167,19 @@ class SimEdge : public Host {
   std::int64_t next_wake_us_ = -1;
   std::int64_t next_start_us_ = 0;
 
+  bool audits_ = false;  // the policy is the one with a certificate
+  bool stopped_ = false;
   std::size_t next_sample_ = 0;
   std::map<std::size_t, bool> open_;  // samples begun; true once recorded, out of order
   std::map<transport::RequestId, Sample> in_flight_;
   std::deque<Sample> to_finish_;  // whose offload failed
-  std::string saved_;
   std::uint64_t learned_ = 0, rejected_ = 0;
-  std::uint64_t saved_learned_ = 0, saved_rejected_ = 0;
+  // Of all samples that the policy knows of: answers before the last exit that differ from it, had
+  // nothing been audited; whether there were ever more of them than it said.
+  std::uint64_t differing_ = 0;
+  bool certificate_broken_ = false;
+  double known_bound_ = 0;
+  std::set<std::uint64_t> restarts_;  // hashes of the states that it went on from
   EdgeTally tally_;
 };
 

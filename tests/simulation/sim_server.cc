@@ -31,9 +31,10 @@ SimServer::SimServer(World& world, Fabric& fabric, std::size_t id,
   clock_.step_us = world.chance(0.2) ? 4'000 : 1;
 }
 
-void SimServer::start(std::uint64_t model_hash) {
-  world_.note("start", id_, model_hash);
+void SimServer::start(std::uint64_t model_hash, int version) {
+  world_.note("start", id_, model_hash, static_cast<std::uint64_t>(version));
   model_hash_ = model_hash;
+  version_ = version;
   ++incarnation_;
   frozen_ = false;
   postponed_.clear();
@@ -120,12 +121,17 @@ void SimServer::on_end(const ConnectionPtr& connection) {
 
 void SimServer::receive(const ConnectionPtr& connection, const PacketPtr& packet) {
   if (connection->server != nullptr) peers_[connection->peer] = connection;
-  const auto owner = std::make_shared<Kept>(packet, held_bytes_);
-  const std::span<const std::byte> frames[] = {packet->header, packet->payload};
+  const PacketPtr own = with_version(packet, -version_);
+  const auto owner = std::make_shared<Kept>(own, held_bytes_);
+  const std::span<const std::byte> frames[] = {own->header, own->payload};
   std::vector<Answer> expired;
+  const std::size_t accepted = core_->outstanding();
   const std::string user = keyed ? "key " + std::to_string(connection->client_id) : "";
   const std::optional<Frames> back =
       core_->receive({connection->peer, user, frames, owner}, local_us(), expired);
+  world_.require(core_->outstanding() <= accepted ||
+                     version_of(*packet) == transport::kProtocolVersion + version_,
+                 "I9: nothing is accepted that speaks another version", id_);
   if (back) send(connection->peer, *back);
   for (const Answer& late : expired) answer(late);
   work();
@@ -189,7 +195,16 @@ void SimServer::send(const std::string& peer, const Frames& frames) {
   const auto it = peers_.find(peer);
   if (it == peers_.end()) return;
   const ConnectionPtr connection = it->second;  // sending may break it, and erase the entry
-  (void)fabric_.send(connection, kDown, to_packet(frames));
+  (void)fabric_.send(connection, kDown, with_version(to_packet(frames), version_));
+}
+
+void SimServer::check_idle() const {
+  if (!running()) return;
+  // A batch that takes many times as long as usual may still be at work.
+  const bool idle = core_->outstanding() == 0;
+  world_.require(!idle || (*held_bytes_ == 0 && counters_->queued_bytes == 0),
+                 "I11: an idle server keeps no request", id_);
+  world_.require(counters_->sessions <= options_.max_sessions, "I11: sessions are bounded", id_);
 }
 
 void SimServer::check() const {

@@ -20,7 +20,8 @@ class SimServer : public Host {
  public:
   SimServer(World& world, Fabric& fabric, std::size_t id, const transport::ServerOptions& options);
 
-  void start(std::uint64_t model_hash);
+  // `version` of the protocol, 0 or 1: the older or the newer one.
+  void start(std::uint64_t model_hash, int version);
   void kill();
   // Refuses what is new, answers what it has, then is gone.
   void drain();
@@ -33,6 +34,9 @@ class SimServer : public Host {
   bool frozen() const { return frozen_; }
   bool draining() const { return core_ && core_->shutting_down(); }
   std::uint64_t model_hash() const { return model_hash_; }
+  int version() const { return version_; }
+  // With nothing on its way, nothing is kept.
+  void check_idle() const;
 
   // Of one request; can be changed at any time.
   std::int64_t service_us = 1'000;
@@ -71,6 +75,7 @@ class SimServer : public Host {
   transport::ServerOptions options_;
   HostClock clock_;
   std::uint64_t model_hash_ = 0;
+  int version_ = 0;
   std::uint64_t incarnation_ = 0;
   bool frozen_ = false;
   std::deque<std::function<void()>> postponed_;

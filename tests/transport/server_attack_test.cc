@@ -211,8 +211,9 @@ TEST_CASE("a message of many parts is one bad request (W14)") {
   CHECK(server.counters().bad_frames == 1);
 }
 
-// Whole before the server looks what is unfinished, it is a bad request; else its sender is cut.
-TEST_CASE("a message of very many parts is refused or cut, once (W14)") {
+// Whole before the server looks what is unfinished, it is a bad request; else its sender is cut;
+// both where it becomes whole between the look and the cut.
+TEST_CASE("a message of very many parts is refused or cut, each once at most (W14)") {
   RunningServer server(server_options());
   const auto good = ready_client(server);
   RawEdge edge(server.endpoint());
@@ -221,9 +222,10 @@ TEST_CASE("a message of very many parts is refused or cut, once (W14)") {
   const auto seen = [&] {
     return server.counters().bad_frames + server.counters().endless_messages;
   };
-  CHECK(eventually([&] { return seen() == 1; }));
+  CHECK(eventually([&] { return seen() >= 1; }));
   CHECK(offloads_well(*good, 1));
-  CHECK(seen() == 1);
+  CHECK(server.counters().bad_frames <= 1);
+  CHECK(server.counters().endless_messages <= 1);
 }
 
 TEST_CASE("an edge that never reads harms no other (W34)") {

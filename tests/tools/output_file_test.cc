@@ -1,0 +1,90 @@
+// An edge's log, written in any state that a disk may leave it in: full at any byte, and cut off at
+// any byte by a crash before.
+#include "tools/common/output_file.h"
+
+#include <csignal>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+
+#include "tests/base/temp_folder.h"
+
+namespace splitee::tools {
+namespace {
+
+using splitee::testing::read_plain;
+using splitee::testing::TempFolder;
+using splitee::testing::write_plain;
+
+// Writes beyond `bytes` fail while it lives, as on a full disk.
+class FullAt {
+ public:
+  explicit FullAt(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &old_);
+    const rlimit limit{bytes, old_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FullAt(const FullAt&) = delete;
+  FullAt& operator=(const FullAt&) = delete;
+  ~FullAt() {
+    ::setrlimit(RLIMIT_FSIZE, &old_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  void (*handler_)(int);
+  rlimit old_{};
+};
+
+const std::vector<std::string> kRecords = {"0 exit\n", "1 offload 0.75\n", "2 audit\n"};
+
+std::string all_records() {
+  std::string text;
+  for (const std::string& record : kRecords) text += record;
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("a log cut off at any byte goes on with lines of its own") {
+  const TempFolder folder;
+  const std::string log = folder.file("log"), old = all_records();
+  for (std::size_t bytes = 0; bytes <= old.size(); ++bytes) {
+    CAPTURE(bytes);
+    write_plain(log, old.substr(0, bytes));
+    auto file = OutputFile::open(log, nullptr, OutputFile::Existing::kKept);
+    REQUIRE(file.ok());
+    CHECK(file->write("3 final\n").ok());
+    REQUIRE(file->close().ok());
+    const bool whole = bytes == 0 || old[bytes - 1] == '\n';
+    CHECK(read_plain(log) == old.substr(0, bytes) + (whole ? "" : "\n") + "3 final\n");
+  }
+}
+
+TEST_CASE("a disk that is full at any byte leaves whole records, and says how many") {
+  const TempFolder folder;
+  const std::string log = folder.file("log"), all = all_records();
+  for (std::size_t room = 0; room <= all.size(); ++room) {
+    CAPTURE(room);
+    write_plain(log, "");
+    auto file = OutputFile::open(log);
+    REQUIRE(file.ok());
+    for (const std::string& record : kRecords) CHECK(file->write(record).ok());
+    const FullAt full(room);
+    CHECK(file->flush().ok() == (room == all.size()));
+    std::string expected;
+    std::uint64_t records = 0;
+    for (const std::string& record : kRecords) {
+      if (expected.size() + record.size() > room) break;
+      expected += record;
+      ++records;
+    }
+    CHECK(read_plain(log) == expected);
+    CHECK(file->records() == records);
+    CHECK(file->failed() == (room < all.size()));
+  }
+}
+
+}  // namespace splitee::tools
