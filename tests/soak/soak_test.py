@@ -14,7 +14,7 @@ for name in ("../tools", "../faults"):
     sys.path.insert(0, os.path.join(HERE, name))
 
 import planted  # noqa: E402
-from binaries import edge, lines, main  # noqa: E402
+from binaries import OTHER_MODEL, edge, lines, main  # noqa: E402
 from stream import TEXTS, Ledger  # noqa: E402
 from tally import Failed, Tally  # noqa: E402
 from watch import Watch  # noqa: E402
@@ -87,6 +87,10 @@ def test_records_that_are_not_right_are_noticed(_):
         # Of a record that is no record, the text is lost.
         expected = {"swapped": {"swapped": 2, "wrong": 2}, "altered": {"wrong": 1}, "cut": {"lost": 1}}.get(name, {name: 1})
         assert {what: n for what, n in counted.items() if n} == expected, f"{name}: {counted}"
+    # Of another model, as a server could have it.
+    other = Ledger()
+    other.take(edge("--quiet", "--policy", "final", stdin=lines(TEXTS), model=OTHER_MODEL).out.splitlines()[0])
+    assert other.wrong == 1 and "instead of" in other.problem, other.problem
     # A last record that never came shows in the number alone, which is checked at the end of each input.
     short = Ledger()
     for line in records[:-1]:
