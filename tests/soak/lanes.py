@@ -4,7 +4,7 @@ faults again; how they meet depends on the machine. After a server's or a link's
 this server alone must be answered by it again, before the next one.
 
 Clocks are not moved: the programs read the wall clock for the times in their messages only, and the
-steady one cannot be moved for one process; tests/simulation moves it.
+steady one cannot be moved under a process that runs; tests/simulation moves it.
 """
 
 import os
