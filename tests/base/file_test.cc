@@ -1,21 +1,21 @@
 #include "base/file.h"
 
-#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include <doctest/doctest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/base/bytes.h"
+#include "tests/base/file_size_limit.h"
 #include "tests/base/temp_folder.h"
 
 using namespace splitee;
 using splitee::testing::as_bytes;
 using splitee::testing::entries;
+using splitee::testing::FileSizeLimit;
 using splitee::testing::read_plain;
 using splitee::testing::TempFolder;
 using splitee::testing::write_plain;
@@ -32,27 +32,6 @@ std::string read_at(const InputFile& file, std::size_t offset, std::size_t size)
   REQUIRE_MESSAGE(status.ok(), status.message());
   return out;
 }
-
-// Writes beyond `bytes` fail with EFBIG while it lives.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    ::getrlimit(RLIMIT_FSIZE, &old_);
-    handler_ = std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{bytes, old_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_);
-    std::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit old_{};
-  void (*handler_)(int);
-};
 
 }  // namespace
 

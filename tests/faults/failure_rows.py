@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 OPTIONS = sys.argv[6:]
 
 from binaries import Server, edge, read  # noqa: E402
-from proxy import Proxy  # noqa: E402
+from proxy import LINK_FAULTS, Proxy  # noqa: E402
 from stream import TEXTS, Stream  # noqa: E402
 
 
@@ -77,11 +77,6 @@ def row_c2(rng, full, count):
             times.until_offload(stream)
         stream.finish()
     figures("C2", len(times.values), "stops", stream, times)
-
-
-LINK_FAULTS = ("stall=1", "up.stall=1", "down.stall=1", "cut", "reset", "refuse", "corrupt=0.01", "rate=8000",
-               "delay_ms=100 jitter_ms=100", "up.reset_at={n}", "down.reset_at={n}", "up.cut_at={n}",
-               "down.corrupt_at={n}")  # fmt: skip
 
 
 def row_c3(rng, full, count, proxy_program):

@@ -3,6 +3,11 @@
 import json
 import subprocess
 
+# What can become of a link, one by one; {n} is a byte of a connection. "pass" ends each.
+LINK_FAULTS = ("stall=1", "up.stall=1", "down.stall=1", "cut", "reset", "refuse", "corrupt=0.01", "rate=8000",
+               "delay_ms=100 jitter_ms=100", "up.reset_at={n}", "down.reset_at={n}", "up.cut_at={n}",
+               "down.corrupt_at={n}")  # fmt: skip
+
 
 class Proxy:
     """A fault_proxy in front of HOST:PORT; commands and settings as its --help tells."""

@@ -10,6 +10,7 @@ import os
 import struct
 import sys
 import tempfile
+import time
 
 WANTED = sys.argv[6:]
 
@@ -19,6 +20,7 @@ import zmtp
 from binaries import TOOL, Server, edge, read, run  # noqa: E402
 
 GROWTH_KB = 300 << 10
+STUCK = 4  # connections that may stay: kMostStuck of transport/server/front.cc
 OFFLOAD = ("--policy", "offload", "--require-server", "--quiet")
 
 
@@ -225,6 +227,37 @@ def messages_again(_, targets):
             while True:
                 replies += peer.read_frame()[1].startswith(b"\x07MESSAGE")
     assert replies == 4, replies
+    targets.checked()
+
+
+@case("zmq-damaged-messages")
+def damaged_messages(_, targets):
+    """ZeroMQ may stop reading from whoever's message cannot be deciphered, and never close the connection; a few of
+    them at most stay."""
+    if curve.sodium is None:
+        return print("  skipped: libsodium is not installed")
+    descriptors = lambda: len(os.listdir(f"/proc/{targets.keyed.server.process.pid}/fd"))  # noqa: E731
+    model = zmtp.model_of(targets.plain.address)
+    before, most = descriptors(), 0
+    for _ in range(40):
+        with zmtp.Peer(targets.keyed.address, greet=False) as peer, contextlib.suppress(zmtp.Gone):
+            client = targets.client()
+            assert shake(targets, peer, client, GOOD).startswith(b"\x05READY")
+            hello = zmtp.hello(1, model)
+            said = b"".join(zmtp.frame(client.message(part, flags=i + 1 < len(hello))) for i, part in enumerate(hello))
+            sealed = bytearray(client.message(bytes(2000)))
+            sealed[-1] ^= 1
+            peer.write(said)
+            time.sleep(0.02)  # it looks for commands, and so sets another error, where it last did a while ago
+            peer.write(zmtp.frame(bytes(sealed)) * 3)
+            time.sleep(0.02)
+        most = max(most, descriptors())
+    print(f"  {before} descriptors before, at most {most}, ", end="")
+    until = time.monotonic() + 60
+    while descriptors() >= before + STUCK and time.monotonic() < until:
+        time.sleep(0.1)
+    print(f"{descriptors()} after")
+    assert descriptors() < before + STUCK, (before, most, descriptors())
     targets.checked()
 
 

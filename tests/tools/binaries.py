@@ -92,11 +92,11 @@ def check_ids(records):
 
 
 class Server:
-    """A splitee-server in the background, which has said that it listens."""
+    """A splitee-server in the background, which has said that it listens. `log`: a file for its messages."""
 
-    def __init__(self, *flags, bind=ANY_PORT, model=MODEL):
+    def __init__(self, *flags, bind=ANY_PORT, model=MODEL, log=None):
         command = [SERVER, "--model", model, "--bind", bind, *map(str, flags)]
-        self.log = tempfile.TemporaryFile()
+        self.log = log or tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log)
         first = self.process.stdout.readline().decode()
         assert first.startswith("listening on "), f"{first!r}\n{self.messages()}"

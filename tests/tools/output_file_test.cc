@@ -2,41 +2,21 @@
 // any byte by a crash before.
 #include "tools/common/output_file.h"
 
-#include <csignal>
 #include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <sys/resource.h>
 
+#include "tests/base/file_size_limit.h"
 #include "tests/base/temp_folder.h"
 
 namespace splitee::tools {
 namespace {
 
+using splitee::testing::FileSizeLimit;
 using splitee::testing::read_plain;
 using splitee::testing::TempFolder;
 using splitee::testing::write_plain;
-
-// Writes beyond `bytes` fail while it lives, as on a full disk.
-class FullAt {
- public:
-  explicit FullAt(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &old_);
-    const rlimit limit{bytes, old_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  FullAt(const FullAt&) = delete;
-  FullAt& operator=(const FullAt&) = delete;
-  ~FullAt() {
-    ::setrlimit(RLIMIT_FSIZE, &old_);
-    std::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  void (*handler_)(int);
-  rlimit old_{};
-};
 
 const std::vector<std::string> kRecords = {"0 exit\n", "1 offload 0.75\n", "2 audit\n"};
 
@@ -72,7 +52,7 @@ TEST_CASE("a disk that is full at any byte leaves whole records, and says how ma
     auto file = OutputFile::open(log);
     REQUIRE(file.ok());
     for (const std::string& record : kRecords) CHECK(file->write(record).ok());
-    const FullAt full(room);
+    const FileSizeLimit full(room);
     CHECK(file->flush().ok() == (room == all.size()));
     std::string expected;
     std::uint64_t records = 0;
@@ -85,6 +65,30 @@ TEST_CASE("a disk that is full at any byte leaves whole records, and says how ma
     CHECK(file->records() == records);
     CHECK(file->failed() == (room < all.size()));
   }
+}
+
+TEST_CASE("nothing is written behind a record that did not fit, though it would fit itself") {
+  const TempFolder folder;
+  const std::string path = folder.file("out"), first(60, 'a'), large(600, 'b'), small(20, 'c');
+  Result<OutputFile> output = OutputFile::open(path);
+  REQUIRE(output.ok());
+  REQUIRE(output->write(first + "\n").ok());
+  REQUIRE(output->flush().ok());
+  Status full;
+  {
+    const FileSizeLimit disk(200);
+    REQUIRE(output->write(large + "\n").ok());  // kept in memory
+    full = output->flush();
+    CHECK(!full.ok());
+  }
+  CHECK(output->failed());
+  CHECK(output->records() == 1);
+  // The run ends, and the samples in progress come to their records.
+  CHECK(output->write(small + "\n").message() == full.message());
+  CHECK(output->flush().message() == full.message());
+  CHECK(output->close().message() == full.message());
+  CHECK(output->records() == 1);
+  CHECK(read_plain(path) == first + "\n");
 }
 
 }  // namespace splitee::tools

@@ -124,11 +124,12 @@ Status OutputFile::end_last_line() {
 // Under its name there may be another file by now, or none.
 Status OutputFile::reopen() {
   if (Status status = write_buffer(); !status.ok()) return status;
-  if (!end_.close()) return io_error(name_, "cannot write");
-  return open_end(false);
+  error_ = end_.close() ? open_end(false) : io_error(name_, "cannot write");
+  return error_;
 }
 
 Status OutputFile::write(std::string_view record) {
+  if (!error_.ok()) return error_;
   if (stop_ != nullptr && stop_->take_hangup()) {
     if (Status status = reopen(); !status.ok()) return status;
   }
@@ -167,6 +168,7 @@ Status OutputFile::wait_writable() {
 }
 
 Status OutputFile::flush() {
+  if (!error_.ok()) return error_;
   if (stop_ != nullptr && stop_->take_hangup()) return reopen();
   return write_buffer();
 }
@@ -183,7 +185,7 @@ Status OutputFile::write_buffer() {
   const std::size_t whole = buffer_.rfind('\n', done - 1) + 1;  // 0 where there is none
   const auto written = std::string_view(buffer_).substr(0, done == 0 ? 0 : whole);
   records_ += static_cast<std::uint64_t>(std::ranges::count(written, '\n'));
-  failed_ = failed_ || !status.ok();
+  error_ = status;
   if (!status.ok() && end_.regular()) take_back(done - written.size());
   buffer_.clear();
   last_flush_ = std::chrono::steady_clock::now();
@@ -198,7 +200,7 @@ void OutputFile::take_back(std::size_t bytes) {
 }
 
 Status OutputFile::close() {
-  Status status = write_buffer();
+  Status status = error_.ok() ? write_buffer() : error_;
   if (!end_.close() && status.ok()) status = io_error(name_, "cannot write");
   return status;
 }

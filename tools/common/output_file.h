@@ -30,7 +30,8 @@ class OutputFile {
                                  Existing existing = Existing::kReplaced);
 
   // Of an error: which records are in the file is told by records(). What is left of a record that
-  // did not fit on the disk is taken back.
+  // did not fit on the disk is taken back, and nothing is written from then on, so that no record
+  // is missing between others: the error comes back each time.
   Status write(std::string_view record);
   // Writes out what is buffered.
   Status flush();
@@ -39,8 +40,8 @@ class OutputFile {
 
   // Written as a whole so far.
   std::uint64_t records() const { return records_; }
-  // Whether there was an error of writing; what follows it is not written.
-  bool failed() const { return failed_; }
+  // Whether there was an error of writing.
+  bool failed() const { return !error_.ok(); }
 
  private:
   OutputFile() = default;
@@ -58,7 +59,7 @@ class OutputFile {
   std::string path_, name_;
   std::string buffer_;
   std::uint64_t records_ = 0;
-  bool failed_ = false;
+  Status error_;  // the first one of writing
   std::chrono::steady_clock::time_point last_flush_;
 };
 

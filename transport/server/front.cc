@@ -28,6 +28,9 @@ constexpr std::int64_t kCheckUs = 50'000;
 // ZeroMQ frees what a socket kept in a thread of its own: not before the first of them, and by the
 // second unless the machine is very busy.
 constexpr std::int64_t kRenewUs = 100'000, kFreedUs = 2'000'000;
+// Connections that ZeroMQ does not close (ConnectionGuard::stuck()): more of them cost as much as
+// that all edges connect anew.
+constexpr std::size_t kMostStuck = 4;
 // Until this long after connections have come or gone, or much was unfinished, free pages go back
 // to the system, as often. What comes and goes between two looks at the bytes is counted in
 // neither.
@@ -154,6 +157,10 @@ void Front::look_after(std::int64_t now_us, std::uint64_t accounted_bytes) {
     trimmed_us_ = now_us;
     trim_heap();
   }
+  if (guard_->stuck() >= kMostStuck) {
+    return renew("connections with damaged messages stay open; all are closed to free them",
+                 now_us);
+  }
   if (guard_->left_something() || renewed_us_ != 0) check_heap(now_us, accounted_bytes);
 }
 
@@ -172,7 +179,12 @@ void Front::check_heap(std::int64_t now_us, std::uint64_t accounted_bytes) {
   const std::uint64_t accounted = accounted_bytes + counters_.connections * kConnectionBytes +
                                   guard_->unfinished_bytes() * ConnectionGuard::kWorstGrowth;
   const bool overgrown = heap_.overgrown(accounted, kLeftBytes);
-  if (overgrown && guard_->left_something()) return renew(now_us);
+  if (overgrown && guard_->left_something()) {
+    return renew(
+        "connections that share a routing id have left memory behind; all connections are closed "
+        "to free it",
+        now_us);
+  }
   if (overgrown && now_us < renewed_us_ + kFreedUs) return;
   // What is there though nothing was left behind is the server's own, such as another model's.
   if (overgrown) heap_.rebase();
@@ -180,11 +192,8 @@ void Front::check_heap(std::int64_t now_us, std::uint64_t accounted_bytes) {
 }
 
 // Frees what the socket keeps. Edges connect anew by themselves, and finish what was under way.
-void Front::renew(std::int64_t now_us) {
-  notices_.tell(
-      "connections that share a routing id have left memory behind; all connections are closed to "
-      "free it",
-      now_us);
+void Front::renew(const char* why, std::int64_t now_us) {
+  notices_.tell(why, now_us);
   open_socket();
   ++counters_.renewals;
   renewed_us_ = changed_us_ = now_us;

@@ -64,7 +64,7 @@ class Front {
   void update_connections(std::int64_t now_us);
   bool trim_due() const;
   void check_heap(std::int64_t now_us, std::uint64_t accounted_bytes);
-  void renew(std::int64_t now_us);
+  void renew(const char* why, std::int64_t now_us);
 
   const ServerOptions& options_;
   const std::int64_t frame_limit_;

@@ -15,21 +15,29 @@ namespace {
 constexpr int kEvents = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED |
                         ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 
+// TCP_ESTABLISHED of <netinet/tcp.h>, which does not go together with <linux/tcp.h>.
+constexpr std::uint8_t kEstablished = 1;
+
 std::uint64_t cookie_of(int descriptor) {
   std::uint64_t cookie = 0;
   socklen_t size = sizeof cookie;
   return getsockopt(descriptor, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
 }
 
-// Nothing for what is no TCP connection (any more).
-std::optional<std::uint64_t> received_bytes(int descriptor) {
+struct TcpState {
+  std::uint64_t received_bytes = 0;
+  bool ended = false;  // the other side sends no more
+};
+
+// Nothing for what is no TCP connection.
+std::optional<TcpState> tcp_state(int descriptor) {
   tcp_info info{};
   socklen_t size = sizeof info;
   if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return std::nullopt;
   if (size < offsetof(tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received) {
     return std::nullopt;
   }
-  return info.tcpi_bytes_received;
+  return TcpState{info.tcpi_bytes_received, info.tcpi_state != kEstablished};
 }
 
 // ZeroMQ notices at once and closes the descriptor; the kernel forgets the connection then.
@@ -176,14 +184,18 @@ void ConnectionGuard::cut(int descriptor, Connection& connection,
 }
 
 void ConnectionGuard::scan(std::int64_t now_us) {
-  if (connections_.empty()) unfinished_bytes_ = 0;
+  if (connections_.empty()) unfinished_bytes_ = stuck_ = 0;
   if (connections_.empty() || now_us < next_scan_us_) return;
   std::uint64_t unfinished = 0;
+  stuck_ = 0;
   bool suspects = false;
   for (auto& [descriptor, connection] : connections_) {
-    if (const std::optional<std::uint64_t> bytes = received_bytes(descriptor)) {
-      look(connection, *bytes);
+    if (const std::optional<TcpState> state = tcp_state(descriptor)) {
+      look(connection, state->received_bytes);
+      if (!state->ended) connection.ended_us = 0;
+      if (state->ended && connection.ended_us == 0) connection.ended_us = now_us;
     }
+    if (connection.ended_us != 0 && now_us - connection.ended_us >= kStuckUs) ++stuck_;
     std::atomic<std::uint64_t>* const reason = over_limit(connection, now_us);
     if (reason != nullptr && connection.suspect) cut(descriptor, connection, *reason);
     connection.suspect = reason != nullptr;

@@ -16,7 +16,10 @@
 // and where it has not sent a whole message within silent_us.
 // Between two looks a peer can still send as fast as the link is, and many small parts take up to
 // kWorstGrowth times the memory of their bytes. Connections that are not TCP are counted only.
-// What is left behind cannot be freed but with the socket: see left_something().
+// What is left behind cannot be freed but with the socket: see left_something(). So it is with
+// connections that have ended, and that ZeroMQ does not close: it stops reading from one whose
+// message cannot be deciphered where reporting that to the monitor has set another error in between
+// (libzmq 4.3.4, zmtp_engine_t::error()); see stuck().
 // Thread rule: the thread of the socket. Errors: the constructor throws zmq::error_t.
 #pragma once
 
@@ -43,6 +46,8 @@ class ConnectionGuard {
   static constexpr std::uint64_t kWorstGrowth = 32;
   // Handshake and hello are less than a kilobyte.
   static constexpr std::uint64_t kFirstBytes = 64 << 10;
+  // A connection is closed as soon as it has ended, unless the machine is very busy.
+  static constexpr std::int64_t kStuckUs = 5'000'000;
 
   struct Limits {
     std::size_t max_connections = 0;
@@ -77,6 +82,9 @@ class ConnectionGuard {
   // Whether connections have ended that had shaken hands and were never read from: they may have
   // left something behind.
   bool left_something() const { return handshakes_ > spoke_ + silent_; }
+  // Connections that ended kStuckUs ago or more and are not closed, at the last look. They take a
+  // descriptor each, and a place of their key.
+  std::size_t stuck() const { return stuck_; }
   // On the wire, since the last whole messages, at the last look.
   std::uint64_t unfinished_bytes() const { return unfinished_bytes_; }
   // The reasons for which handshakes have failed since the last call.
@@ -93,7 +101,8 @@ class ConnectionGuard {
     std::uint64_t seen_bytes = 0;   // received at the last look
     std::uint64_t read_bytes = 0;   // since then
     std::uint64_t unread_bytes = 0;
-    bool suspect = false;  // over a limit at the last look
+    std::int64_t ended_us = 0;  // seen to have ended; 0: has not
+    bool suspect = false;       // over a limit at the last look
     bool cut = false;
 
     std::uint64_t unfinished_bytes() const { return seen_bytes - whole_bytes; }
@@ -118,6 +127,7 @@ class ConnectionGuard {
   std::vector<std::string> failures_;
   std::int64_t next_scan_us_ = 0;
   bool drained_ = true;
+  std::size_t stuck_ = 0;
   std::uint64_t unfinished_bytes_ = 0;
   bool too_much_ = false;  // of them, at the last look
   // Handshakes that succeeded, connections that have sent a message, and those open that have not.
