@@ -30,6 +30,7 @@ the size of files takes their place for records, and states on a full disk are l
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -200,6 +201,8 @@ class Soak:
 
 def main():
     options = parse(OPTIONS)
+    # Under nohup edges would ignore what tells them to open their records anew.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with_mounts(options)
     folder = options.output or tempfile.mkdtemp(prefix="splitee_soak_")
     os.makedirs(folder, exist_ok=True)
