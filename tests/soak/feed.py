@@ -7,7 +7,6 @@ Thread rule: start() and end() by one thread at a time, which holds `busy`.
 
 import dataclasses
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -16,11 +15,10 @@ import time
 
 from binaries import EDGE, MODEL
 from stream import TEXTS, Ledger
-from tally import PATIENCE_S
+from tally import PATIENCE_S, Logged
 
 BLOCK = 64
 ROTATE_BYTES = 2 << 20
-CRASH = re.compile(r"Sanitizer|runtime error:|terminate called|Assertion|[Aa]borted|\.cc:\d+")
 NO_WARNINGS = {"ASAN_OPTIONS": "verify_asan_link_order=0"}  # of a library that is preloaded
 
 
@@ -71,7 +69,7 @@ class FileTail:
         return b"", True
 
 
-class Feed(Ledger):
+class Feed(Ledger, Logged):
     def __init__(self, tally, watch, number, hosts, disk, folder, pace, log_full=False):
         super().__init__()
         self.kind = KINDS[number % len(KINDS)]
@@ -141,16 +139,6 @@ class Feed(Ledger):
         process.stdin = None
         self.watch.end(self.name)
         self.check_log()
-
-    def messages(self):
-        if self.mute:
-            return ""
-        with open(self.log_path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-
-    def check_log(self):
-        found = CRASH.search(self.messages())
-        self.tally.check("no crash in the messages", not found, f"{self.name}: {found and found[0]}")
 
     def alive(self):
         process = self.process

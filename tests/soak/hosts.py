@@ -12,9 +12,8 @@ import subprocess
 import threading
 
 from binaries import MODEL, OTHER_MODEL, TOOL, Server, read, run, write
-from feed import CRASH
 from proxy import Proxy
-from tally import PATIENCE_S
+from tally import PATIENCE_S, Logged
 
 DISK_BYTES = 32 << 20
 
@@ -44,7 +43,7 @@ class Keys:
         self.of_edge = ["--secret-key", edge + ".secret", "--server-key", server + ".public"]
 
 
-class Host:
+class Host(Logged):
     def __init__(self, tally, watch, number, folder, proxy_program, seed, keys=None, lives=False):
         self.tally, self.watch, self.lives = tally, watch, lives
         self.name = f"server {number}"
@@ -89,16 +88,6 @@ class Host:
         server.log.close()
         self.watch.end(self.name)
         self.check_log()
-
-    def messages(self):
-        if self.mute:
-            return ""
-        with open(self.log_path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-
-    def check_log(self):
-        found = CRASH.search(self.messages())
-        self.tally.check("no crash in the messages", not found, f"{self.name}: {found and found[0]}")
 
     def alive(self):
         with self.lock:

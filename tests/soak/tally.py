@@ -2,10 +2,12 @@
 hold ends the run."""
 
 import collections
+import re
 import threading
 import time
 
 PATIENCE_S = 120  # so that a hang ends as a failure
+CRASH = re.compile(r"Sanitizer|runtime error:|terminate called|Assertion|[Aa]borted|\.cc:\d+")
 
 
 class Failed(Exception):
@@ -56,3 +58,17 @@ class Tally:
     def recovered(self, name, seconds):
         with self.lock:
             self.recovered_s[name].append(seconds)
+
+
+class Logged:
+    """A program with `name`, `tally`, and messages in `log_path`, but for where it is `mute`."""
+
+    def messages(self):
+        if self.mute:
+            return ""
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def check_log(self):
+        found = CRASH.search(self.messages())
+        self.tally.check("no crash in the messages", not found, f"{self.name}: {found and found[0]}")
