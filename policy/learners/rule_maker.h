@@ -1,11 +1,11 @@
 // From audited rows to the rule that decides: which chain, and which samples to audit.
 //
 // The cheapest chain whose disagreement, times by how much choosing flatters it, plus kCaution
-// standard deviations of the rows and of the samples so far and kFew rows, is at most E: by bisection on beta,
-// the price of a disagreement. By how much a chain is flattered by being chosen on the rows that
-// score it: a chain proposed on one half of the rows is counted on the other half, and the other
-// way round, over what is expected; a mean of the last ten such foldings. Rows that chains are only
-// scored on flatter none.
+// standard deviations of the rows and of the samples so far and kFew rows, is at most E: by
+// bisection on beta, the price of a disagreement. By how much a chain is flattered by being chosen
+// on the rows that score it: a chain proposed on one half of the rows is counted on the other half,
+// and the other way round, over what is expected; a mean of the last ten such foldings. Rows that
+// chains are only scored on flatter none.
 //
 // Audits: a budget in lambda a sample. A share of it audits every sample alike, from the first exit
 // on; the rest goes by doubt: with p the expected disagreement of the answers to come, and c what
