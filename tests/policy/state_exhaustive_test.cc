@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -77,6 +78,14 @@ bool taken(std::string_view name, const std::string& fresh, const std::string& b
   return true;
 }
 
+// Of a new policy, and of one that has worked.
+std::pair<std::string, std::string> states_of(std::string_view name) {
+  const auto policy = make(name);
+  std::string fresh = policy->save_state();
+  work(*policy, 6);
+  return {std::move(fresh), policy->save_state()};
+}
+
 std::vector<unsigned char> changes_of(unsigned char byte, bool all) {
   std::vector<unsigned char> values;
   for (unsigned value = 0; value < 256; ++value) {
@@ -92,10 +101,7 @@ std::vector<unsigned char> changes_of(unsigned char byte, bool all) {
 TEST_CASE("exhaustive: a state cut off at every byte is refused, whatever its checksum") {
   for (const std::string_view name : policy_names()) {
     CAPTURE(std::string(name));
-    const auto policy = make(name);
-    const std::string fresh = policy->save_state();
-    work(*policy, 6);
-    const std::string state = policy->save_state();
+    const auto [fresh, state] = states_of(name);
     REQUIRE(taken(name, fresh, state));
     const std::string content = state.substr(0, state.size() - kHashBytes);
     REQUIRE(sealed(content) == state);
@@ -115,10 +121,7 @@ TEST_CASE("exhaustive: every byte of a state changed, under a checksum that fits
   const bool all = std::getenv("SPLITEE_FULL") != nullptr;
   for (const std::string_view name : policy_names()) {
     CAPTURE(std::string(name));
-    const auto policy = make(name);
-    const std::string fresh = policy->save_state();
-    work(*policy, 6);
-    const std::string state = policy->save_state();
+    const auto [fresh, state] = states_of(name);
     std::string content = state.substr(0, state.size() - kHashBytes);
     std::size_t refused = 0;
     for (std::size_t at = 0; at < content.size(); ++at) {
