@@ -28,12 +28,12 @@ constexpr std::int64_t kCheckUs = 50'000;
 // ZeroMQ frees what a socket kept in a thread of its own: not before the first of them, and by the
 // second unless the machine is very busy.
 constexpr std::int64_t kRenewUs = 100'000, kFreedUs = 2'000'000;
-// Connections that ZeroMQ does not close (ConnectionGuard::stuck()): more of them cost as much as
-// that all edges connect anew.
+// Connections that ZeroMQ does not close (ConnectionGuard::stuck()): with so many the socket is
+// replaced, though all edges connect anew then.
 constexpr std::size_t kMostStuck = 4;
-// Until this long after connections have come or gone, or much was unfinished, free pages go back
-// to the system, as often. What comes and goes between two looks at the bytes is counted in
-// neither.
+// Until this long after connections have come or gone, and this long after much was unfinished,
+// free pages go back to the system, as often: while much is on its way they would only be asked for
+// again. What comes and goes between two looks at the bytes is counted in neither.
 constexpr std::int64_t kTrimUs = 1'000'000;
 
 std::set<std::string> decode_keys(const std::vector<std::string>& keys) {
@@ -151,7 +151,7 @@ void Front::look_after(std::int64_t now_us, std::uint64_t accounted_bytes) {
   next_check_us_ = now_us + kCheckUs;
   check_due_ = guard_->next_scan_us() >= 0;
   if (guard_->unfinished_bytes() > kLeftBytes / ConnectionGuard::kWorstGrowth) {
-    changed_us_ = now_us;
+    changed_us_ = trimmed_us_ = now_us;
   }
   if (trim_due() && now_us >= trimmed_us_ + kTrimUs) {
     trimmed_us_ = now_us;

@@ -80,7 +80,7 @@ class Front {
   std::int64_t next_check_us_ = 0;
   bool check_due_ = false;       // connections have come or gone
   std::int64_t changed_us_ = 0;  // when connections last came or went, or much was unfinished
-  std::int64_t trimmed_us_ = 0;
+  std::int64_t trimmed_us_ = 0;  // or put off
   std::int64_t renewed_us_ = 0;  // 0: not, or what was kept is freed
 };
 

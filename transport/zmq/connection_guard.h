@@ -18,8 +18,8 @@
 // kWorstGrowth times the memory of their bytes. Connections that are not TCP are counted only.
 // What is left behind cannot be freed but with the socket: see left_something(). So it is with
 // connections that have ended, and that ZeroMQ does not close: it stops reading from one whose
-// message cannot be deciphered where reporting that to the monitor has set another error in between
-// (libzmq 4.3.4, zmtp_engine_t::error()); see stuck().
+// message cannot be deciphered where telling the monitor of it leaves another errno behind
+// (seen with libzmq 4.3.4; curve_mechanism_base_t::decode() of 06bdebf shows why); see stuck().
 // Thread rule: the thread of the socket. Errors: the constructor throws zmq::error_t.
 #pragma once
 
