@@ -243,6 +243,49 @@ TEST_CASE("a request that would be late is refused at once") {
   CHECK(running.size() == 1);
 }
 
+TEST_CASE("of one edge the earliest deadline runs first, equal ones in the order of their coming") {
+  Bench bench(limits_of(1));
+  bench.push({.id = 1, .expires_us = 300});
+  bench.push({.id = 2, .expires_us = 100});
+  bench.push({.id = 3, .expires_us = 200});
+  bench.push({.id = 4, .expires_us = 100});
+  bench.push({.id = 5, .flow = "b", .expires_us = 50});
+  Ids order;
+  while (bench.scheduler.size() != 0) order.push_back(bench.run().at(0));
+  // The other edge has its turn, not more.
+  CHECK(order == Ids{2, 5, 4, 3, 1});
+}
+
+TEST_CASE("an urgent request passes those that can wait, and makes none of them late") {
+  Bench bench(limits_of(1));
+  bench.push({.id = 1, .rows = 10});
+  bench.run(100);  // 1,000 us each, of which 2,000 are counted
+  const auto push = [&](std::uint64_t id, std::int64_t expires_us) {
+    return bench.push({.id = id, .rows = 10, .expires_us = expires_us});
+  };
+  for (std::uint64_t id = 2; id <= 5; ++id) REQUIRE(push(id, 9'000) == Admission::kTaken);
+  // The last of the four is expected at 8,000: a fifth before them would make it late.
+  CHECK(push(6, 8'999) == Admission::kWouldBeLate);
+  CHECK(push(7, 10'000) == Admission::kTaken);
+  REQUIRE(bench.run().at(0) == 2);
+  CHECK(push(8, 2'000) == Admission::kTaken);
+  CHECK(push(9, 1'999) == Admission::kWouldBeLate);
+  Ids order;
+  while (bench.scheduler.size() != 0) order.push_back(bench.run().at(0));
+  CHECK(order == Ids{8, 3, 4, 5, 7});
+}
+
+TEST_CASE("one that will be late anyway holds up nobody") {
+  Bench bench(limits_of(1));
+  bench.push({.id = 1, .rows = 10});
+  bench.run(100);
+  REQUIRE(bench.push({.id = 2, .rows = 10, .expires_us = 2'500}) == Admission::kTaken);
+  REQUIRE(bench.push({.id = 3, .rows = 10, .expires_us = 4'000}) == Admission::kTaken);
+  // At 2,100 neither is expected in time any more.
+  CHECK(bench.push({.id = 4, .rows = 1, .expires_us = 2'400}, 2'100) == Admission::kTaken);
+  CHECK(bench.run() == Ids{4});
+}
+
 TEST_CASE("the queue of another edge counts for no more than one's own share of it") {
   Bench bench(limits_of(1));
   bench.push({.id = 1, .rows = 10});

@@ -44,10 +44,15 @@ bool Scheduler::fits(std::size_t job_bytes) const {
   return jobs_ < limits_.max_jobs && job_bytes <= limits_.max_bytes - bytes_;
 }
 
-// While this edge's work is done, the others get at most as much each.
 std::int64_t Scheduler::expected_us(std::string_view flow_name, std::uint64_t work) const {
   const Flow* own = find(flow_name);
-  const std::uint64_t until = (own != nullptr ? own->work : 0) + work;
+  return expected_us(own, own != nullptr ? own->work : 0, work);
+}
+
+// While this edge's work is done, the others get at most as much each.
+std::int64_t Scheduler::expected_us(const Flow* own, std::uint64_t before,
+                                    std::uint64_t work) const {
+  const std::uint64_t until = before + work;
   double ahead = static_cast<double>(running_work_ + until);
   for (const Flow& flow : flows_) {
     if (&flow != own) ahead += static_cast<double>(std::min(flow.work, until + quantum_));
@@ -61,22 +66,46 @@ Admission Scheduler::push(Job&& job, std::int64_t now_us, std::vector<Job>& expi
                           std::vector<Job>& displaced) {
   const std::size_t bytes = bytes_of_job(job);
   if (bytes > limits_.max_bytes) return Admission::kFull;
-  if (!idle() && expected_us(job.flow, job.work) > job.expires_us - now_us) {
-    return Admission::kWouldBeLate;
-  }
   const Flow* own = find(job.flow);
+  if (!idle() && !in_time(own, job, now_us)) return Admission::kWouldBeLate;
   if (bytes > limits_.max_flow_bytes ||
       (own != nullptr && bytes > limits_.max_flow_bytes - own->bytes)) {
     return Admission::kFlowFull;
   }
   if (!fits(bytes)) drop_expired(now_us, expired);
   if (!fits(bytes) && !make_room(job, displaced)) return Admission::kFull;
-  append(std::move(job));
+  insert(std::move(job));
   return Admission::kTaken;
 }
 
-void Scheduler::append(Job&& job) {
+// Of one edge the earliest deadline runs first, equal ones in the order of their coming.
+std::size_t Scheduler::place_of(const Flow& flow, std::int64_t expires_us) {
+  const auto later = [](std::int64_t time_us, const Job& job) { return time_us < job.expires_us; };
+  const auto at = std::upper_bound(flow.jobs.begin(), flow.jobs.end(), expires_us, later);
+  return static_cast<std::size_t>(at - flow.jobs.begin());
+}
+
+// The job, and what of its edge it would run before: none that was taken becomes late by it. Those
+// that will be late anyway do not count.
+bool Scheduler::in_time(const Flow* own, const Job& job, std::int64_t now_us) const {
+  const std::size_t place = own != nullptr ? place_of(*own, job.expires_us) : 0;
+  const std::size_t count = own != nullptr ? own->jobs.size() : 0;
+  std::uint64_t before = own != nullptr ? own->work : 0;
+  for (std::size_t i = count; i > place; --i) {
+    const Job& pushed_back = own->jobs[i - 1];
+    before -= pushed_back.work;
+    const std::int64_t left_us = pushed_back.expires_us - now_us;
+    if (expected_us(own, before, pushed_back.work) <= left_us &&
+        expected_us(own, before + job.work, pushed_back.work) > left_us) {
+      return false;
+    }
+  }
+  return expected_us(own, before, job.work) <= job.expires_us - now_us;
+}
+
+void Scheduler::insert(Job&& job) {
   Flow& flow = flow_of(job);
+  const std::size_t place = place_of(flow, job.expires_us);
   // An empty job first: where memory is out, the one to be added is untouched.
   try {
     flow.jobs.emplace_back();
@@ -91,6 +120,8 @@ void Scheduler::append(Job&& job) {
   flow.bytes += bytes_of_job(job);
   flow.work += job.work;
   flow.jobs.back() = std::move(job);
+  std::rotate(flow.jobs.begin() + static_cast<std::ptrdiff_t>(place), flow.jobs.end() - 1,
+              flow.jobs.end());
 }
 
 // Begins it where there is none.
@@ -156,7 +187,7 @@ bool Scheduler::make_room(const Job& job, std::vector<Job>& displaced) {
         largest->work < own_work + largest->jobs.back().work) {
       // Put back what has left in vain.
       while (displaced.size() > already) {
-        append(std::move(displaced.back()));
+        insert(std::move(displaced.back()));
         displaced.pop_back();
       }
       return false;

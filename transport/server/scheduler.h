@@ -1,15 +1,17 @@
-// Which requests wait, which are refused, and which run next: fair between edges, bounded, and
-// without work for answers that would come too late.
+// Which requests wait, which are refused, and which run next: fair between edges, the earliest
+// deadline of an edge first, bounded, and without work for answers that would come too late.
 //
 // Fairness: every edge (a flow) has a queue of its own; turns go round by deficit (Shreedhar and
 // Varghese 1995, "Efficient fair queuing using deficit round robin"). The cost of a request is
 // the operations of the layers to run. An idle edge saves up nothing.
+// Deadlines: of one edge the earliest is first (Liu and Layland 1973); between edges fairness
+// decides.
 // Bounds: requests, bytes, bytes per edge. A request that finds the queue full displaces the
-// newest of the edge with the most work waiting (McKenney 1990, "Stochastic fairness queueing"),
+// latest of the edge with the most work waiting (McKenney 1990, "Stochastic fairness queueing"),
 // unless that is its own.
 // Admission: a request is refused at once where the work before it, at the pace measured, leaves
-// too little of its deadline. When nothing waits or runs it is always taken, so that a pace
-// measured in a bad moment heals.
+// too little of its deadline, or where it would make a waiting one of its edge late. When nothing
+// waits or runs it is always taken, so that a pace measured in a bad moment heals.
 // Batches: the edge whose turn it is chooses model and layer; others of that layer and a similar
 // length join, an edge after the other, each charged for itself. Nothing ever waits for a batch.
 //
@@ -92,7 +94,7 @@ class Scheduler {
  private:
   struct Flow {
     std::string name;
-    std::deque<Job> jobs;
+    std::deque<Job> jobs;  // the earliest deadline first
     std::size_t bytes = 0;
     std::uint64_t work = 0;
     std::int64_t deficit = 0;
@@ -103,7 +105,11 @@ class Scheduler {
   bool fits(std::size_t job_bytes) const;
   void drop_expired(std::int64_t now_us, std::vector<Job>& expired);
   bool make_room(const Job& job, std::vector<Job>& displaced);
-  void append(Job&& job);
+  static std::size_t place_of(const Flow& flow, std::int64_t expires_us);
+  bool in_time(const Flow* own, const Job& job, std::int64_t now_us) const;
+  // Of a job of an edge with `before` of its own work ahead.
+  std::int64_t expected_us(const Flow* own, std::uint64_t before, std::uint64_t work) const;
+  void insert(Job&& job);
   Flow& flow_of(const Job& job);
   Job remove(Flow& flow, std::size_t index);
   void erase_if_empty(Flows::iterator flow);
