@@ -304,6 +304,15 @@ def test_load(_):
                 assert r["good"] + r["late"] + r["shed"] + r["lost"] + r["unsent"] == r["intended"] > 0, r
                 assert r["good"] > 0 and r["lost"] == r["unsent"] == 0, r
                 assert 0 < r["answered_ms"]["p50"] <= r["answered_ms"]["max"] and 0 < r["fairness"] <= 1, r
+        # Of two deadlines the short one cannot be met; told of a long one, the server answers all the same.
+        for told, answered in (((), False), (("--told-deadline-ms", "60000"), True)):
+            mixed = load(*common[:2], "--json", "--deadline-ms", "0.001,60000", "--rate", "100", "--seconds", "0.5",
+                         "--warm-up", "0", *told)[0]
+            short, long = mixed["deadlines"]
+            assert (short["deadline_ms"], long["deadline_ms"]) == (0.001, 60000), mixed
+            assert short["intended"] + long["intended"] == mixed["intended"], mixed
+            assert short["good"] == 0 and long["good"] == long["intended"] == mixed["good"] > 0, mixed
+            assert (mixed["shed"] == 0) == answered and ("told_deadline_ms" in mixed) == answered, mixed
         # No time at all: everything is refused, nothing lost.
         shed = load(*common[:2], "--json", "--deadline-ms", "0.001", "--rate", "100", "--seconds", "0.3")[0]
         assert shed["good"] == shed["lost"] == 0 and shed["shed"] + shed["late"] == shed["intended"], shed

@@ -28,7 +28,8 @@ struct Flags {
   std::vector<std::string> servers;
   std::vector<double> rates{100};
   LoadPlan plan;
-  double deadline_ms = 200, connect_ms = 10'000;
+  std::vector<double> deadlines_ms{200};
+  double told_deadline_ms = 0, connect_ms = 10'000;
   std::string arrivals;
   std::size_t layer = 0;
   std::string seq;
@@ -149,12 +150,32 @@ nlohmann::ordered_json quantiles_ms(const LatencyHistogram& histogram) {
   return json;
 }
 
+nlohmann::ordered_json deadlines_to_json(const LoadResult& result) {
+  auto all = nlohmann::ordered_json::array();
+  for (const DeadlineResult& of : result.by_deadline) {
+    nlohmann::ordered_json json;
+    json["deadline_ms"] = static_cast<double>(of.deadline_us) / 1e3;
+    json["intended"] = of.intended;
+    json["good"] = of.good;
+    json["answered_ms"] = quantiles_ms(of.answered_us);
+    all.push_back(std::move(json));
+  }
+  return all;
+}
+
 nlohmann::ordered_json to_json(const LoadPlan& plan, const LoadResult& result) {
   nlohmann::ordered_json json;
   json["rate"] = plan.rate;
   json["connections"] = plan.connections;
   json["seconds"] = result.seconds;
-  json["deadline_ms"] = static_cast<double>(plan.deadline_us) / 1e3;
+  if (plan.deadlines_us.size() == 1) {
+    json["deadline_ms"] = static_cast<double>(plan.deadlines_us.front()) / 1e3;
+  } else {
+    json["deadlines"] = deadlines_to_json(result);
+  }
+  if (plan.told_deadline_us != 0) {
+    json["told_deadline_ms"] = static_cast<double>(plan.told_deadline_us) / 1e3;
+  }
   json["intended"] = result.intended;
   json["good"] = result.good;
   json["late"] = result.late;
@@ -192,6 +213,13 @@ std::string to_text(const LoadPlan& plan, const LoadResult& result) {
         ms(result.flood_us, 0.5), ms(result.flood_us, 0.99), ms(result.others_us, 0.5),
         ms(result.others_us, 0.99));
   }
+  if (plan.deadlines_us.size() > 1) {
+    for (const DeadlineResult& of : result.by_deadline) {
+      text += fmt::format("          within {:g} ms: {} of {}; p50 {:.2f} p99 {:.2f} ms\n",
+                          static_cast<double>(of.deadline_us) / 1e3, of.good, of.intended,
+                          ms(of.answered_us, 0.5), ms(of.answered_us, 0.99));
+    }
+  }
   for (const auto& [reason, count] : result.refused) {
     text += fmt::format("          {:>8} {}\n", count, reason);
   }
@@ -201,6 +229,10 @@ std::string to_text(const LoadPlan& plan, const LoadResult& result) {
 constexpr const char* kTableHead =
     "   rate/s goodput/s     good     late     shed   lost  p50 (ms)  p99 (ms)  shed p50  shed p99 "
     "fairness\n";
+
+std::uint64_t to_us(double ms) {
+  return static_cast<std::uint64_t>(ms * 1e3);
+}
 
 LoadResult watched_load(transport::Swarm& swarm, LoadPlan& plan, StopSignal& stop) {
   Progress progress(Progress::Shown::kIfWatched, "requests a second");
@@ -228,7 +260,9 @@ Status load(Flags& flags) {
   if (Status status = (*swarm)->greet(connect_us); !status.ok()) return status;
   flags.plan.samples = (*swarm)->samples();
   flags.plan.poisson = flags.arrivals != "fixed";
-  flags.plan.deadline_us = static_cast<std::uint64_t>(flags.deadline_ms * 1e3);
+  flags.plan.deadlines_us.clear();
+  for (const double ms : flags.deadlines_ms) flags.plan.deadlines_us.push_back(to_us(ms));
+  flags.plan.told_deadline_us = to_us(flags.told_deadline_ms);
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   if (!flags.json) {
     if (Status status = print_output(kTableHead); !status.ok()) return status;
@@ -287,11 +321,18 @@ void add_plan_flags(CLI::App& app, Flags& flags) {
       ->type_name("X")
       ->check(positive_number())
       ->capture_default_str();
-  app.add_option("--deadline-ms", flags.deadline_ms,
-                 "milliseconds for every request; an answer after them does not count")
+  app.add_option("--deadline-ms", flags.deadlines_ms,
+                 "milliseconds for every request; an answer after them does not count. Of several, "
+                 "with commas, a request has one at random")
       ->type_name("MS")
+      ->delimiter(',')
       ->check(number_within(0.001, 3'600'000))
       ->capture_default_str();
+  app.add_option("--told-deadline-ms", flags.told_deadline_ms,
+                 "what servers are told in place of --deadline-ms; a long one makes them answer in "
+                 "the order of arrival (default: the same)")
+      ->type_name("MS")
+      ->check(number_within(0.001, 3'600'000));
   add_seed_flag(app, flags.plan.seed, "of arrivals, choice of connections and random inputs");
 }
 

@@ -18,6 +18,7 @@ constexpr std::int64_t kTellEveryUs = 100'000;
 struct Pending {
   std::int64_t intended_us = 0;
   std::size_t connection = 0;
+  std::size_t deadline = 0;
   bool counted = false;
 };
 
@@ -25,6 +26,9 @@ class LoadRun {
  public:
   LoadRun(Swarm& swarm, const LoadPlan& plan) : swarm_(swarm), plan_(plan), random_(plan.seed) {
     result_.good_of.resize(plan.connections);
+    for (const std::uint64_t deadline_us : plan.deadlines_us) {
+      result_.by_deadline.push_back({.deadline_us = deadline_us, .answered_us = {}});
+    }
   }
 
   LoadResult run() {
@@ -48,8 +52,9 @@ class LoadRun {
       if (++sent_since_receive_ >= kSendsAtOnce) receive(0);
     }
     const std::int64_t last_us =
-        end_us +
-        (stopped_ ? kGraceAfterStopUs : static_cast<std::int64_t>(plan_.deadline_us) + kGraceUs);
+        end_us + (stopped_
+                      ? kGraceAfterStopUs
+                      : static_cast<std::int64_t>(std::ranges::max(plan_.deadlines_us)) + kGraceUs);
     while (!pending_.empty() && Swarm::clock_us() < last_us) receive(last_us);
     for (const auto& [id, pending] : pending_) result_.lost += pending.counted;
     result_.seconds =
@@ -83,15 +88,25 @@ class LoadRun {
     return std::min(plan_.connections - 1, 1 + static_cast<std::size_t>(at - plan_.flood));
   }
 
+  // One deadline takes nothing from the random numbers.
+  std::size_t next_deadline() {
+    const std::size_t count = plan_.deadlines_us.size();
+    return count > 1 ? static_cast<std::size_t>(random_() % count) : 0;
+  }
+
   void send(std::int64_t intended_us) {
     const std::size_t connection = next_connection();
     const std::size_t sample = random_() % plan_.samples;
+    const std::size_t deadline = next_deadline();
     const bool counted = intended_us >= count_from_us_;
     result_.intended += counted;
+    result_.by_deadline[deadline].intended += counted;
     if (counted) result_.lag_us.add(Swarm::clock_us() - intended_us);
-    const auto id = swarm_.send(connection, sample, plan_.deadline_us);
+    const std::uint64_t told_us =
+        plan_.told_deadline_us != 0 ? plan_.told_deadline_us : plan_.deadlines_us[deadline];
+    const auto id = swarm_.send(connection, sample, told_us);
     if (id) {
-      pending_[*id] = {intended_us, connection, counted};
+      pending_[*id] = {intended_us, connection, deadline, counted};
     } else {
       result_.unsent += counted;
     }
@@ -117,10 +132,13 @@ class LoadRun {
     result_.answered_us.add(latency_us);
     result_.server_us.add(answer.server_us);
     (pending.connection == 0 ? result_.flood_us : result_.others_us).add(latency_us);
-    if (latency_us > static_cast<std::int64_t>(plan_.deadline_us)) {
+    DeadlineResult& of = result_.by_deadline[pending.deadline];
+    of.answered_us.add(latency_us);
+    if (latency_us > static_cast<std::int64_t>(of.deadline_us)) {
       ++result_.late;
       return;
     }
+    ++of.good;
     ++result_.good;
     ++result_.good_of[pending.connection];
   }

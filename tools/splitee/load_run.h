@@ -21,13 +21,20 @@ struct LoadPlan {
   double warm_up_seconds = 1;  // sent before, not counted
   bool poisson = true;         // exponential gaps; else equal ones
   double flood = 1;            // connection 0 sends so many times what each other sends
-  std::uint64_t deadline_us = 200'000;
+  std::vector<std::uint64_t> deadlines_us{200'000};  // a request has one of them, at random
+  std::uint64_t told_deadline_us = 0;                // what servers are told; 0: the same
   std::uint64_t seed = 1;
   std::size_t connections = 1;
   std::size_t samples = 1;
   // Several times a second, with the microseconds since the beginning and those of all; false ends
   // the run there. May be empty.
   std::function<bool(std::int64_t, std::int64_t)> go_on;
+};
+
+// Of the requests with one deadline.
+struct DeadlineResult {
+  std::uint64_t deadline_us = 0, intended = 0, good = 0;
+  LatencyHistogram answered_us;
 };
 
 struct LoadResult {
@@ -43,6 +50,7 @@ struct LoadResult {
   LatencyHistogram lag_us;               // of sending behind the plan
   LatencyHistogram flood_us, others_us;  // answers to connection 0, to the others
   std::vector<std::uint64_t> good_of;    // by connection
+  std::vector<DeadlineResult> by_deadline;
 
   std::uint64_t sheds() const;
   // Jain's fairness index of good_of: 1 where all have the same.
