@@ -69,7 +69,7 @@ def check_kubernetes():
     (container,) = pod["containers"]
     check_flags("kubernetes", [argument.split("=")[0] for argument in container["args"]])
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    bound = dict(argument.split("=", 1) for argument in container["args"])
+    bound = dict(argument.split("=", 1) for argument in container["args"] if "=" in argument)
     assert bound["--bind"].endswith(f":{ports['splitee']}") and bound["--metrics"].endswith(f":{ports['metrics']}")
     assert objects["Service"]["spec"]["ports"][0]["targetPort"] in ports
     for probe, path in (("readinessProbe", "/healthz"), ("livenessProbe", "/livez")):

@@ -268,6 +268,40 @@ def test_reload(folder):
         assert remote.wait() == (0, ""), remote.messages()
 
 
+def test_landlock(folder):
+    """A restricted server serves as ever, takes a model from its folder, and none from elsewhere."""
+    allowed, other = os.path.join(folder, "allowed"), os.path.join(folder, "other")
+    for path in (allowed, other):
+        os.mkdir(path)
+    model = os.path.join(allowed, "model.gguf")
+    shutil.copyfile(MODEL, model)
+    shutil.copyfile(OTHER_MODEL, os.path.join(other, "model.gguf"))
+    metrics = ("--metrics", "127.0.0.1:0") if with_metrics() else ()
+    with Server("--landlock", *metrics, model=model) as remote:
+        records = records_of("--server", remote.endpoint, *OFFLOAD, stdin=lines(TEXTS))
+        assert {record["route"] for record in records} == {"offload"}
+        if metrics:
+            assert get(metrics_url(remote) + "/healthz") == (200, "ok\n")
+        if "no Landlock" in remote.messages():
+            print("  this kernel has no Landlock")
+        else:
+            os.symlink(os.path.join(other, "model.gguf"), os.path.join(allowed, "next"))
+            os.replace(os.path.join(allowed, "next"), model)
+            remote.send(signal.SIGHUP)
+            eventually(lambda: "not reloaded" in remote.messages(), "took a file that it may not read")
+            assert f"{model}: cannot open: Permission denied" in remote.messages(), remote.messages()
+        shutil.copyfile(OTHER_MODEL, os.path.join(allowed, "next"))
+        os.replace(os.path.join(allowed, "next"), model)
+        remote.send(signal.SIGHUP)
+        eventually(lambda: f"model {hash_of(OTHER_MODEL)} from now on" in remote.messages(), "not reloaded")
+        remote.send(signal.SIGTERM)
+        assert remote.wait() == (0, ""), remote.messages()
+    # A socket in the file system, in a folder of its own.
+    with Server("--landlock", bind="ipc://" + os.path.join(other, "socket"), model=model) as remote:
+        records = records_of("--server", remote.endpoint, *OFFLOAD, stdin=lines(TEXTS), model=model)
+        assert {record["route"] for record in records} == {"offload"}
+
+
 def test_notify(folder):
     """READY=1 once it listens, STOPPING=1 when it drains, as systemd's Type=notify wants it."""
     path = os.path.join(folder, "notify")

@@ -15,6 +15,7 @@
 #include "tools/common/keys.h"
 #include "tools/common/resources.h"
 #include "tools/http/service.h"
+#include "tools/server/landlock.h"
 #include "tools/server/metrics.h"
 #include "tools/server/server_http.h"
 #include "tools/server/service_manager.h"
@@ -36,6 +37,7 @@ struct Options {
   std::string metrics;
   HttpFlags http;
   bool insecure = false;
+  bool landlock = false;
 };
 
 void add_mebibytes(CLI::App& app, const std::string& flag, std::size_t& bytes,
@@ -129,6 +131,11 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
                  "503 while draining (default: off)")
       ->type_name("HOST:PORT");
   add_http_flags(app, options.http, /*insecure_flag=*/false);
+  app.add_flag(
+      "--landlock", options.landlock,
+      "let the kernel refuse this process every file but the system's and those beside the "
+      "model, all writing, all programs, and connections that it begins (Linux 5.13 and "
+      "later). A model that takes the place of this one must lie in the same folder");
   add_log_format_flag(app);
   app.footer(kFooter);
   const std::optional<int> code = parse(app, argc, argv);
@@ -274,9 +281,29 @@ Status print_listening(const std::string& endpoint) {
   return {};
 }
 
+Status apply_landlock(const Options& options) {
+  LandlockRules rules{.readable = system_paths(), .socket_folders = {}};
+  for (std::string& folder : folders_of(options.model.path)) {
+    rules.readable.push_back(std::move(folder));
+  }
+  if (const auto path = transport::ipc_path(options.server.endpoint)) {
+    rules.socket_folders = folders_of(*path);
+  }
+  Result<bool> restricted = restrict_process(rules);
+  if (!restricted.ok()) return restricted.status();
+  if (!*restricted) {
+    print_message("splitee-server: this kernel has no Landlock; --landlock does nothing\n",
+                  Level::kWarning);
+  }
+  return {};
+}
+
 Status run(Options& options) {
   if (Status status = check_limits(options); !status.ok()) return status;
   if (Status status = prepare_keys(options); !status.ok()) return status;
+  if (options.landlock) {
+    if (Status status = apply_landlock(options); !status.ok()) return status;
+  }
   Result<std::shared_ptr<const runtime::Network>> model = open_whole_model(options.model);
   if (!model.ok()) return model.status();
   options.server.threads = options.model.threads;
