@@ -1,5 +1,6 @@
 // BatchEngine over a BertNetwork: the tokens of the samples lie one after the other, without
-// padding. Thread rule, ownership, determinism: as runtime/network.h says.
+// padding; many of them run in groups. Thread rule, ownership, determinism: as runtime/network.h
+// says.
 #pragma once
 
 #include <memory>
@@ -28,13 +29,16 @@ class BertBatchEngine final : public BatchEngine {
   const BertNetwork& model() const { return *model_; }
 
  private:
-  Status place(std::span<const BatchSample> samples);
+  static std::size_t group_size(std::span<const BatchSample> samples,
+                                std::span<const std::size_t> left);
+  Status run_group(std::span<const BatchSample> samples, std::span<const std::size_t> group);
+  Status place(std::span<const BatchSample> samples, std::span<const std::size_t> group);
 
   std::shared_ptr<const BertNetwork> model_;
   std::size_t max_samples_;
   std::unique_ptr<Encoder> encoder_;
   std::vector<std::size_t> order_;  // indices of the samples, in the order of their layers
-  std::vector<SampleRows> rows_;    // in that order
+  std::vector<SampleRows> rows_;    // of a group, in that order
   mutable Encoding unpacked_;       // of the sample at hand
   std::vector<float> probabilities_;
 };

@@ -28,9 +28,11 @@ const ModelShape kShape{.layers = 4,
                         .seed = 5};
 
 std::shared_ptr<const BertNetwork> load(const splitee::kernels::Kernels& kernels,
-                                        std::uint32_t type = kTensorF32, bool mean_exits = false) {
+                                        std::uint32_t type = kTensorF32, bool mean_exits = false,
+                                        std::size_t positions = kShape.positions) {
   ModelShape shape = kShape;
   shape.type = type;
+  shape.positions = positions;
   shape.mean_exits = mean_exits;
   const auto model = BertNetwork::from_bytes("M", as_bytes(build(random_model(shape))), kernels);
   REQUIRE_MESSAGE(model.ok(), model.status().message());
@@ -70,16 +72,14 @@ Request make_request(BertEngine& engine, std::mt19937& random) {
   return request;
 }
 
-void check_batches(const splitee::kernels::Kernels& kernels, std::uint32_t type, bool mean_exits,
+void check_batches(std::shared_ptr<const BertNetwork> model, std::size_t most, int rounds,
                    std::size_t threads) {
-  constexpr std::size_t kMost = 9;
-  const auto model = load(kernels, type, mean_exits);
   BertEngine alone(model);
-  BertBatchEngine together(model, kMost, threads);
+  BertBatchEngine together(model, most, threads);
   std::mt19937 random(kSeed);
-  for (int round = 0; round < 12; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     CAPTURE(round);
-    std::vector<Request> requests(round == 0 ? kMost : 1 + random() % kMost);
+    std::vector<Request> requests(round == 0 ? most : 1 + random() % most);
     std::vector<BatchSample> views;
     for (Request& request : requests) {
       request = make_request(alone, random);
@@ -106,10 +106,19 @@ TEST_CASE("BatchEngine: each sample's bits are those it gets alone, from any lay
       CAPTURE(type);
       for (const bool mean_exits : {false, true}) {
         CAPTURE(mean_exits);
-        check_batches(*target, type, mean_exits, 1);
-        check_batches(*target, type, mean_exits, 3);
+        check_batches(load(*target, type, mean_exits), 9, 12, 1);
+        check_batches(load(*target, type, mean_exits), 9, 12, 3);
       }
     }
+  }
+}
+
+TEST_CASE("BatchEngine: more rows than go through the layers together, also in one sample") {
+  const auto& kernels = *splitee::kernels::find_target("");
+  for (const bool mean_exits : {false, true}) {
+    CAPTURE(mean_exits);
+    check_batches(load(kernels, kTensorF32, mean_exits), 64, 3, 1);
+    check_batches(load(kernels, kTensorI8, mean_exits, 400), 12, 4, 2);
   }
 }
 

@@ -60,7 +60,7 @@ struct SchedulerLimits {
   std::size_t max_flow_bytes = std::size_t{16} << 20;
   std::size_t workers = 1;
   std::size_t max_batch = 8;
-  std::size_t max_batch_rows = 512;  // a single request may be longer
+  std::size_t max_batch_rows = 256;  // a single request may be longer
 };
 
 enum class Admission { kTaken, kFull, kFlowFull, kWouldBeLate };

@@ -24,7 +24,7 @@ struct ServerOptions {
   // Most requests of one layer and similar length that a worker runs together, and most rows of
   // them together.
   std::size_t max_batch = 8;
-  std::size_t max_batch_rows = 512;
+  std::size_t max_batch_rows = 256;
   std::size_t max_queue = 256;  // requests waiting; beyond it a request is refused as busy
   std::size_t max_queue_bytes = std::size_t{64} << 20;
   std::size_t max_edge_bytes = std::size_t{16} << 20;  // of one edge in the queue
