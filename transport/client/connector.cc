@@ -82,6 +82,16 @@ Connection::~Connection() {
   stop_monitor(channel.socket());
 }
 
+bool Connection::watch_for_end(zmq::context_t& context) {
+  // The new one first, so that no event is told to neither.
+  Monitor before =
+      std::exchange(monitor, Monitor(context, channel.socket(), ZMQ_EVENT_DISCONNECTED));
+  while (const std::optional<MonitorEvent> event = before.next()) {
+    if (event->event == ZMQ_EVENT_DISCONNECTED) return false;
+  }
+  return true;
+}
+
 Connector::Connector(zmq::context_t& context, const ClientOptions& options, std::string endpoint,
                      Resolver& resolver, std::random_device& random)
     : context_(context),
@@ -141,7 +151,7 @@ Connector::Progress Connector::look_at(Attempt& attempt) {
         attempt.connected = true;
         break;
       case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-        return Progress::kDone;
+        return attempt.connection->watch_for_end(context_) ? Progress::kDone : Progress::kFailed;
       case ZMQ_EVENT_DISCONNECTED:
         return Progress::kFailed;
       case ZMQ_EVENT_CLOSED:

@@ -30,6 +30,12 @@ struct Connection {
   Connection& operator=(const Connection&) = delete;
   ~Connection();
 
+  // After the handshake: from now on only the connection's end is told. Told of more, ZeroMQ
+  // (4.3.4) mistakes a message that cannot be deciphered for one that there is no room for, stops
+  // reading, and ends the process by its next heartbeat once the peer goes (libzmq issue 4364).
+  // False where the end has come already.
+  bool watch_for_end(zmq::context_t& context);
+
   Channel channel;
   Monitor monitor;
 };

@@ -20,7 +20,8 @@ struct MonitorEvent {
 class Monitor {
  public:
   Monitor() = default;
-  // Reports `events` (a mask) of `watched`, which is not bound or connected yet.
+  // Reports `events` (a mask) of `watched` from now on, in place of a monitor that it has. Where
+  // none may be missed, before it is bound or connected.
   Monitor(zmq::context_t& context, zmq::socket_t& watched, int events);
 
   // Pending when there may be an event.
