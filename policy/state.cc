@@ -196,6 +196,10 @@ Result<std::string_view> open_state(std::string_view bytes, std::string_view nam
   std::string_view rest = content.substr(kMagic.size() + 4);
   for (const HeaderPart& part : header_parts(name, options)) {
     if (!rest.starts_with(part.bytes)) {
+      const bool cut = rest.size() < part.bytes.size();
+      if (cut && (part.what == kModel || std::string_view(part.bytes).starts_with(rest))) {
+        return refuse(Code::kCorrupt, "cut short");
+      }
       if (part.what == kModel) {
         return refuse(Code::kUnsupported,
                       "learned with another model (hash " +

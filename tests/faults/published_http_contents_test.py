@@ -71,10 +71,12 @@ def other_origins(_, fronts):
 
 @case("CVE-2006-3918", "http-expectations")
 def expectations(_, fronts):
-    """100 before a body that is wanted, the refusal before one that is not; nothing comes back."""
+    """100 before a body that is wanted (or not, where the body is there already), the refusal before one that is not;
+    nothing comes back."""
     for front in fronts.each():
-        first, second = front.talk(post("Expect: 100-continue", length(), CLOSE), closing=True)[0]
-        assert (first.status, second.status, second.body) == (100, 200, front.good)
+        *first, last = front.talk(post("Expect: 100-continue", length(), CLOSE), closing=True)[0]
+        assert [answer.status for answer in first] in ([100], []), first
+        assert (last.status, last.body) == (200, front.good)
         front.refuses(post("Expect: 100-continue", f"Content-Length: {3 << 20}", body=b""), 413)
         front.refuses(post("Expect: 100-continue", f"Content-Length: {2**63 - 1}", body=b""), 413)
         front.refuses(request("POST", "/nowhere", "Expect: 100-continue", "Content-Length: 9"), 404)

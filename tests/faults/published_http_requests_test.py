@@ -168,9 +168,12 @@ def chunks_without_end(_, fronts):
 
 @case("CVE-2012-3544", "CVE-2021-22960", "CVE-2023-39326", "CVE-2024-21647")
 def extensions_of_chunks(_, fronts):
-    """Read over where they are short, refused where one is longer than the headers may be."""
+    """Read over where they are short, refused where one is longer than the headers may be; between, as the version of
+    libmicrohttpd has it."""
     for front in fronts.each():
-        front.same(post(CHUNKED, body=chunks(size=1, extension=b";" + b"a=b" * 500)))
+        front.same(post(CHUNKED, body=chunks(size=1, extension=b";a=b")))
+        (answer,) = front.talk(post(CHUNKED, CLOSE, body=chunks(size=1, extension=b";" + b"a=b" * 500)), closing=True)[0]
+        assert (answer.status, answer.body) == (200, front.good) or answer.status in (400, 413), answer
         for extension in (b";" + b"x" * (1 << 20), b';a="' + b"\\" * (1 << 20) + b'"'):
             front.refuses(post(CHUNKED, body=chunks(extension=extension)), CLOSED, 400, 413, 431, 500)
         inner = b"0\r\n\r\n" + HIDDEN
