@@ -26,7 +26,10 @@ Tried bound_case(Rng& rng) {
   DisagreementBound bound;
   DisagreementEstimate estimate;
   std::vector<Coin> coins;
-  const double rare = any_of(rng, {1.0, 0.3, 0.02}), wrong = any_of(rng, {0.0, 0.01, 0.3, 1.0});
+  // Just below, at and above where a lambda is given up, too.
+  const double edge = std::ldexp(0.5, -static_cast<int>(rng.below(6)));
+  const double rare = any_of(rng, {1.0, 0.3, 0.02, edge, 0.95 * edge, 0.89 * edge, 1.01 * edge});
+  const double wrong = any_of(rng, {0.0, 0.01, 0.3, 1.0});
   const std::size_t count = rng.below(400);
   double differing = 0, seen = 0, unseen = 0;
   for (std::size_t i = 0; i < count; ++i) {
