@@ -181,6 +181,7 @@ class Induction {
     double least = std::numeric_limits<double>::infinity();
     for (const std::size_t next : nexts) {
       for (std::size_t answered = 0; answered <= order.size(); ++answered) {
+        if (parts_equals(exit, order, answered)) continue;
         double sum = 0;
         for (std::size_t i = 0; i < order.size(); ++i) {
           const std::size_t row = order[i];
@@ -197,6 +198,13 @@ class Induction {
   double on(std::size_t row, std::size_t exit, std::size_t next) const {
     if (next == kSendNext) return prices_.send(exit) + beta_ * loss_[prices_.last()][row];
     return prices_.on(exit, next) + value(row, next);
+  }
+  // No threshold answers one of two equal confidences alone.
+  bool parts_equals(std::size_t exit, const std::vector<std::size_t>& order,
+                    std::size_t answered) const {
+    if (answered == 0 || answered == order.size()) return false;
+    const std::span<const float> confidence = rows_.confidence(exit);
+    return confidence[order[answered - 1]] == confidence[order[answered]];
   }
   // In the middle between the last that is answered and the next.
   float threshold(std::size_t exit, const std::vector<std::size_t>& order,
