@@ -351,6 +351,7 @@ bool run_family(const Family& family, const Arguments& arguments) {
   std::printf("%s: %zu cases from seed %llu, %zu compared, %.1f s\n",
               std::string(family.name).c_str(), cases,
               static_cast<unsigned long long>(arguments.seed), samples, passed());
+  std::fflush(stdout);
   return true;
 }
 
