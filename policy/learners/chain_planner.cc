@@ -29,15 +29,14 @@ bool counts(std::span<const std::uint8_t> only, std::size_t row) {
 }  // namespace
 
 // Of kFloats options what answering costs more than each, summed down the rows by confidence; the
-// least sum, relative to nobody's being answered here, and the stretch of rows that it lies in.
+// least sum, relative to nobody's being answered here, and the stretch of rows before one of which
+// it stands. A threshold parts no rows of one confidence, so that only sums between two count.
 struct ChainPlanner::Sum {
   Floats total{}, best{}, before{}, best_before{}, total_before{};
   Places stretch = Places{} - 1;
 
-  void add(Floats more) {
-    total += more;
-    best = total < best ? total : best;
-  }
+  void add(Floats more) { total += more; }
+  void compare() { best = total < best ? total : best; }
   void begin_stretch() {
     before = total;
     best_before = best;
@@ -143,12 +142,19 @@ void ChainPlanner::sum_options(const AuditRows& rows, std::size_t exit, float be
   const float* const step = &step_[from];
   const Floats step0 = load(step), step1 = load(step + kFloats), step2 = load(step + 2 * kFloats),
                step3 = load(step + 3 * kFloats);
+  const float* const confidence = rows.confidence(exit).data();
+  float previous = kNeverAnswers;
   Sum sum0, sum1, sum2, sum3;
+  const auto compare = [&] {
+    for (Sum* sum : {&sum0, &sum1, &sum2, &sum3}) sum->compare();
+  };
   for (std::size_t start = 0; start < count; start += kStretch) {
     for (Sum* sum : {&sum0, &sum1, &sum2, &sum3}) sum->begin_stretch();
     for (std::size_t i = start; i < std::min(start + kStretch, count); ++i) {
       const std::size_t row = order[i];
       if (!counts(only, row)) continue;
+      if (confidence[row] != previous) compare();
+      previous = confidence[row];
       const float w = weight[row], answered = beta * loss[row];
       const float* const own = values + row * stride;
       sum0.add(w * (answered - step0 - load(own)));
@@ -156,6 +162,7 @@ void ChainPlanner::sum_options(const AuditRows& rows, std::size_t exit, float be
       sum2.add(w * (answered - step2 - load(own + 2 * kFloats)));
       sum3.add(w * (answered - step3 - load(own + 3 * kFloats)));
     }
+    if (start + kStretch >= count) compare();
     for (Sum* sum : {&sum0, &sum1, &sum2, &sum3}) sum->end_stretch(start);
   }
   store(sum0, from);
@@ -164,21 +171,33 @@ void ChainPlanner::sum_options(const AuditRows& rows, std::size_t exit, float be
   store(sum3, from + 3 * kFloats);
 }
 
-// The last of the rows, by confidence, that are answered where an option's sum is least.
-std::size_t ChainPlanner::last_answered(const AuditRows& rows, std::size_t exit, float beta,
-                                        std::span<const std::uint8_t> only,
-                                        std::size_t option) const {
+// The first of the rows that count, by confidence, that is not answered where an option's sum is
+// least; as many as there are, if all are.
+std::size_t ChainPlanner::first_unanswered(const AuditRows& rows, std::size_t exit, float beta,
+                                           std::span<const std::uint8_t> only,
+                                           std::size_t option) const {
   const std::span<const std::uint16_t> order = rows.order(exit);
+  const std::span<const float> confidence = rows.confidence(exit);
   auto i = static_cast<std::size_t>(stretch_[option]);
   float total = total_before_[option];
-  for (; i + 1 < order.size(); ++i) {
+  float previous = least_answered(rows, exit, only, i);
+  for (; i < order.size(); ++i) {
     const std::size_t row = order[i];
     if (!counts(only, row)) continue;
+    if (total == best_[option] && confidence[row] != previous) return i;
+    previous = confidence[row];
     const float answered = beta * loss_[exit * kCapacity + row];
     total += rows.weight()[row] * (answered - step_[option] - values_[row * stride_ + option]);
-    if (total == best_[option]) break;
   }
   return i;
+}
+
+// Confidence of the last row that counts before one.
+float ChainPlanner::least_answered(const AuditRows& rows, std::size_t exit,
+                                   std::span<const std::uint8_t> only, std::size_t before) {
+  const std::span<const std::uint16_t> order = rows.order(exit);
+  while (before > 0 && !counts(only, order[before - 1])) --before;
+  return before > 0 ? rows.confidence(exit)[order[before - 1]] : kNeverAnswers;
 }
 
 // The best threshold and next step of one exit, given those of the exits after it.
@@ -204,9 +223,8 @@ void ChainPlanner::improve(const AuditRows& rows, std::size_t exit, float beta,
   look.next = chosen == exits_ ? kSendNext : static_cast<std::uint16_t>(chosen);
   look.threshold = kNeverAnswers;
   if (stretch_[chosen] >= 0) {
-    std::size_t i = last_answered(rows, exit, beta, only, chosen);
-    const float least = confidence[order[i]];
-    for (++i; i < order.size() && !counts(only, order[i]);) ++i;
+    const std::size_t i = first_unanswered(rows, exit, beta, only, chosen);
+    const float least = least_answered(rows, exit, only, i);
     const float below = i < order.size() ? confidence[order[i]] : 0.0f;
     const float between = 0.5f * (least + below);
     look.threshold = i == order.size() ? 0.0f : between > below ? between : least;

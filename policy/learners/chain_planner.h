@@ -91,8 +91,10 @@ class ChainPlanner {
   void store(const Sum& sum, std::size_t from);
   void sum_options(const AuditRows& rows, std::size_t exit, float beta,
                    std::span<const std::uint8_t> only, std::size_t from);
-  std::size_t last_answered(const AuditRows& rows, std::size_t exit, float beta,
-                            std::span<const std::uint8_t> only, std::size_t option) const;
+  std::size_t first_unanswered(const AuditRows& rows, std::size_t exit, float beta,
+                               std::span<const std::uint8_t> only, std::size_t option) const;
+  static float least_answered(const AuditRows& rows, std::size_t exit,
+                              std::span<const std::uint8_t> only, std::size_t before);
   void improve(const AuditRows& rows, std::size_t exit, float beta,
                std::span<const std::uint8_t> only, Look& look);
   void pick_first(const AuditRows& rows, std::span<const std::uint8_t> only, double beta,

@@ -19,9 +19,14 @@ class RewardScale {
  public:
   explicit RewardScale(const PolicyOptions& options) {
     const CostModel& costs = options.costs;
+    double sending = 0.0;
+    for (const std::size_t layer : options.layer_of) {
+      sending = std::max(sending, costs.offload_from(layer));
+    }
     const double highest = costs.reward(1.0, costs.cost(options.layer_of.front(), 1, false));
-    lowest_ = costs.reward(0.0, costs.cost(options.layer_of.back(), 2, true));
-    per_range_ = 1.0 / (highest - lowest_);
+    lowest_ = costs.reward(0.0, costs.cost(options.layer_of.back(), 2, false) + sending);
+    // Beside the largest costs a confidence is lost, and with one exit there is no range then.
+    per_range_ = highest > lowest_ ? 1.0 / (highest - lowest_) : 0.0;
   }
   double scaled(double reward) const {
     return std::clamp((reward - lowest_) * per_range_, 0.0, 1.0);

@@ -158,8 +158,9 @@ class SplitEeSKnown final : public PolicyBase {
     const bool sent = outcome.plan.link == LinkState::kUp;
     const std::size_t layers = local ? options_.layer_of.back() : options_.layer_of[arm];
     const std::size_t exits = arm + 1 + (local ? 1 : 0);
+    const double sending = sent ? costs().offload_from(options_.layer_of[arm]) : 0.0;
     return costs().reward(static_cast<double>(outcome.answer_confidence),
-                          costs().cost(layers, exits, sent));
+                          costs().cost(layers, exits, false) + sending);
   }
 
   void archive(StateArchive& archive) override { ucb_.archive(archive); }

@@ -108,7 +108,8 @@ class ArmRewards {
     const double on = costs_.cost(options.layer_of.back(), 2, false);
     for (const std::size_t layer : options.layer_of) {
       exit_cost_.push_back(costs_.cost(layer, 1, false));
-      miss_cost_.push_back(server ? costs_.cost(layer, 1, true) : on);
+      const double sent = costs_.cost(layer, 1, false) + costs_.offload_from(layer);
+      miss_cost_.push_back(server ? sent : on);
     }
   }
   double reward(const float* confidence, std::size_t arm) const {
@@ -146,6 +147,7 @@ class Replayer {
     for (const CostChange& change : options.changes) {
       CostModel costs = policy_options_.costs;
       costs.offload = change.offload;
+      costs.offload_by_layer.clear();
       add_segment(change.t, costs);
     }
     if (options.policy == kOracle) policy_options_.fixed_arm = segments_.front().best_arm;

@@ -253,5 +253,55 @@ TEST_CASE("kl bounds") {
   CHECK(kl_upper_bound(1.0, 5.0, 2.0) == doctest::Approx(1.0));
 }
 
+// Arms and costs, one after the other.
+std::vector<double> decisions(const std::string& policy, const CostModel& costs) {
+  ReplayOptions options;
+  options.policy = policy;
+  options.policy_options = options_for(kArms);
+  options.policy_options.costs = costs;
+  options.order = Order::kFile;
+  std::vector<double> all;
+  options.on_decision = [&](const Decision& decision) {
+    all.push_back(static_cast<double>(decision.arm));
+    all.push_back(decision.cost);
+  };
+  const Result<ReplayResult> result = replay(noisy_trace(600), options);
+  REQUIRE(result.ok());
+  all.insert(all.end(), result->mean_reward.begin(), result->mean_reward.end());
+  return all;
+}
+
+TEST_CASE("what offloads cost by layer counts alone where it is known") {
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(std::string(name));
+    CostModel one, by_layer;
+    one.offload = 0.3;
+    by_layer.offload = 50.0;
+    by_layer.offload_by_layer.assign(kArms + 1, one.offload);
+    CHECK(decisions(std::string(name), one) == decisions(std::string(name), by_layer));
+  }
+}
+
+TEST_CASE("costs beside which a confidence is nothing leave every number finite") {
+  PolicyOptions options = options_for(1);
+  options.costs = {.lambda1 = 1e30, .offload = 0.0, .mu = 1e30};
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(std::string(name));
+    const auto policy = make_policy(name, options);
+    REQUIRE(policy.ok());
+    for (int i = 0; i < 5; ++i) {
+      const Plan plan = (*policy)->plan(LinkState::kNone);
+      const float confidence = 0.9f;
+      Outcome outcome;
+      outcome.plan = plan;
+      outcome.confidence = {&confidence, 1};
+      outcome.answer_confidence = confidence;
+      outcome.cost = 1e30;
+      (*policy)->observe(outcome);
+    }
+    CHECK((*policy)->load_state((*policy)->save_state()).ok());
+  }
+}
+
 }  // namespace
 }  // namespace splitee::policy

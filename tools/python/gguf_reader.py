@@ -2,6 +2,7 @@
 header is read before it is asked for. What convert_hf.py reads from a checkpoint, this reads from
 the file that it writes."""
 
+import math
 import os
 import struct
 
@@ -14,6 +15,7 @@ _NUMBERS = {gguf.U8: "<u1", gguf.I8: "<i1", gguf.U16: "<u2", gguf.I16: "<i2", gg
             gguf.F64: "<f8"}  # fmt: skip
 _TENSORS = {gguf.TENSOR_F32: "<f4", gguf.TENSOR_F16: "<f2", gguf.TENSOR_I8: "<i1",
             gguf.TENSOR_BF16: "<u2"}  # fmt: skip
+_MAX_RANK = 4
 
 
 class GgufError(Exception):
@@ -69,8 +71,13 @@ class StoredTensor:
     def load(self):
         """Elements as they are stored, in the tensor's shape (bf16 as u16)."""
         item = np.dtype(_TENSORS[self.kind])
-        count = int(np.prod(self.shape, dtype=np.int64))
-        values = np.fromfile(self.path, item, count, offset=self.offset)
+        count = math.prod(self.shape)
+        try:
+            if self.offset + count * item.itemsize > os.path.getsize(self.path):
+                raise GgufError(f"{self.path}: ends before tensor {self.name} does")
+            values = np.fromfile(self.path, item, count, offset=self.offset)
+        except OSError as error:
+            raise GgufError(f"{self.path}: {error.strerror}") from error
         if len(values) != count:
             raise GgufError(f"{self.path}: ends before tensor {self.name} does")
         return values.reshape(self.shape)
@@ -107,9 +114,15 @@ class GgufFile:
         infos = []
         for _ in range(tensors):
             name, rank = data.string(), data.number("I")
-            dims = [data.number("Q") for _ in range(min(rank, 4))]
-            infos.append((name, tuple(dims[::-1]), data.number("I"), data.number("Q")))
+            if rank > _MAX_RANK:
+                raise GgufError(f"{self.path}: {name}: {rank} dimensions")
+            dims = tuple(data.number("Q") for _ in range(rank))[::-1]
+            if not all(0 < size < 2**63 for size in dims):
+                raise GgufError(f"{self.path}: {name}: shape {dims}")
+            infos.append((name, dims, data.number("I"), data.number("Q")))
         alignment = self.keys.get("general.alignment", gguf.ALIGNMENT)
+        if type(alignment) is not int or not 0 < alignment < 2**32:
+            raise GgufError(f"{self.path}: general.alignment is no number of bytes")
         start = -(-file.tell() // alignment) * alignment
         self.tensors = {}
         for name, shape, kind, offset in infos:
@@ -127,8 +140,16 @@ class GgufFile:
             return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
         values = stored.astype(np.float32)
         if tensor.kind == gguf.TENSOR_I8:
-            values *= self.values(name + ".scale")[:, None]
+            with np.errstate(over="ignore", invalid="ignore"):
+                values *= self._scales_of(tensor)
         return values
+
+    def _scales_of(self, tensor):
+        """One number per row of bytes."""
+        scales, rows = self.tensors.get(tensor.name + ".scale"), tensor.shape[:1]
+        if scales is not None and (scales.kind == gguf.TENSOR_I8 or scales.shape != rows or not rows):
+            raise GgufError(f"{self.path}: {scales.name} does not fit {tensor.name}")
+        return self.values(tensor.name + ".scale").reshape(-1, *(1,) * (len(tensor.shape) - 1))
 
     def with_keys(self, pairs):
         """This file's pairs with others in place of those of the same key, or behind them; without

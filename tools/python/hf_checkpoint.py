@@ -44,7 +44,7 @@ class StoredTensor:
         if self.kind == "BF16":
             values = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
         with np.errstate(over="ignore"):
-            values = np.ascontiguousarray(values, np.float32)
+            values = np.ascontiguousarray(values, np.float32).reshape(self.shape)  # of one number too
         if not np.isfinite(values).all():
             raise CheckpointError(f"{self.path}: {self.name}: a value is not finite")
         return values
@@ -154,13 +154,20 @@ def _is_size(value):
     return type(value) is int and 0 <= value < 2**63
 
 
+def _is_shape(dims):
+    """Whether an array can have it. With elements the file bounds it; without, numpy does."""
+    if len(dims) > MAX_DIMS or not all(map(_is_size, dims)):
+        return False
+    return 0 not in dims or math.prod(n or 1 for n in dims) < 2**59
+
+
 def _safetensors_entry(path, name, info, data_bytes):
     if not isinstance(info, dict):
         raise CheckpointError(f"{path}: {name}: its entry is not an object")
     shape, kind, offsets = info.get("shape"), info.get("dtype"), info.get("data_offsets")
     if not isinstance(kind, str) or kind not in _ITEM_BYTES:
         raise CheckpointError(f"{path}: {name}: type {kind!r} is not supported")
-    if not isinstance(shape, list) or len(shape) > MAX_DIMS or not all(map(_is_size, shape)):
+    if not isinstance(shape, list) or not _is_shape(shape):
         raise CheckpointError(f"{path}: {name}: bad shape")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
         raise CheckpointError(f"{path}: {name}: bad data_offsets")
@@ -339,9 +346,9 @@ _LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUN
 def _rebuild_tensor(storage, offset, shape, strides):
     if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
         raise ValueError("bad arguments of a tensor")
-    if len(shape) != len(strides) or len(shape) > MAX_DIMS:
+    if len(shape) != len(strides) or not _is_shape(shape):
         raise ValueError("bad shape of a tensor")
-    if not all(map(_is_size, (offset, *shape, *strides))):
+    if not all(map(_is_size, (offset, *strides))):
         raise ValueError("bad sizes of a tensor")
     return _View(storage, offset, shape, strides)
 
@@ -418,7 +425,10 @@ def _view_tensor(path, archive, entries, root, name, view):
 
     def read():
         data = np.frombuffer(_zip_read(path, archive, info, info.file_size), _AS_FLOAT[storage.kind])
-        strides = [stride * item for stride in view.strides] if elements else None
+        if not elements:  # wherever it says that it begins
+            return data[:0]
+        # The stride of one element is never taken, whatever it is.
+        strides = [stride * item if n > 1 else 0 for n, stride in zip(view.shape, view.strides)]
         return np.ndarray(view.shape, data.dtype, data, view.offset * item, strides)
 
     return StoredTensor(path, name, view.shape, storage.kind, read)

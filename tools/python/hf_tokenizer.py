@@ -12,6 +12,7 @@ from hf_files import (CheckpointError, check_text, read_json_object, read_option
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_CHARS = 100
+MAX_GAPS = 1 << 18  # numbers without a token, which get names
 CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
 GENERIC_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")  # tokenizer.json alone counts
 
@@ -137,7 +138,8 @@ class Tokenizer:
         return words
 
     def json_added_contents(self):
-        tokens = self.files.json.get("added_tokens") or []
+        tokens = self.files.json.get("added_tokens")
+        tokens = tokens if isinstance(tokens, list) else []  # what is none is refused by listed_added()
         return {t.get("content") for t in tokens if isinstance(t, dict) and isinstance(t.get("content"), str)}
 
     def read_json_words(self):
@@ -182,6 +184,8 @@ class Tokenizer:
         path = self.files.json_path if self.files.has_json else self.files.vocab_path
         if count > config.vocab:
             raise CheckpointError(f"{path}: {count} tokens, but vocab_size is {config.vocab}")
+        if count - len(by_id) > MAX_GAPS:
+            raise CheckpointError(f"{path}: token {count - 1} is one of {len(by_id)}: too many numbers have none")
         if count < config.vocab:
             self.warn(f"{path}: {count} tokens: the last {config.vocab - count} embeddings are dropped")
         taken = set(by_id.values())
@@ -266,7 +270,9 @@ class Tokenizer:
             return
         kind = processor.get("type")
         if kind == "BertProcessing":
-            known = [processor.get(k, [None])[:1] for k in ("cls", "sep")] == [["[CLS]"], ["[SEP]"]]
+            named = [processor.get(key) for key in ("cls", "sep")]
+            known = all(isinstance(pair, list) for pair in named)
+            known = known and [pair[:1] for pair in named] == [["[CLS]"], ["[SEP]"]]
         else:
             types = config.family != "distilbert"
             known = kind == "TemplateProcessing" and all(
