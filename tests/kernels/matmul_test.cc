@@ -238,7 +238,7 @@ TEST_CASE("pack_rows: rows in any order and number give the same packed form") {
       CAPTURE(seed);
       Random random(seed);
       const std::size_t n = 1 + random.below(3 * matmul.columns);
-      const std::size_t k = 1 + random.below(21);
+      const std::size_t k = 1 + random.below(seed % 3 == 0 ? 300 : 21);
       const Weights w = make_weights(arithmetic, n, k, random);
       const auto expected = pack_all(matmul, w);
       std::vector<std::pair<std::size_t, std::size_t>> pieces;
@@ -249,6 +249,7 @@ TEST_CASE("pack_rows: rows in any order and number give the same packed form") {
       }
       std::shuffle(pieces.begin(), pieces.end(), random.engine());
       Bytes packed(matmul.packed_bytes(n, k), 4 * random.below(kMaxLanes));
+      std::memset(packed.data(), 0xff, packed.size());  // none of it is left
       for (const auto& [row, rows] : pieces) {
         matmul.pack_rows(w.stored.data() + row * k * arithmetic.weight_bytes,
                          w.scales.empty() ? nullptr : w.scales.data() + row, row, rows, n, k,
