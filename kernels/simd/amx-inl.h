@@ -267,7 +267,10 @@ void finish_row(const MatmulArgs& args, const AmxPlan& plan, const AmxResults& t
     __builtin_memcpy(to.fixed, fixed, to.columns * sizeof *fixed);
     return;
   }
-  if (!is_clamp(args.epilogue)) activate_rows<V>(args.epilogue, sums, 0, 1, plan.columns());
+  if (!is_clamp(args.epilogue)) {
+    const std::size_t vectors = (to.columns + kLanes<V> - 1) / kLanes<V>;
+    activate_rows<V>(args.epilogue, sums, 0, 1, vectors * kLanes<V>);
+  }
   copy_floats<V>(sums, to.columns, to.c);
 }
 
@@ -284,7 +287,7 @@ void finish_group(const MatmulArgs& args, const AmxPlan& plan, AmxResults to, fl
 // All rows by up to plan.columns() columns from `column` on.
 template <class T, class Instructions>
 void rows_by_columns(const MatmulArgs& args, const AmxPlan& plan, std::size_t column) {
-  alignas(64) float sums[2 * kTileRows * 2 * kTileColumns] = {};
+  alignas(64) float sums[2 * kTileRows * 2 * kTileColumns];
   const std::size_t left = args.n_end - column;
   const std::size_t columns = left < plan.columns() ? left : plan.columns();
   const std::byte* panel =

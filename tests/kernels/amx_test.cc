@@ -46,12 +46,15 @@ Config small_config() {
 TEST_CASE("amx model: configurations that fault") {
   CHECK(!aborts([] { small_config().load(); }));
   CHECK(!aborts([] { Config().tile(7, 16, 64).load(); }));
-  for (const auto& [byte, value] :
-       {std::pair<std::size_t, int>(0, 2), {1, 1}, {2, 1}, {15, 1}, {32, 1}, {47, 1}, {56, 1}}) {
-    CAPTURE(byte);
+  struct Change {
+    std::size_t byte;
+    std::uint8_t value;
+  };
+  for (const Change& change : {Change{0, 2}, {1, 1}, {2, 1}, {15, 1}, {32, 1}, {47, 1}, {56, 1}}) {
+    CAPTURE(change.byte);
     CHECK(aborts([&] {
       Config config = small_config();
-      config.bytes[byte] = static_cast<std::uint8_t>(value);
+      config.bytes[change.byte] = change.value;
       config.load();
     }));
   }

@@ -25,7 +25,8 @@ def expected(rows, columns):
 
 def found(loop, product):
     loads = [int(re.search(r"%tmm(\d)", rest)[1]) for _, mnemonic, rest in loop if mnemonic == "tileloadd"]
-    products = [tuple(map(int, reversed(re.findall(r"%tmm(\d)", rest)))) for _, mnemonic, rest in loop if mnemonic == product]
+    products = [tuple(map(int, reversed(re.findall(r"%tmm(\d)", rest))))
+                for _, mnemonic, rest in loop if mnemonic == product]  # fmt: skip
     return sorted(loads), sorted(products)
 
 
