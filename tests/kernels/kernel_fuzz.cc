@@ -3,9 +3,9 @@
 //
 // Usage: kernel_fuzz [--seconds N] [--seed S] [--family NAME] [--target NAME]
 // Families: matmul_f32, matmul_bf16, matmul_i8, attention, rows, maps, integers (default: all, in
-// turn). Targets: each that this CPU has, avx512amx-model (default: all). Prints the seed of a case
-// that is wrong and ends with 1; that seed alone repeats it with
-// --seconds 0.
+// turn). Targets: each that this CPU has, and avx512amx-model and avx512amx on a model
+// (amx_model.h, amx_trap.h; default: all). Prints the seed of a case that is wrong and ends with 1;
+// that seed alone repeats it with --seconds 0.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
