@@ -153,11 +153,11 @@ inline TileConfig amx_config(const AmxPlan& plan) {
   }
 }
 
-// body(std::integral_constant<std::size_t, i>) for i < kCount.
+// body<i>() for i < kCount.
 template <std::size_t kCount, class Body>
 [[gnu::always_inline]] inline void each_tile_number(const Body& body) {
   [&]<std::size_t... kIndex>(std::index_sequence<kIndex...>) __attribute__((always_inline)) {
-    (body(std::integral_constant<std::size_t, kIndex>()), ...);
+    (body.template operator()<kIndex>(), ...);
   }
   (std::make_index_sequence<kCount>());
 }
@@ -175,33 +175,44 @@ struct TileNumbers {
   }
 };
 
+// The i-th tile of A from step `first` on, where its group's rows are at `a` or, if the plan is not
+// direct, begin there. `of` is the plan, too: what is given away by address is read again and
+// again.
+template <class Instructions, std::size_t kTile>
+[[gnu::always_inline]] inline void load_left(const AmxPlan& plan, const AmxPlan& of,
+                                             const std::byte* a, std::size_t i, std::size_t first,
+                                             std::byte* copied) {
+  if (plan.direct) {
+    Instructions::template load<kTile>(a + i * kTileRows * plan.a_stride, plan.a_stride);
+  } else {
+    copy_left(of, a, i, first, copied);
+    Instructions::template load<kTile>(copied, kTileRowBytes);
+  }
+}
+
 // Sums of kRowTiles tiles of A by kColumnTiles of W, which are one vector of columns each.
 template <class T, class Instructions, std::size_t kRowTiles, std::size_t kColumnTiles>
 void sum_tiles(const AmxPlan& of, const std::byte* a, const std::byte* b, float* sums) {
   using Number = TileNumbers<kRowTiles>;
-  const AmxPlan plan = of;  // what is stored could be `of` for all that the compiler knows
+  const AmxPlan plan = of;
   alignas(64) std::byte copied[kRowTiles][kTileBytes];
-  each_tile_number<kRowTiles>([&](auto i) {
+  each_tile_number<kRowTiles>([]<std::size_t kRow>() {
     each_tile_number<kColumnTiles>(
-        [&](auto j) { Instructions::template zero<Number::sum(i, j)>(); });
+        []<std::size_t kColumn>() { Instructions::template zero<Number::sum(kRow, kColumn)>(); });
   });
   std::size_t rest = plan.part;
   for (std::size_t d = 0; d < plan.depth.tiles; ++d) {
-    each_tile_number<kColumnTiles>([&](auto j) __attribute__((always_inline)) {
-      const std::byte* panel = b + j / T::kVectors * plan.panel_bytes;
-      Instructions::template load<Number::right(j)>(panel + j % T::kVectors * kTileRowBytes,
-                                                    kStepBytes<T>);
-      each_tile_number<kRowTiles>([&](auto i) __attribute__((always_inline)) {
-        constexpr std::size_t kLeft = Number::left(i);
-        if constexpr (j == 0) {
-          if (plan.direct) {
-            Instructions::template load<kLeft>(a + i * kTileRows * plan.a_stride, plan.a_stride);
-          } else {
-            copy_left(of, a, i, d * plan.depth.steps, copied[i]);
-            Instructions::template load<kLeft>(copied[i], kTileRowBytes);
-          }
+    each_tile_number<kColumnTiles>([&]<std::size_t kColumn>() __attribute__((always_inline)) {
+      constexpr std::size_t kRight = Number::right(kColumn);
+      const std::byte* panel = b + kColumn / T::kVectors * plan.panel_bytes;
+      Instructions::template load<kRight>(panel + kColumn % T::kVectors * kTileRowBytes,
+                                          kStepBytes<T>);
+      each_tile_number<kRowTiles>([&]<std::size_t kRow>() __attribute__((always_inline)) {
+        constexpr std::size_t kLeft = Number::left(kRow);
+        if constexpr (kColumn == 0) {
+          load_left<Instructions, kLeft>(plan, of, a, kRow, d * plan.depth.steps, copied[kRow]);
         }
-        T::template add<Number::sum(i, j), kLeft, Number::right(j)>();
+        T::template add<Number::sum(kRow, kColumn), kLeft, kRight>();
       });
     });
     b += plan.depth.steps * kStepBytes<T>;
@@ -214,10 +225,10 @@ void sum_tiles(const AmxPlan& of, const std::byte* a, const std::byte* b, float*
     }
   }
   const std::size_t stride = plan.columns();
-  each_tile_number<kRowTiles>([&](auto i) {
-    each_tile_number<kColumnTiles>([&](auto j) {
-      Instructions::template store<Number::sum(i, j)>(
-          sums + i * kTileRows * stride + j * kTileColumns, stride * sizeof(float));
+  each_tile_number<kRowTiles>([&]<std::size_t kRow>() {
+    each_tile_number<kColumnTiles>([&]<std::size_t kColumn>() {
+      Instructions::template store<Number::sum(kRow, kColumn)>(
+          sums + kRow * kTileRows * stride + kColumn * kTileColumns, stride * sizeof(float));
     });
   });
 }

@@ -1,6 +1,6 @@
 """Fails unless the library of AMX holds the instructions that its model stands for: where a configuration is loaded
-tiles are released, and the loops of sum_tiles() (kernels/simd/amx-inl.h) over rows that lie in memory as they are make,
-of as few loads as there can be, the products that are expected of the tiles expected.
+tiles are released, and the loops of sum_tiles() (kernels/simd/amx-inl.h) load the tiles and make the products that are
+expected.
 
 Usage: check_amx.py OBJDUMP LIBRARY
 """
@@ -17,27 +17,28 @@ PRODUCT = {"I8Amx": "tdpbssd", "Bf16Amx": "tdpbf16ps"}
 
 
 def expected(rows, columns):
-    """Loads and products (sum, left, right) of a turn."""
-    first = FIRST_RIGHT[rows]
-    products = [(4 // rows * i + j, 4 + i, first + j % (8 - first)) for j in range(columns) for i in range(rows)]
-    return sorted([4 + i for i in range(rows)] + [first + j % (8 - first) for j in range(columns)]), sorted(products)
+    """Tiles that are loaded and products (sum, left, right)."""
+    rights = [FIRST_RIGHT[rows] + j % (8 - FIRST_RIGHT[rows]) for j in range(columns)]
+    lefts = [4 + i for i in range(rows)]
+    return {*lefts, *rights}, {(4 // rows * i + j, lefts[i], rights[j]) for j in range(columns) for i in range(rows)}
 
 
 def found(loop, product):
-    loads = [int(re.search(r"%tmm(\d)", rest)[1]) for _, mnemonic, rest in loop if mnemonic == "tileloadd"]
-    products = [tuple(map(int, reversed(re.findall(r"%tmm(\d)", rest))))
-                for _, mnemonic, rest in loop if mnemonic == product]  # fmt: skip
-    return sorted(loads), sorted(products)
+    loads = {int(re.search(r"%tmm(\d)", rest)[1]) for _, mnemonic, rest in loop if mnemonic == "tileloadd"}
+    products = {tuple(map(int, reversed(re.findall(r"%tmm(\d)", rest))))
+                for _, mnemonic, rest in loop if mnemonic == product}  # fmt: skip
+    return loads, products
 
 
 def check_loop(name, code):
     arithmetic, *numbers = SUM_TILES.search(name).groups()
     rows, columns = map(int, numbers)
-    loops = [loop for loop in innermost_loops(code) if all(m != "call" for _, m, _ in loop)]
-    good = expected(rows, columns) in [found(loop, PRODUCT[arithmetic]) for loop in loops]
-    print(f"{arithmetic}, {rows} by {columns} tiles: {'as expected' if good else 'no such loop'}")
+    loops = [found(loop, PRODUCT[arithmetic]) for loop in innermost_loops(code)]
+    loops = [loop for loop in loops if loop[1]]
+    good = loops != [] and all(loop == expected(rows, columns) for loop in loops)
+    print(f"{arithmetic}, {rows} by {columns} tiles: {len(loops)} loops, {'as' if good else 'not as'} expected")
     if not good:
-        print(f"  expected {expected(rows, columns)}, found {[found(loop, PRODUCT[arithmetic]) for loop in loops]}")
+        print(f"  expected {expected(rows, columns)}, found {loops}")
     return good
 
 
