@@ -8,6 +8,10 @@
 #include <sys/auxv.h>
 #elif defined(__x86_64__)
 #include <cpuid.h>
+#ifdef SPLITEE_WITH_AVX512AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 // <asm/hwcap.h> has them too, but only where the kernel's headers are installed.
 #ifdef __aarch64__
@@ -53,6 +57,27 @@ bool has_avx512vnni() {
 #ifdef SPLITEE_WITH_AVX512BF16
 bool has_avx512bf16() {
   return has_avx512vnni() && __builtin_cpu_supports("avx512bf16");
+}
+#endif
+#ifdef SPLITEE_WITH_AVX512AMX
+// Whether the system saves the tiles and their configuration: XCR0, bits 17 and 18.
+bool saves_tiles() {
+  unsigned low = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & (3u << 17)) == 3u << 17;
+}
+// Linux gives a process the tiles where it asks for them, for all of its threads and what it forks.
+// From then on a stack for signals has to have room for them, 8 KiB more, or the system refuses.
+bool may_use_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+// Leaf 7, EDX: bfloat16, tiles, int8.
+bool has_avx512amx() {
+  constexpr unsigned kNeeded = 1u << 22 | 1u << 24 | 1u << 25;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!has_avx512bf16() || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  return (edx & kNeeded) == kNeeded && saves_tiles() && may_use_tiles();
 }
 #endif
 #ifdef SPLITEE_WITH_AVX2
@@ -105,7 +130,8 @@ struct Target {
   bool (*supported)();
 };
 
-// Best first.
+// Best first; before scalar, which all have, those that were never run on their hardware, so that
+// nothing but their name chooses them: a CPU that has one has a better-known one above it.
 constexpr Target kTargets[] = {
 #ifdef SPLITEE_WITH_AVX512BF16
     {avx512bf16_target, has_avx512bf16},
@@ -133,6 +159,9 @@ constexpr Target kTargets[] = {
 #endif
 #ifdef SPLITEE_WITH_NEON
     {neon_target, has_neon},
+#endif
+#ifdef SPLITEE_WITH_AVX512AMX
+    {avx512amx_target, has_avx512amx},
 #endif
     {scalar_target, has_scalar},
 };

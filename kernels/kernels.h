@@ -136,7 +136,7 @@ struct Matmul {
 
 struct Kernels {
   // Word used for the target everywhere: scalar, sse4.2, avx2, avx2vnni, avx512, avx512vnni,
-  // avx512bf16 (with VNNI), neon, neon-dotprod, neon-i8mm (with BF16).
+  // avx512bf16 (with VNNI), avx512amx, neon, neon-dotprod, neon-i8mm (with BF16).
   const char* target;
 
   // --- matmul, by the type of the weights ----------------------------------------------------
@@ -189,10 +189,12 @@ struct Kernels {
   void (*add)(float* x, const float* y, std::size_t n, Epilogue epilogue);
 };
 
-// Every target compiled into this program for this architecture, best first, scalar last.
+// Every target compiled into this program for this architecture, best first, scalar last. Before
+// scalar stands avx512amx, which was never run on its hardware: by name alone it is chosen.
 std::span<const Kernels* const> compiled_targets();
 
-// Whether this CPU (and operating system) can run it.
+// Whether this CPU (and operating system) can run it. Where it can run avx512amx, asks the system
+// to let this process use it.
 bool supported(const Kernels& kernels);
 
 // The best supported target; or the one named, where `name` is not empty. Null if that name is

@@ -16,6 +16,7 @@ const Kernels& avx2vnni_target();
 const Kernels& avx512_target();
 const Kernels& avx512vnni_target();
 const Kernels& avx512bf16_target();
+const Kernels& avx512amx_target();
 const Kernels& neon_target();
 const Kernels& neon_dotprod_target();
 const Kernels& neon_i8mm_target();

@@ -72,7 +72,7 @@ void bf16_pack_rows(const void* w, const float*, std::size_t row, std::size_t ro
 }
 
 template <class T>
-constexpr Matmul bf16_matmul() {
+constexpr Matmul bf16_matmul(void (*product)(const MatmulArgs&) = multiply<T>) {
   return {.columns = kColumns<T>,
           .head_bytes = T::kHeader,
           .value_bytes = T::kLeft / T::kDepth,
@@ -81,7 +81,7 @@ constexpr Matmul bf16_matmul() {
           .prepare = bf16_prepare<T>,
           .packed_bytes = packed_bytes<T>,
           .pack_rows = bf16_pack_rows<T>,
-          .multiply = multiply<T>};
+          .multiply = product};
 }
 
 }  // namespace

@@ -144,5 +144,31 @@ void for_each(float* x, std::size_t n) {
   if (i < n) store_first(x + i, n - i, operation(load_first<V>(x + i, n - i, 0.0f)));
 }
 
+template <class V, V (*operation)(V)>
+void each_row(float* c, std::size_t c_stride, std::size_t rows, std::size_t cols) {
+  for (std::size_t r = 0; r < rows; ++r) for_each<V, operation>(c + r * c_stride, cols);
+}
+
+template <class V>
+void activate_rows(Epilogue epilogue, float* c, std::size_t c_stride, std::size_t rows,
+                   std::size_t cols) {
+  switch (epilogue) {
+    case Epilogue::kNone:
+      return;
+    case Epilogue::kGelu:
+      return each_row<V, gelu_vector<V>>(c, c_stride, rows, cols);
+    case Epilogue::kGeluTanh:
+      return each_row<V, gelu_tanh_vector<V>>(c, c_stride, rows, cols);
+    case Epilogue::kRelu:
+      return each_row<V, relu_vector<V>>(c, c_stride, rows, cols);
+    case Epilogue::kSilu:
+      return each_row<V, silu_vector<V>>(c, c_stride, rows, cols);
+    case Epilogue::kRelu6:
+      return each_row<V, relu6_vector<V>>(c, c_stride, rows, cols);
+    case Epilogue::kHardSwish:
+      return each_row<V, hard_swish_vector<V>>(c, c_stride, rows, cols);
+  }
+}
+
 }  // namespace
 }  // namespace splitee::kernels

@@ -13,6 +13,7 @@ struct FloatSums {
   using V = VectorType;
   using Sum = V;
   static constexpr std::size_t kHeader = 0, kTrailer = 0, kCuts = 1, kRowsOfSum = 1;
+  static constexpr std::size_t padded_steps(std::size_t steps) { return steps; }
   static Sum begin(const std::byte*, std::size_t) { return V(0.0f); }
   static Sum load(const float* c) { return load_vector<V>(c); }
   static void store(float* c, Sum sum) { store_vector(c, sum); }

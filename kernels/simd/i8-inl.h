@@ -15,6 +15,7 @@ struct I8Scales {
   // The scale of a prepared row stands at its start.
   static constexpr std::size_t kHeader = 64, kCuts = 1, kRowsOfSum = 1;
   static constexpr bool kWritesFixed = true;
+  static constexpr std::size_t padded_steps(std::size_t steps) { return steps; }
   // (sum * scale_w) * scale_a
   static V scaled(V sum, const std::byte* trailer, std::size_t v, const std::byte* row,
                   float factor = 1.0f) {
@@ -146,7 +147,7 @@ void i8_pack_rows(const void* w, const float* scales, std::size_t row, std::size
 }
 
 template <class T>
-constexpr Matmul i8_matmul() {
+constexpr Matmul i8_matmul(void (*product)(const MatmulArgs&) = multiply<T>) {
   return {.columns = kColumns<T>,
           .head_bytes = T::kHeader,
           .value_bytes = T::kLeft / T::kDepth,
@@ -155,7 +156,7 @@ constexpr Matmul i8_matmul() {
           .prepare = i8_prepare<T>,
           .packed_bytes = packed_bytes<T>,
           .pack_rows = i8_pack_rows<T>,
-          .multiply = multiply<T>};
+          .multiply = product};
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ void pack_cells(const std::byte* w, std::size_t w_stride, std::size_t row, std::
   constexpr bool kSquares = T::kCell == sizeof(float);
   constexpr std::size_t kSquare = kLanes<V>;
   const std::size_t row_bytes = k * T::kCell / T::kDepth, cells = row_bytes / T::kCell;
+  const std::size_t begun = (k + T::kDepth - 1) / T::kDepth, steps = steps_of<T>(k);
   const auto place = [&](std::size_t column) {
     return packed + column / kColumns<T> * panel_bytes<T>(k) + column % kColumns<T> * T::kCell;
   };
@@ -41,13 +42,16 @@ void pack_cells(const std::byte* w, std::size_t w_stride, std::size_t row, std::
     for (std::size_t j = 0; j < (square ? kSquare : 1); ++j) {
       pack_row<T::kCell>(from + j * w_stride + i * T::kCell, row_bytes - i * T::kCell,
                          to + j * T::kCell + i * kStepBytes<T>, kStepBytes<T>);
+      for (std::size_t s = begun; s < steps; ++s) {
+        __builtin_memset(to + j * T::kCell + s * kStepBytes<T>, 0, T::kCell);
+      }
     }
     done += square ? kSquare : 1;
   }
   if (row + rows < n) return;
   for (std::size_t column = n; column % kColumns<T> != 0;) {
     const bool vector = kSquares && column % kSquare == 0;
-    for (std::size_t i = 0; i < steps_of<T>(k); ++i) {
+    for (std::size_t i = 0; i < steps; ++i) {
       std::byte* to = place(column) + i * kStepBytes<T>;
       if (vector) {
         store_vector(floats_at(to), V(0.0f));

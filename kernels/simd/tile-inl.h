@@ -20,6 +20,7 @@
 //                            a half of it is a unit. Else 1, and the step is the unit
 //   kRowsOfSum               1, or 2 where a sum is of two rows of A (mmla-inl.h)
 //   kTrailer                 bytes per column in a panel's trailer
+//   padded_steps(steps)      steps of a panel, more where zeros are to follow (amx-inl.h)
 //   Left, Right, Sum         what a step needs of a row and of kLanes<V> columns; their sums
 //   left(p), right(p), dot(left, right, sum)
 //   begin(trailer, v)        the first value of a sum; v is the vector's index in the panel
@@ -63,7 +64,7 @@ constexpr std::size_t kPrefetches = (kStepBytes<T> + 127) / 128;
 
 template <class T>
 std::size_t steps_of(std::size_t k) {
-  return (k + T::kDepth - 1) / T::kDepth;
+  return T::padded_steps((k + T::kDepth - 1) / T::kDepth);
 }
 template <class T>
 std::size_t units_of(std::size_t k) {
@@ -319,32 +320,6 @@ template <class T>
 TileFunction tile_of_size(const TileArgs& args, std::size_t rows, std::size_t vectors) {
   const bool pieces = args.units > args.first_part;
   return (pieces ? Tiles<T, true>::at : Tiles<T, false>::at)[vectors - 1][rows - 1];
-}
-
-template <class V, V (*operation)(V)>
-void each_row(float* c, std::size_t c_stride, std::size_t rows, std::size_t cols) {
-  for (std::size_t r = 0; r < rows; ++r) for_each<V, operation>(c + r * c_stride, cols);
-}
-
-template <class V>
-void activate_rows(Epilogue epilogue, float* c, std::size_t c_stride, std::size_t rows,
-                   std::size_t cols) {
-  switch (epilogue) {
-    case Epilogue::kNone:
-      return;
-    case Epilogue::kGelu:
-      return each_row<V, gelu_vector<V>>(c, c_stride, rows, cols);
-    case Epilogue::kGeluTanh:
-      return each_row<V, gelu_tanh_vector<V>>(c, c_stride, rows, cols);
-    case Epilogue::kRelu:
-      return each_row<V, relu_vector<V>>(c, c_stride, rows, cols);
-    case Epilogue::kSilu:
-      return each_row<V, silu_vector<V>>(c, c_stride, rows, cols);
-    case Epilogue::kRelu6:
-      return each_row<V, relu6_vector<V>>(c, c_stride, rows, cols);
-    case Epilogue::kHardSwish:
-      return each_row<V, hard_swish_vector<V>>(c, c_stride, rows, cols);
-  }
 }
 
 // The rows of A, all of them: lines of as many rows.

@@ -1,10 +1,11 @@
 // Kernels of every target that this CPU has, with random shapes, strides, alignments and values,
 // against references from the definitions in kernels.h.
 //
-// Usage: kernel_fuzz [--seconds N] [--seed S] [--family NAME]
+// Usage: kernel_fuzz [--seconds N] [--seed S] [--family NAME] [--target NAME]
 // Families: matmul_f32, matmul_bf16, matmul_i8, attention, rows, maps, integers (default: all, in
-// turn). Prints the seed of a case that is wrong and ends with 1; that seed alone repeats it with
-// --seconds 0.
+// turn). Targets: each that this CPU has, and avx512amx-model and avx512amx on a model
+// (amx_model.h, amx_trap.h; default: all). Prints the seed of a case that is wrong and ends with 1;
+// that seed alone repeats it with --seconds 0.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -201,12 +202,12 @@ const std::vector<Family> kFamilies = {
 };
 
 // The number of cases run; ends the process at the first wrong one.
-std::size_t fuzz(const Family& family, std::uint32_t seed, double seconds) {
+std::size_t fuzz(const Family& family, std::string_view only, std::uint32_t seed, double seconds) {
   const auto start = std::chrono::steady_clock::now();
   std::size_t cases = 0;
   do {
-    for (const Kernels* kernels : compiled_targets()) {
-      if (!supported(*kernels)) continue;
+    for (const Kernels* kernels : tested_targets()) {
+      if (!only.empty() && only != kernels->target) continue;
       Random random(seed);
       if (!family.run(*kernels, random)) {
         std::printf("%s: %s is wrong with --seed %u\n", std::string(family.name).c_str(),
@@ -221,15 +222,17 @@ std::size_t fuzz(const Family& family, std::uint32_t seed, double seconds) {
   return cases;
 }
 
-int run_families(std::string_view only, std::uint32_t seed, double seconds) {
+int run_families(std::string_view only, std::string_view target, std::uint32_t seed,
+                 double seconds) {
   bool known = false;
   for (const Family& family : kFamilies) {
     if (!only.empty() && family.name != only) continue;
     known = true;
-    const std::size_t cases = fuzz(family, seed, seconds);
+    const std::size_t cases = fuzz(family, target, seed, seconds);
+    known = known && cases > 0;
     std::printf("%s: %zu cases from seed %u\n", std::string(family.name).c_str(), cases, seed);
   }
-  if (!known) std::fputs("unknown family\n", stderr);
+  if (!known) std::fputs("unknown family or target\n", stderr);
   return known ? 0 : 2;
 }
 
@@ -247,12 +250,13 @@ int main(int argc, char** argv) {
   });
   double seconds = 1.0;
   std::uint32_t seed = 1;
-  std::string family;
+  std::string family, target;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string flag = argv[i];
     if (flag == "--seconds") seconds = std::strtod(argv[i + 1], nullptr);
     if (flag == "--seed") seed = static_cast<std::uint32_t>(std::strtoul(argv[i + 1], nullptr, 10));
     if (flag == "--family") family = argv[i + 1];
+    if (flag == "--target") target = argv[i + 1];
   }
-  return splitee::kernels::testing::run_families(family, seed, seconds);
+  return splitee::kernels::testing::run_families(family, target, seed, seconds);
 }

@@ -9,6 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "tests/kernels/support.h"
 
 namespace splitee::kernels::testing {
@@ -120,6 +123,28 @@ class Bytes {
   std::size_t size_;
   std::size_t start_ = 0;
   std::vector<std::byte> bytes_;
+};
+
+// Bytes up to the end of what may be read.
+class LastBytes {
+ public:
+  explicit LastBytes(std::size_t size)
+      : page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))), pages_((size + page_ - 1) / page_) {
+    begin_ = mmap(nullptr, (pages_ + 1) * page_, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(begin_ != MAP_FAILED);
+    std::byte* end = static_cast<std::byte*>(begin_) + pages_ * page_;
+    REQUIRE(mprotect(end, page_, PROT_NONE) == 0);
+    data_ = end - size;
+  }
+  LastBytes(const LastBytes&) = delete;
+  ~LastBytes() { munmap(begin_, (pages_ + 1) * page_); }
+  std::byte* data() { return data_; }
+
+ private:
+  std::size_t page_, pages_;
+  void* begin_ = nullptr;
+  std::byte* data_ = nullptr;
 };
 
 // W packed at once, rows of A prepared at once; both at an offset of 4 * `offset` bytes.
@@ -299,6 +324,7 @@ inline std::size_t wrong_fixed(const Matmul& i8, const Matrix& a, const Weights&
   Bytes found(a.rows() * n * sizeof(std::uint16_t), 2 * offset);
   MatmulArgs args = product(i8, a, prepared.get(), *packed, &bias, unused);
   args.c = nullptr;
+  args.c_stride = 0;
   args.fixed = static_cast<std::uint16_t*>(static_cast<void*>(found.data()));
   args.epilogue = Epilogue::kRelu6;
   args.n_end = std::min(n, cut * i8.columns);

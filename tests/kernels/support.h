@@ -12,6 +12,10 @@
 #include <doctest/doctest.h>
 
 #include "kernels/kernels.h"
+#ifdef SPLITEE_WITH_AMX_MODEL
+#include "tests/kernels/amx_model.h"
+#include "tests/kernels/amx_trap.h"
+#endif
 
 namespace splitee::kernels::testing {
 
@@ -22,12 +26,30 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 // Most lanes and columns of a panel that any target has.
 constexpr std::size_t kMaxLanes = 16;
 
-// Calls test(kernels) for every target that this CPU has. The ones it lacks are printed once, by
-// the first test of dispatch_test.cc.
+// Every target that this CPU has, and that of AMX on a model of its instructions: its code as it is
+// written, and its machine code by a trap, which lasts until the test ends. The ones that the CPU
+// lacks are printed once, by the first test of dispatch_test.cc.
+inline std::vector<const Kernels*> tested_targets() {
+  std::vector<const Kernels*> targets;
+  for (const Kernels* kernels : compiled_targets()) {
+    if (supported(*kernels)) targets.push_back(kernels);
+  }
+#ifdef SPLITEE_WITH_AMX_MODEL
+  if (find_target("avx512bf16") == nullptr) return targets;
+  targets.push_back(&avx512amx_model_target());
+  for (const Kernels* kernels : compiled_targets()) {
+    if (std::string(kernels->target) != "avx512amx" || supported(*kernels)) continue;
+    amx::trap_instructions();
+    targets.push_back(kernels);
+  }
+#endif
+  return targets;
+}
+
+// Calls test(kernels) for each of them.
 template <class Test>
 void for_each_target(const Test& test) {
-  for (const Kernels* kernels : compiled_targets()) {
-    if (!supported(*kernels)) continue;
+  for (const Kernels* kernels : tested_targets()) {
     const std::string target = kernels->target;
     CAPTURE(target);
     test(*kernels);

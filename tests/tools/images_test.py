@@ -29,7 +29,7 @@ from random_images import (  # noqa: E402
 SEED = 4  # of MODEL
 COUNT = 30
 IMAGES = ("--input-format", "images")
-TARGETS = [target for target in ("avx512bf16", "avx512vnni", "avx512", "avx2vnni", "avx2", "sse4.2",
+TARGETS = [target for target in ("avx512amx", "avx512bf16", "avx512vnni", "avx512", "avx2vnni", "avx2", "sse4.2",
                                  "neon-i8mm", "neon-dotprod", "neon", "scalar")
            if run(EDGE, "--model", MODEL, "--target", target, "--quiet", status=None).status == 0]  # fmt: skip
 # name: (state, about); every stride, odd sizes, every stem, shortcut, activation and exit.
