@@ -96,6 +96,12 @@ bool has_neon_i8mm() {
   return has_neon_dotprod() && (getauxval(AT_HWCAP2) & kNeeded) == kNeeded;
 }
 #endif
+#ifdef SPLITEE_WITH_WASM_SIMD128
+// An engine without vectors refuses the whole module.
+bool has_wasm_simd128() {
+  return true;
+}
+#endif
 bool has_scalar() {
   return true;
 }
@@ -133,6 +139,9 @@ constexpr Target kTargets[] = {
 #endif
 #ifdef SPLITEE_WITH_NEON
     {neon_target, has_neon},
+#endif
+#ifdef SPLITEE_WITH_WASM_SIMD128
+    {wasm_simd128_target, has_wasm_simd128},
 #endif
     {scalar_target, has_scalar},
 };
