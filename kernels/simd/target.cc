@@ -11,6 +11,8 @@
 
 #if defined(__ARM_NEON)
 #include "kernels/simd/i8_neon-inl.h"
+#elif defined(__wasm_simd128__)
+#include "kernels/simd/i8_wasm-inl.h"
 #else
 #include "kernels/simd/i8_maddubs-inl.h"
 #endif
@@ -106,7 +108,7 @@ constexpr char kName[] = "wasm-simd128";
 using V = Vector<xsimd::sse4_2>;
 using F32Tile = F32<V, 2, 4, 512>;
 using Bf16Tile = Bf16Wide<V, 4, 2, 384>;
-using I8Tile = I8Maddubs<V, 4, 2, 1024>;
+using I8Tile = I8Wasm<V, 4, 1, 1024>;
 #endif
 
 #ifndef __AVX512BF16__
