@@ -46,3 +46,5 @@ prefix = '$prefix'" > "$wasm_dir/prefix.ini"
 configure "$wasm_dir/build" --cross-file "$wasm_dir/prefix.ini" --cross-file "$project_root/tools/scripts/cross/wasm.ini"
 build "$wasm_dir/build"
 meson test -C "$wasm_dir/build" --no-rebuild --print-errorlogs --timeout-multiplier 10
+cp "$wasm_dir/build/web/splitee.html" "$wasm_dir/splitee.html"
+echo "$wasm_dir/splitee.html"
