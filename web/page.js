@@ -176,7 +176,7 @@ function showFacts(result) {
     ["sent", "sent", result.offload_rate, percent(result.offload_rate)],
     ["audited", "run to the end to check", result.audit_rate, percent(result.audit_rate)],
   ];
-  if (result.upper !== null) facts.push(["upper", "at most so many differ", result.upper, percent(result.upper)]);
+  if (result.upper !== null) facts.push(["upper", "at most so many differ, at 95 %", result.upper, percent(result.upper)]);
   if (result.accuracy !== null) {
     facts.push(["accuracy", "right", result.accuracy, percent(result.accuracy)],
       ["final-accuracy", "right, last exit", result.final_accuracy, percent(result.final_accuracy)]);
@@ -394,6 +394,7 @@ async function start() {
   showModel("small.gguf", info);
   listen();
   $("classify").disabled = $("run").disabled = false;
+  classify(EXAMPLES[0], 1);  // the first text of all waits for code to be compiled
   runText();
   showProgress();
 }

@@ -12,8 +12,8 @@ TEST_CASE("targets: known words, each once, scalar last and always there") {
   CHECK(std::string(targets.back()->target) == "scalar");
   CHECK(supported(*targets.back()));
   std::set<std::string> names;
-  const std::set<std::string> known = {"scalar",       "sse4.2",     "avx2",       "avx512",
-                                       "avx2vnni",     "avx512vnni", "avx512bf16", "neon",
+  const std::set<std::string> known = {"scalar",       "sse4.2",     "avx2",        "avx512",
+                                       "avx2vnni",     "avx512vnni", "avx512bf16",  "neon",
                                        "neon-dotprod", "neon-i8mm",  "wasm-simd128"};
   for (const Kernels* kernels : targets) {
     CHECK(names.insert(kernels->target).second);
