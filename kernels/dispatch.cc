@@ -121,6 +121,12 @@ bool has_neon_i8mm() {
   return has_neon_dotprod() && (getauxval(AT_HWCAP2) & kNeeded) == kNeeded;
 }
 #endif
+#ifdef SPLITEE_WITH_WASM_SIMD128
+// An engine without vectors refuses the whole module.
+bool has_wasm_simd128() {
+  return true;
+}
+#endif
 bool has_scalar() {
   return true;
 }
@@ -162,6 +168,9 @@ constexpr Target kTargets[] = {
 #endif
 #ifdef SPLITEE_WITH_AVX512AMX
     {avx512amx_target, has_avx512amx},
+#endif
+#ifdef SPLITEE_WITH_WASM_SIMD128
+    {wasm_simd128_target, has_wasm_simd128},
 #endif
     {scalar_target, has_scalar},
 };

@@ -20,5 +20,6 @@ const Kernels& avx512amx_target();
 const Kernels& neon_target();
 const Kernels& neon_dotprod_target();
 const Kernels& neon_i8mm_target();
+const Kernels& wasm_simd128_target();
 
 }  // namespace splitee::kernels

@@ -26,6 +26,14 @@ inline void relax() {
 #endif
 }
 
+int current_core() {
+#ifdef __EMSCRIPTEN__
+  return 0;  // for the linker: no thread can be started, so that nobody asks
+#else
+  return ::sched_getcpu();
+#endif
+}
+
 }  // namespace
 
 ThreadPool::ThreadPool(std::size_t threads) : cores_(threads) {
@@ -48,7 +56,7 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::run_pieces(const Job& job) {
-  cores_[0].store(::sched_getcpu(), std::memory_order_relaxed);
+  cores_[0].store(current_core(), std::memory_order_relaxed);
   job_ = job;
   unfinished_.store(job.pieces, std::memory_order_relaxed);
   work_ = ((work_.load(std::memory_order_relaxed) >> kLeftBits) + 1) << kLeftBits | job.pieces;
@@ -99,7 +107,7 @@ void ThreadPool::wait_until(std::size_t worker, const Condition& condition) {
 }
 
 bool ThreadPool::shares_core(std::size_t worker) {
-  const int core = ::sched_getcpu();
+  const int core = current_core();
   cores_[worker].store(core, std::memory_order_relaxed);
   for (std::size_t other = 0; other < cores_.size(); ++other) {
     if (other != worker && cores_[other].load(std::memory_order_relaxed) == core) return true;

@@ -15,6 +15,7 @@ ALLOWED = {
     "policy": {"policy", "runtime", "kernels", "base"},
     "transport": {"transport", "runtime", "kernels", "base"},
     "tools": {"tools", "policy", "transport", "runtime", "kernels", "base"},
+    "web": {"web", "policy", "runtime", "kernels", "base"},
     "capi": {"capi", "tools", "policy", "transport", "runtime", "kernels", "base"},
 }
 # Headers whose plain types their own parts need: to be taken apart.

@@ -11,6 +11,8 @@
 
 #if defined(__ARM_NEON)
 #include "kernels/simd/i8_neon-inl.h"
+#elif defined(__wasm_simd128__)
+#include "kernels/simd/i8_wasm-inl.h"
 #else
 #include "kernels/simd/i8_maddubs-inl.h"
 #endif
@@ -100,6 +102,13 @@ using V = Vector<NeonArch>;
 using F32Tile = F32<V, 8, 2, 256>;
 using Bf16Tile = Bf16Wide<V, 8, 2, 256>;
 using I8Tile = I8Neon<8, 2, 1024>;
+#elif defined(SPLITEE_TARGET_WASM_SIMD128)
+#define SPLITEE_TARGET_FUNCTION wasm_simd128_target
+constexpr char kName[] = "wasm-simd128";
+using V = Vector<xsimd::sse4_2>;
+using F32Tile = F32<V, 2, 4, 512>;
+using Bf16Tile = Bf16Wide<V, 4, 2, 384>;
+using I8Tile = I8Wasm<V, 4, 1, 1024>;
 #endif
 
 #ifndef __AVX512BF16__

@@ -87,6 +87,8 @@ void Recorder::report(const SampleRecord& record) const {
                         .sample = record.sample,
                         .arm = record.arm,
                         .route = record.route,
+                        .exit_arm = record.exit_arm,
+                        .differs = record.differs,
                         .reward = record.reward,
                         .cost = record.cost});
 }

@@ -35,6 +35,8 @@ struct Decision {
   // from.
   std::size_t arm = 0;
   Route route = Route::kFinal;
+  std::size_t exit_arm = 0;  // that answered; the last one where a server did
+  bool differs = false;      // as ReplayResult::disagreement counts
   double reward = 0;
   double cost = 0;  // in lambda
 };

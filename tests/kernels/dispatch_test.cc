@@ -15,7 +15,7 @@ TEST_CASE("targets: known words, each once, scalar last and always there") {
   std::set<std::string> names;
   const std::set<std::string> known = {"scalar",   "sse4.2",       "avx2",       "avx512",
                                        "avx2vnni", "avx512vnni",   "avx512bf16", "avx512amx",
-                                       "neon",     "neon-dotprod", "neon-i8mm"};
+                                       "neon",     "neon-dotprod", "neon-i8mm",  "wasm-simd128"};
   for (const Kernels* kernels : targets) {
     CHECK(names.insert(kernels->target).second);
     CHECK(known.count(kernels->target) == 1);

@@ -71,9 +71,14 @@ class Browser:
             actions += [{"type": "keyUp", "value": code} for code in reversed(codes)]
         self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
 
+    def _element(self, selector):
+        return self._ask("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
+
     def click(self, selector):
-        element = self._ask("POST", "/element", {"using": "css selector", "value": selector})
-        self._ask("POST", f"/element/{element[ELEMENT]}/click", {})
+        self._ask("POST", f"/element/{self._element(selector)}/click", {})
+
+    def choose_file(self, selector, path):
+        self._ask("POST", f"/element/{self._element(selector)}/value", {"text": path})
 
     def text(self, selector):
         return self.script("return document.querySelector(arguments[0]).innerText", selector)

@@ -86,6 +86,18 @@ install_cross_packages() {
   install_packages "crossbuild-essential-$1" qemu-user "${libraries[@]/%/:$1}"
 }
 
+# unpack_source DIR PACKAGE: Debian's source package of this release, unpacked into DIR, which is made anew.
+unpack_source() {
+  local dir=$1 package=$2 codename
+  rm -rf "$dir"
+  mkdir -p "$dir/lists/partial"
+  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $codename main" > "$dir/sources.list"
+  local apt=(apt-get -q -o "Dir::Etc::SourceList=$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o "Dir::State::Lists=$dir/lists" -o APT::Sandbox::User=root)
+  (cd "$dir" && "${apt[@]}" update && "${apt[@]}" source "$package")
+}
+
 # configure DIR [MESON ARGUMENT...]: meson setup, once.
 configure() {
   local dir=$1

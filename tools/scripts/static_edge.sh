@@ -14,14 +14,8 @@ mkdir -p "$static_dir"
 # build_zmq: a static libzmq in build-static/prefix, from the source package of this Debian.
 build_zmq() {
   [[ -f $static_dir/prefix/lib/libzmq.a ]] && return 0
-  local work=$static_dir/zmq codename log=$static_dir/zmq.log
-  rm -rf "$work"
-  mkdir -p "$work/lists/partial"
-  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $codename main" > "$work/sources.list"
-  local apt=(apt-get -q -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
-    -o "Dir::State::Lists=$work/lists" -o APT::Sandbox::User=root)
-  (cd "$work" && "${apt[@]}" update && "${apt[@]}" source zeromq3 &&
+  local work=$static_dir/zmq log=$static_dir/zmq.log
+  (unpack_source "$work" zeromq3 && cd "$work" &&
     cmake -S zeromq3-*/ -B build -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$static_dir/prefix" \
       -DCMAKE_INSTALL_LIBDIR=lib -DBUILD_SHARED=OFF -DBUILD_STATIC=ON -DBUILD_TESTS=OFF -DWITH_PERF_TOOL=OFF \
       -DWITH_DOCS=OFF -DWITH_LIBSODIUM=OFF -DENABLE_CURVE=ON -DENABLE_WS=OFF -DWITH_LIBBSD=OFF -DENABLE_CPACK=OFF &&

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "policy/model_options.h"
 #include "policy/replay/simple_rules.h"
 #include "tools/common/console.h"
 #include "tools/common/flags.h"
@@ -159,17 +160,6 @@ std::string decision_row(const policy::Decision& decision) {
                      policy::route_name(decision.route), decision.reward, decision.cost);
 }
 
-// What the model suggests and no flag says.
-void take_from_model(const runtime::NetworkInfo& info, bool take_alphas,
-                     policy::PolicyOptions& options) {
-  options.prior_rows = info.held_out;
-  options.prior_kinds = info.held_out_kinds;
-  if (options.layer_of.empty()) options.layer_of = info.exit_layers;
-  if (!take_alphas) return;
-  if (info.alpha > 0) options.alpha = info.alpha;
-  if (options.exit_alphas.empty()) options.exit_alphas = info.exit_alphas;
-}
-
 Status resolve(Flags& flags, const policy::Trace& trace) {
   policy::PolicyOptions& options = flags.replay.policy_options;
   std::shared_ptr<const runtime::Network> network;
@@ -179,7 +169,7 @@ Status resolve(Flags& flags, const policy::Trace& trace) {
     Result<std::shared_ptr<const runtime::Network>> opened = open_model(model);
     if (!opened.ok()) return opened.status();
     network = std::move(*opened);
-    take_from_model(network->info(), !flags.alpha, options);
+    policy::take_from_model(network->info(), !flags.alpha, options);
   }
   if (flags.alpha) options.alpha = *flags.alpha;
   if (options.layer_of.empty()) {
