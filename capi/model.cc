@@ -20,6 +20,7 @@ Result<std::shared_ptr<const Network>> open(const char* path, const char* const*
   app.add_option("--target", flags.target);
   app.add_option("--preload", preload)
       ->check(CLI::IsMember({"all"}) | tools::number_within(0, 1e6));
+  app.add_flag("--check-model", flags.check_whole);
   Status status = tools::parse_words(app, words_of(options));
   if (!status.ok()) return status;
   runtime::ModelOptions model{.preload = runtime::kAllLayers};

@@ -79,7 +79,9 @@ SPLITEE_API void splitee_free(void* handle);
 
 /* Opens and checks a model file (GGUF). Options: target (kernels to use; default: $SPLITEE_TARGET,
  * else the best that this CPU has), preload (layers to read at once instead of when they are first
- * needed: a number, or "all"; default 1). */
+ * needed: a number, or "all"; default 1), check-model (the whole file is checked now; without it, a
+ * file that has sums of its blocks is checked as it is read, others are checked now all the same).
+ */
 SPLITEE_API int splitee_model_open(const char* path, const char* const* options,
                                    splitee_model** model);
 

@@ -222,6 +222,9 @@ struct ModelOptions {
   // Layers that every sample needs, with the exit behind them: read while the file is checked, so
   // once instead of twice. kAllLayers, or more than there are: all.
   std::size_t preload = 0;
+  // The whole file is checked at once, also where it has sums of its blocks, by which parts are
+  // otherwise checked when they are first read.
+  bool check_whole = false;
 };
 
 // A network as read from a model file, immutable but for what is read later.

@@ -19,6 +19,7 @@ class Model:
 
     path: the file. target: kernels to use, "avx2" for instance (default: $SPLITEE_TARGET, else the best that
     this CPU has). preload: layers to read at once instead of when they are first needed, or "all".
+    check_model: check the whole file now; otherwise, where it has sums of its blocks, as it is read.
 
     Attributes: path; labels (names of the classes); exit_layers (layers of the exits, from 1, the last one
     is the network's last); layers, exits, classes (how many); input ("text", "numbers" or "images");
@@ -27,9 +28,9 @@ class Model:
     suggests to exit at, or None); hash (of the content), dtype (of the weights), target (kernels in use)."""
 
     def __init__(self, path: Union[str, os.PathLike], *, target: Union[str, None] = None,
-                 preload: Union[int, str] = 1) -> None:  # fmt: skip
+                 preload: Union[int, str] = 1, check_model: bool = False) -> None:  # fmt: skip
         self.path = os.fspath(path)
-        options = c.words({"target": target, "preload": preload})
+        options = c.words({"target": target, "preload": preload, "check_model": check_model})
         self._handle = c.create(library.model_open, os.fsencode(self.path), options)
         info = c.ModelInfo()
         c.check(library.model_info_get(self._handle, ctypes.byref(info)))

@@ -49,9 +49,9 @@ Status ModelLoader::load_all(const ModelOptions& options) {
 }
 
 Status ModelLoader::load_and_check(const ModelOptions& options) {
-  const bool claims_hash = !is_llama_classifier(file_);
+  const HashClaim claim = is_llama_classifier(file_) ? HashClaim::kNone : HashClaim::kRequired;
   const Result<std::uint64_t> hash =
-      check_file(*bytes_, file_, claims_hash, [&] { return load_weights(options); });
+      check_file(*bytes_, file_, claim, options.check_whole, [&] { return load_weights(options); });
   if (!hash.ok()) return hash.status();
   model_.hash_ = *hash;
   return {};

@@ -1,5 +1,6 @@
 #include "runtime/file/dequantize.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -20,16 +21,18 @@ inline float from_bfloat(std::uint16_t bits) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 
-// Whether no element has all bits of the exponent set. A branch-free loop: one body, which the
-// compiler vectorises for each instruction set.
+// Whether no element has all bits of the exponent set: without its sign, such a one is the greatest
+// as an integer. A branch-free loop: one body, which the compiler vectorises for each instruction
+// set.
 template <class Bits>
 [[gnu::always_inline]] inline bool none_special(std::span<const std::byte> data, Bits exponent) {
-  Bits special = 0;
+  constexpr Bits kAllButSign = static_cast<Bits>(~Bits{0}) >> 1;
+  Bits greatest = 0;
   for (std::size_t i = 0; i + sizeof(Bits) <= data.size(); i += sizeof(Bits)) {
-    const auto bits = load<Bits>(data.data() + i);
-    special = static_cast<Bits>(special | ((bits & exponent) == exponent ? 1 : 0));
+    const auto bits = static_cast<Bits>(load<Bits>(data.data() + i) & kAllButSign);
+    greatest = std::max(greatest, bits);
   }
-  return special == 0;
+  return greatest < exponent;
 }
 
 [[gnu::always_inline]] inline bool finite_elements(TensorType type,
@@ -51,6 +54,22 @@ template <class Bits>
 __attribute__((target("avx2"))) bool finite_elements_avx2(TensorType type,
                                                           std::span<const std::byte> data) {
   return finite_elements(type, data);
+}
+
+__attribute__((target("avx512f,avx512bw"))) bool finite_elements_avx512(
+    TensorType type, std::span<const std::byte> data) {
+  return finite_elements(type, data);
+}
+
+using FiniteElements = bool (*)(TensorType, std::span<const std::byte>);
+
+FiniteElements best_finite_elements() {
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) {
+    return finite_elements_avx512;
+  }
+  if (__builtin_cpu_supports("avx2")) return finite_elements_avx2;
+  return
+      [](TensorType type, std::span<const std::byte> data) { return finite_elements(type, data); };
 }
 #endif
 
@@ -86,10 +105,11 @@ void to_floats(TensorType type, std::span<const std::byte> data, std::size_t beg
 
 bool all_finite(TensorType type, std::span<const std::byte> data) {
 #if defined(__x86_64__)
-  static const bool avx2 = __builtin_cpu_supports("avx2");
-  if (avx2) return finite_elements_avx2(type, data);
-#endif
+  static const FiniteElements best = best_finite_elements();
+  return best(type, data);
+#else
   return finite_elements(type, data);
+#endif
 }
 
 }  // namespace splitee::runtime

@@ -251,6 +251,10 @@ Result<std::vector<std::uint32_t>> Gguf::get_u32_array(std::string_view key) con
   return get_array<std::uint32_t>(key, GgufType::kU32);
 }
 
+Result<std::vector<std::uint64_t>> Gguf::get_u64_array(std::string_view key) const {
+  return get_array<std::uint64_t>(key, GgufType::kU64);
+}
+
 Result<std::vector<std::uint16_t>> Gguf::get_u16_array(std::string_view key) const {
   return get_array<std::uint16_t>(key, GgufType::kU16);
 }

@@ -89,6 +89,7 @@ class Gguf {
   Result<std::string_view> get_string(std::string_view key) const;
   Result<std::vector<std::uint16_t>> get_u16_array(std::string_view key) const;
   Result<std::vector<std::uint32_t>> get_u32_array(std::string_view key) const;
+  Result<std::vector<std::uint64_t>> get_u64_array(std::string_view key) const;
   Result<std::vector<std::int32_t>> get_i32_array(std::string_view key) const;
   Result<std::vector<float>> get_f32_array(std::string_view key) const;
   Result<std::vector<std::string_view>> get_string_array(std::string_view key) const;

@@ -60,6 +60,12 @@ void ModelBytes::watch(Visit visit) {
   sums_ = std::vector<std::atomic<std::uint64_t>>(blocks());
 }
 
+void ModelBytes::claim(std::size_t first, std::vector<std::uint64_t> sums) {
+  SPLITEE_CHECK(first + sums.size() == sums_.size());
+  first_claimed_ = first;
+  claimed_ = std::move(sums);
+}
+
 Status ModelBytes::read_blocks(std::size_t first, std::size_t count, std::byte* out) const {
   SPLITEE_CHECK(count > 0 && first + count <= sums_.size());
   const std::size_t begin = first * kBlock;
@@ -74,14 +80,22 @@ Status ModelBytes::read_blocks(std::size_t first, std::size_t count, std::byte* 
 
 Status ModelBytes::see_block(std::size_t block, std::span<const std::byte> bytes) const {
   const std::uint64_t sum = sum_of_block(block, bytes);
+  const auto wrong = [&](const char* what) {
+    return Status(Code::kCorrupt,
+                  name_ + ": the block at byte " + std::to_string(block * kBlock) + what);
+  };
+  if (is_claimed(block)) {
+    if (sum != claimed_[block - first_claimed_]) {
+      return wrong(" is not the one that was written there: the file was damaged or changed");
+    }
+    sums_[block] = sum;
+    return visit_(block * kBlock, bytes);
+  }
   std::uint64_t before = 0;
   if (sums_[block].compare_exchange_strong(before, sum)) {
-    if (visit_) visit_(block * kBlock, bytes);
-    return {};
+    return visit_ ? visit_(block * kBlock, bytes) : Status();
   }
-  if (before == sum) return {};
-  return {Code::kCorrupt, name_ + ": the block at byte " + std::to_string(block * kBlock) +
-                              " changed after the file was opened"};
+  return before == sum ? Status() : wrong(" changed after the file was opened");
 }
 
 Status ModelBytes::see_blocks(std::size_t first, std::size_t last,
@@ -91,25 +105,28 @@ Status ModelBytes::see_blocks(std::size_t first, std::size_t last,
   return first == last ? Status() : read_blocks(first, last - first, buffer.data());
 }
 
-Result<std::uint64_t> ModelBytes::check(std::optional<std::size_t> zeroed) {
-  ThreadPool pool(loading_threads(size_));
+Result<std::uint64_t> ModelBytes::check(std::optional<std::size_t> zeroed, bool whole) {
+  const std::size_t wanted = whole ? blocks() : std::min(blocks(), first_claimed_);
+  ThreadPool pool(loading_threads(wanted * kBlock));
   std::vector<std::byte> buffers(pool.threads() * kStep);
   std::vector<Status> problems(pool.threads());
   constexpr std::size_t kBlocks = kStep / kBlock;
-  pool.share((blocks() + kBlocks - 1) / kBlocks, 1,
+  pool.share((wanted + kBlocks - 1) / kBlocks, 1,
              [&](std::size_t worker, std::size_t begin, std::size_t end) {
                const auto buffer = std::span(buffers).subspan(worker * kStep, kStep);
                for (std::size_t i = begin; i < end && problems[worker].ok(); ++i) {
                  problems[worker] =
-                     see_blocks(i * kBlocks, std::min((i + 1) * kBlocks, blocks()), buffer);
+                     see_blocks(i * kBlocks, std::min((i + 1) * kBlocks, wanted), buffer);
                }
              });
-  visit_ = nullptr;
+  if (claimed_.empty()) visit_ = nullptr;
   for (const Status& problem : problems) {
     if (!problem.ok()) return problem;
   }
   std::uint64_t sum = 0;
-  for (const std::atomic<std::uint64_t>& part : sums_) sum += part;
+  for (std::size_t i = 0; i < blocks(); ++i) {
+    sum += is_claimed(i) ? claimed_[i - first_claimed_] : sums_[i].load();
+  }
   if (!zeroed) return content_hash_finish(sum, size_);
   // The zeroed bytes lie in at most two words, whose terms are exchanged.
   const std::size_t begin = *zeroed / kWord * kWord;
@@ -123,7 +140,8 @@ Result<std::uint64_t> ModelBytes::check(std::optional<std::size_t> zeroed) {
 }
 
 Status ModelBytes::check_same(std::span<const std::byte> first_bytes) const {
-  for (std::size_t block = 0; block < blocks() && block_end(block) <= first_bytes.size(); ++block) {
+  const std::size_t end = std::min(blocks(), first_claimed_);  // what follows is data alone
+  for (std::size_t block = 0; block < end && block_end(block) <= first_bytes.size(); ++block) {
     const std::size_t offset = block * kBlock;
     const auto bytes = first_bytes.subspan(offset, block_end(block) - offset);
     if (Status s = see_block(block, bytes); !s.ok()) return s;

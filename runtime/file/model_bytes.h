@@ -4,7 +4,8 @@
 // overwritten while it is in use gives an error, not a signal. A sum is remembered of every block
 // that is read, and every later reading of it held against that; check() reads the blocks that have
 // not been, so that the content hash that it gives is that of every byte ever used, before and
-// after.
+// after. Blocks whose sums the file itself claims are held against the claim instead, whenever they
+// are read, and check() need not read them: their sums are terms of the content hash.
 // Thread rule: read() and read_blocks() may be called from many threads; check() from one, with no
 // other call at the time.
 // Errors: kIo and kCorrupt, naming the file.
@@ -42,16 +43,20 @@ class ModelBytes {
   Status read(std::size_t offset, std::span<std::byte> out) const;
 
   // Before the calls below: `visit` gets every block with its offset as it is first read, from
-  // several threads at once, until the end of check().
-  using Visit = std::function<void(std::size_t offset, std::span<const std::byte> block)>;
+  // several threads at once, until the end of check(); blocks with claimed sums whenever they are
+  // read, for good. Where it fails, so does reading.
+  using Visit = std::function<Status(std::size_t offset, std::span<const std::byte> block)>;
   void watch(Visit visit);
+  // After watch(): the sums that the blocks from `first` to the last have to have.
+  void claim(std::size_t first, std::vector<std::uint64_t> sums);
 
   // Whole blocks [first, first + count) to `out`, the last of the file maybe shorter. Before
   // check() they are what the file holds now, for better or worse.
   Status read_blocks(std::size_t first, std::size_t count, std::byte* out) const;
 
-  // The content hash of all bytes, with the 8 from `zeroed` on taken as zero (base/hash.h).
-  Result<std::uint64_t> check(std::optional<std::size_t> zeroed);
+  // The content hash of all bytes, with the 8 from `zeroed` on taken as zero (base/hash.h). Blocks
+  // with claimed sums are read for it where `whole`, else only their claims count.
+  Result<std::uint64_t> check(std::optional<std::size_t> zeroed, bool whole);
 
   // After check(): whether the file's first bytes, got by read(), are those that it saw.
   Status check_same(std::span<const std::byte> first_bytes) const;
@@ -59,6 +64,7 @@ class ModelBytes {
  private:
   ModelBytes() = default;
   std::size_t blocks() const { return (size_ + kBlock - 1) / kBlock; }
+  bool is_claimed(std::size_t block) const { return block >= first_claimed_; }
   std::size_t block_end(std::size_t block) const { return std::min((block + 1) * kBlock, size_); }
   // Of all blocks not seen so far among [first, last), which fit `buffer`.
   Status see_blocks(std::size_t first, std::size_t last, std::span<std::byte> buffer) const;
@@ -69,6 +75,8 @@ class ModelBytes {
   std::unique_ptr<InputFile> file_;  // null: memory_
   std::span<const std::byte> memory_;
   Visit visit_;
+  std::size_t first_claimed_ = SIZE_MAX;
+  std::vector<std::uint64_t> claimed_;  // sums of the blocks from there on
   // Per block; 0: not seen. A block whose sum is 0 is looked at whenever it is read.
   mutable std::vector<std::atomic<std::uint64_t>> sums_;
 };

@@ -196,6 +196,27 @@ Result<HashPlace> find_content_hash(const Gguf& file) {
   return HashPlace{*hash, entry->offset};
 }
 
+std::size_t first_summed_block(std::size_t data) {
+  return data / kSummedBlock + (data % kSummedBlock != 0 ? 1 : 0);
+}
+
+Result<BlockSums> read_block_sums(const Gguf& file, std::size_t file_bytes) {
+  if (file.find(kKeyBlockSums) == nullptr || file.tensors().empty()) return BlockSums{};
+  Result<std::vector<std::uint64_t>> sums = file.get_u64_array(kKeyBlockSums);
+  if (!sums.ok()) return sums.status();
+  const std::size_t end = first_summed_block(file_bytes);
+  const std::size_t first = std::min(end, first_summed_block(file.tensors().front().offset));
+  const std::size_t count = end - first;
+  const bool one_more = sums->size() == count + 1 && sums->back() == 0;
+  if (sums->size() != count && !one_more) {
+    return bad_key(file, kKeyBlockSums,
+                   " has " + std::to_string(sums->size()) + " entries for " +
+                       std::to_string(count) + " blocks");
+  }
+  sums->resize(count);
+  return BlockSums{first, std::move(*sums)};
+}
+
 Status read_exits(const Gguf& file, std::size_t layers, NetworkInfo& info) {
   if (Status s = read_exit_layers(file, layers, info); !s.ok()) return s;
   if (Status s = read_output(file, info); !s.ok()) return s;

@@ -24,6 +24,10 @@
 //   splitee.content_hash                  u64     required; content_hash (base/hash.h) of the
 //                                         whole file with these 8 value bytes taken as zero.
 //                                         Checked at load; the model's identity on the wire
+//   splitee.block_sums                    array of u64, optional: one per block of 64 KiB of the
+//                                         file that begins in the tensor data, or one more, which
+//                                         is 0: the sum of the block's terms in content_hash. A
+//                                         block can be checked alone then, when it is first used
 //   splitee.exit_layers                   array of u32: layers with an exit, 1-based, ascending,
 //                                         the last one is L
 //   splitee.labels                        array of string, one per class: not empty, valid UTF-8
@@ -79,6 +83,7 @@ namespace splitee::runtime {
 inline constexpr std::string_view kKeyArchitecture = "general.architecture";
 inline constexpr std::string_view kKeyAlignment = "general.alignment";
 inline constexpr std::string_view kKeyContentHash = "splitee.content_hash";
+inline constexpr std::string_view kKeyBlockSums = "splitee.block_sums";
 inline constexpr std::string_view kKeyExitLayers = "splitee.exit_layers";
 inline constexpr std::string_view kKeyLabels = "splitee.labels";
 inline constexpr std::string_view kKeyOutput = "splitee.output";
@@ -134,6 +139,17 @@ struct HashPlace {
   std::size_t offset = 0;
 };
 Result<HashPlace> find_content_hash(const Gguf& file);
+
+// The blocks of 64 KiB, counted from the file's start, whose sums key splitee.block_sums has: from
+// `first` to the file's last. None where there is no such key.
+inline constexpr std::size_t kSummedBlock = 65536;
+struct BlockSums {
+  std::size_t first = 0;
+  std::vector<std::uint64_t> sums;
+};
+// The first such block of a file whose tensor data begins at byte `data`.
+std::size_t first_summed_block(std::size_t data);
+Result<BlockSums> read_block_sums(const Gguf& file, std::size_t file_bytes);
 
 // What the keys above say of a network of so many layers: labels, exits with their thresholds and
 // temperatures (1 where the file has none).

@@ -156,7 +156,8 @@ Result<std::shared_ptr<const NumbersNetwork>> NumbersNetwork::load(ModelFile fil
   made->kernels_ = &kernels;
   const auto bytes = std::make_shared<ModelBytes>(std::move(file.bytes));
   const Result<std::uint64_t> hash =
-      check_file(*bytes, file.gguf, true, [&] { return made->plan(file.gguf, bytes, options); });
+      check_file(*bytes, file.gguf, HashClaim::kRequired, options.check_whole,
+                 [&] { return made->plan(file.gguf, bytes, options); });
   if (!hash.ok()) return hash.status();
   made->hash_ = *hash;
   if (Status s = bytes->check_same(file.header); !s.ok()) return s;

@@ -1,5 +1,5 @@
 // BertNetwork loader: the input is a whole model file. Most changed files get the right
-// content hash, so that what lies behind that check is reached.
+// content hash and sums of blocks, so that what lies behind that check is reached.
 #include "runtime/bert/engine.h"
 #include "runtime/bert/model.h"
 #include "runtime/file/gguf.h"
@@ -11,6 +11,10 @@ using namespace splitee::runtime;
 using namespace splitee::runtime::testing;
 
 void splitee::fuzz::repair(std::string& input) {
+  const auto file = Gguf::parse("input", as_bytes(input));
+  if (file.ok() && !file->tensors().empty()) {
+    fix_block_sums(input, file->tensors().front().offset);
+  }
   fix_content_hash(input);
 }
 
@@ -41,6 +45,10 @@ std::vector<std::string> splitee::fuzz::seeds() {
   i8.keys.push_back({"splitee.lower_case", kBool, std::string(1, '\0')});
   i8.keys.push_back({"splitee.exit_temperatures", kArray, raw_array(kF32, 1, raw(1.5f))});
   files.push_back(build(i8));
+  FileSpec summed = random_model(tiny);  // with a block behind the one in which the data begins
+  summed.keys.push_back({"a.note", kString, raw_string(std::string(65536, 'x'))});
+  add_block_sums(summed);
+  files.push_back(build(summed));
   FileSpec broken = random_model(tiny);
   broken.tensors.back().offset = ~std::uint64_t{0};
   files.push_back(build(broken));

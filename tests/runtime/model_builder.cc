@@ -21,6 +21,8 @@ void pad(std::string& bytes, std::size_t alignment) {
   bytes.resize((bytes.size() + alignment - 1) / alignment * alignment, '\0');
 }
 
+constexpr std::size_t kSummedBytes = 65536;
+
 // Tensors with random values.
 class RandomTensors {
  public:
@@ -307,9 +309,37 @@ std::string build(const FileSpec& spec) {
     data += tensor.data;
   }
   pad(out, spec.alignment);
+  const std::size_t data_start = out.size();
   out += data + spec.trailing;
+  fix_block_sums(out, data_start);
   fix_content_hash(out);
   return out;
+}
+
+void add_block_sums(FileSpec& spec, std::size_t more) {
+  std::size_t bytes = spec.trailing.size();
+  for (const TensorSpec& tensor : spec.tensors) {
+    bytes = (bytes + spec.alignment - 1) / spec.alignment * spec.alignment + tensor.data.size();
+  }
+  const std::size_t count = (bytes + kSummedBytes - 1) / kSummedBytes + more;
+  spec.keys.push_back(
+      {"splitee.block_sums", kArray, raw_array(kU64, count, std::string(8 * count, '\0'))});
+}
+
+void fix_block_sums(std::string& file, std::size_t data_start) {
+  const std::string before =
+      raw_string("splitee.block_sums") + raw(std::uint32_t{kArray}) + raw(std::uint32_t{kU64});
+  const std::size_t at = file.find(before);
+  if (at == std::string::npos || at + before.size() + 8 > data_start) return;
+  std::size_t entry = at + before.size() + 8;
+  std::uint64_t count;
+  std::memcpy(&count, file.data() + entry - 8, sizeof(count));
+  const std::size_t end = entry + 8 * std::min<std::uint64_t>(count, (data_start - entry) / 8);
+  for (std::size_t begin = (data_start + kSummedBytes - 1) / kSummedBytes * kSummedBytes;
+       begin < file.size() && entry < end; begin += kSummedBytes, entry += 8) {
+    const std::string block = file.substr(begin, kSummedBytes);
+    file.replace(entry, 8, raw(content_hash_terms(as_bytes(block), begin / 8)));
+  }
 }
 
 void fix_content_hash(std::string& file) {

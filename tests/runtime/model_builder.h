@@ -116,9 +116,14 @@ FileSpec random_conv(const ConvShape& shape);
 std::string float_bytes(std::span<const float> values);
 
 // The file's bytes. Where there is a key splitee.content_hash with 8 bytes, they get the right
-// hash.
+// hash; where there is a key splitee.block_sums, so do its entries.
 std::string build(const FileSpec& spec);
 void fix_content_hash(std::string& file);
+// Adds the key splitee.block_sums, which build() fills in; `more` entries beyond those needed at
+// most.
+void add_block_sums(FileSpec& spec, std::size_t more = 0);
+// Of a file whose tensor data begins at `data_start`; where the key has room for them.
+void fix_block_sums(std::string& file, std::size_t data_start);
 
 using splitee::testing::as_bytes;
 

@@ -56,7 +56,7 @@ def test_fits_and_writes(folder):
 
     before, after = inspected(MODEL), inspected(output)
     changed = {"splitee.exit_temperatures", "splitee.exit_alphas", "splitee.alpha",
-               "splitee.content_hash", "splitee.prior.predictions", "splitee.prior.confidences",
+               "splitee.content_hash", "splitee.block_sums", "splitee.prior.predictions", "splitee.prior.confidences",
                "splitee.prior.labels", "splitee.prior.kinds"}  # fmt: skip
     keep = lambda info: {k: v for k, v in info["metadata"].items() if k not in changed}  # noqa: E731
     assert keep(before) == keep(after) and before["tensors"] == after["tensors"]
@@ -147,7 +147,7 @@ def test_rows_alone_of_several_kinds(folder):
     assert before["splitee.prior.kinds"] == 1 and after["splitee.prior.kinds"] == 2
     labels = list(after["splitee.prior.labels"])
     assert sorted(labels) == [1] * 200 + [65535] * 1000 and 1 in labels[:100] and 65535 in labels[:100]
-    kept = [key for key in before if not key.startswith("splitee.prior.") and key != "splitee.content_hash"]
+    kept = [key for key in before if not key.startswith("splitee.prior.") and key not in gguf_writer.OWN_KEYS]
     assert kept == [key for key in after if key in kept] and all(str(before[key]) == str(after[key]) for key in kept)
     report = json.loads(calibrate(second, output, "--rows-only", "--json", model=output).out)
     assert report == {"rows": 200, "kinds": 1} and GgufFile(output).keys["splitee.prior.kinds"] == 1

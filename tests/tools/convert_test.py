@@ -224,12 +224,13 @@ def test_bf16_ties(root):
 
 def test_hash_in_parts(_):
     data = bytes(np.random.default_rng(SEED).integers(0, 256, 1003, np.uint8))
-    gguf_writer._HASH_CHUNK_WORDS, before = 8, gguf_writer._HASH_CHUNK_WORDS
+    before = gguf_writer.BLOCK_BYTES, gguf_writer._CHUNK_BLOCKS
+    gguf_writer.BLOCK_BYTES, gguf_writer._CHUNK_BLOCKS = 64, 3
     try:
         for size in (0, 1, 8, 63, 64, 65, 128, 1000, 1003):
             assert gguf_writer.content_hash(io.BytesIO(data[:size])) == slow_hash(data[:size])
     finally:
-        gguf_writer._HASH_CHUNK_WORDS = before
+        gguf_writer.BLOCK_BYTES, gguf_writer._CHUNK_BLOCKS = before
 
 
 def test_values_refused(root):

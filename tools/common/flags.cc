@@ -200,6 +200,8 @@ void add_sample_flags(CLI::App& app, std::string& input, InputFormat& format) {
 
 Result<std::shared_ptr<const runtime::Network>> open_model(const ModelFlags& flags,
                                                            const runtime::ModelOptions& options) {
+  runtime::ModelOptions all = options;
+  all.check_whole = options.check_whole || flags.check_whole;
   const std::string name =
       flags.target.empty() ? std::string(kernels::target_from_environment()) : flags.target;
   const kernels::Kernels* kernels = kernels::find_target(name);
@@ -209,7 +211,7 @@ Result<std::shared_ptr<const runtime::Network>> open_model(const ModelFlags& fla
                               flags.target.empty() ? "SPLITEE_TARGET" : "--target", name));
   }
   Result<std::shared_ptr<const runtime::Network>> network =
-      runtime::open_network(flags.path, *kernels, options);
+      runtime::open_network(flags.path, *kernels, all);
   if (!network.ok()) return not_usage(network.status());
   return network;
 }

@@ -50,6 +50,7 @@ struct ModelFlags {
   std::string path;
   std::string target;
   std::size_t threads = 1;
+  bool check_whole = false;  // ModelOptions::check_whole
 };
 void add_model_flags(CLI::App& app, ModelFlags& flags, const std::string& threads_help);
 // --target and --threads alone.

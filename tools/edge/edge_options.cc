@@ -304,6 +304,9 @@ std::optional<int> parse_edge_options(int argc, char** argv, EdgeOptions& option
       "splitee-edge");
   add_version(app);
   add_model_flags(app, options.model, "threads that one sample's layers use");
+  app.add_flag("--check-model", options.model.check_whole,
+               "check the whole model file at start; otherwise, where it has sums of its blocks, "
+               "each part when it is first used");
   add_input_output_flags(app, options);
   add_run_flags(app, options);
   add_link_flags(app, options);

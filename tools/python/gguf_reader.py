@@ -153,6 +153,6 @@ class GgufFile:
 
     def with_keys(self, pairs):
         """This file's pairs with others in place of those of the same key, or behind them; without
-        the content hash, which writing adds."""
-        new = {key for key, _, _ in pairs} | {gguf.CONTENT_HASH_KEY}
+        those that writing adds."""
+        new = {key for key, _, _ in pairs} | set(gguf.OWN_KEYS)
         return [pair for pair in self.pairs if pair[0] not in new] + list(pairs)

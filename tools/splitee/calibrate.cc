@@ -239,6 +239,12 @@ Status write_model(const Flags& flags, const runtime::Network& network, const Re
   if (Status s = file->read(0, old); !s.ok()) return s;
   const Result<runtime::Gguf> gguf = runtime::Gguf::parse(flags.model.path, old);
   if (!gguf.ok()) return gguf.status();
+  const Result<runtime::HashPlace> hash = runtime::find_content_hash(*gguf);
+  if (!hash.ok()) return hash.status();
+  // Else the new hash would hide damage of what has not been read, or a change since.
+  if (content_hash_zeroing(old, hash->offset) != network.hash()) {
+    return gguf->error(Code::kCorrupt, "the file was damaged or changed");
+  }
   // With other temperatures it answers as no other file does.
   const std::string bytes =
       with_keys(*gguf, old, keys, flags.rows_only ? std::string_view() : runtime::kKeyPriorNetwork);

@@ -57,6 +57,29 @@ std::size_t tensor_info_bytes(const Gguf& file) {
   return bytes;
 }
 
+std::span<const std::byte> tensor_data(const Gguf& file, std::span<const std::byte> bytes) {
+  return file.tensors().empty() ? std::span<const std::byte>()
+                                : bytes.subspan(file.tensors().front().offset);
+}
+
+// As many zeros as the file has blocks that begin in the tensor data, or one more.
+NewKey room_for_sums(std::size_t data_bytes) {
+  const std::vector<std::uint64_t> zeros(runtime::first_summed_block(data_bytes));
+  return array_of(runtime::kKeyBlockSums, GgufType::kU64, std::span(zeros));
+}
+
+// Fills that room, the 8-byte words from `offset` on.
+void fill_in_sums(std::string& file, std::size_t data_start, std::size_t offset) {
+  constexpr std::size_t kBlock = runtime::kSummedBlock;
+  for (std::size_t begin = runtime::first_summed_block(data_start) * kBlock; begin < file.size();
+       begin += kBlock, offset += sizeof(std::uint64_t)) {
+    const auto block = std::as_bytes(std::span(file)).subspan(begin);
+    const std::uint64_t sum = content_hash_terms(block.first(std::min(kBlock, block.size())),
+                                                 begin / sizeof(std::uint64_t));
+    std::memcpy(file.data() + offset, &sum, sizeof(sum));
+  }
+}
+
 std::size_t alignment(const Gguf& file) {
   const Result<std::uint32_t> value = file.get_u32(runtime::kKeyAlignment);
   return value.ok() ? *value : 32;
@@ -98,22 +121,28 @@ std::string with_keys(const Gguf& file, std::span<const std::byte> bytes,
   std::size_t hash_offset = 0;
   for (const GgufEntry& entry : file.entries()) {
     if (std::ranges::find(keys, entry.key, &NewKey::key) != keys.end()) continue;
-    if (entry.key == dropped) continue;
+    if (entry.key == dropped || entry.key == runtime::kKeyBlockSums) continue;
     append_head(out, entry.key, entry.type, entry.element, entry.count);
     if (entry.key == runtime::kKeyContentHash) hash_offset = out.size();
     append(out, entry.raw);
     ++entries;
   }
   for (const NewKey& key : keys) append_key(out, key);
-  entries += keys.size();
+  const std::span<const std::byte> data = tensor_data(file, bytes);
+  const NewKey sums = room_for_sums(data.size());
+  append_key(out, sums);
+  const std::size_t sums_offset = out.size() - sums.bytes.size();
+  entries += keys.size() + 1;
   std::memcpy(out.data() + kCountsOffset + 8, &entries, sizeof(entries));
 
   // The tensor infos hold offsets from the start of the data: they stay true.
   const GgufEntry& last = file.entries().back();
   append(out, bytes.subspan(last.offset + last.raw.size(), tensor_info_bytes(file)));
-  if (!file.tensors().empty()) {
+  if (!data.empty()) {
     out.resize((out.size() + alignment(file) - 1) / alignment(file) * alignment(file), '\0');
-    append(out, bytes.subspan(file.tensors().front().offset));
+    const std::size_t data_start = out.size();
+    append(out, data);
+    fill_in_sums(out, data_start, sums_offset);
   }
   const std::uint64_t hash = content_hash_zeroing(std::as_bytes(std::span(out)), hash_offset);
   std::memcpy(out.data() + hash_offset, &hash, sizeof(hash));

@@ -27,8 +27,9 @@ NewKey array_key(std::string_view key, std::span<const std::uint16_t> values);
 NewKey u64_key(std::string_view key, std::uint64_t value);
 
 // `bytes`, which `file` was parsed from, with `keys` in place of those of the same names, or added
-// after the others, without the key `dropped`, and with a new splitee.content_hash
-// (runtime/file/model_keys.h). Tensors, their order and all other keys stay as they are.
+// after the others, without the key `dropped`, and with a new splitee.content_hash and
+// splitee.block_sums (runtime/file/model_keys.h). Tensors, their order and all other keys stay as
+// they are.
 // Precondition: the file has a content hash.
 std::string with_keys(const runtime::Gguf& file, std::span<const std::byte> bytes,
                       std::span<const NewKey> keys, std::string_view dropped = {});
