@@ -159,13 +159,12 @@ void add_machine_flags(CLI::App& app, ModelFlags& flags, const std::string& thre
   std::vector<std::string> targets;
   for (const kernels::Kernels* kernels : kernels::compiled_targets()) {
     targets.emplace_back(kernels->target);
-    if (targets.back() == "avx512amx") {
-      targets.back() += " (never run on its hardware, so by name alone)";
-    }
   }
-  app.add_option("--target", flags.target,
-                 "kernel target to force: " + join(targets) +
-                     " (default: $SPLITEE_TARGET, else the best that this CPU has)")
+  app.add_option(
+         "--target", flags.target,
+         "kernel target to force: " + join(targets) +
+             " (default: $SPLITEE_TARGET, else the best that this CPU has; avx512amx was never "
+             "run on its hardware, and is chosen by name alone)")
       ->type_name("NAME");
   app.add_option("--threads", flags.threads, threads_help)
       ->type_name("N")
