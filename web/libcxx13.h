@@ -157,6 +157,10 @@ constexpr auto upper_bound(Range&& range, const Value& value, Compare compare = 
                             return std::invoke(compare, wanted, std::invoke(project, element));
                           });
 }
+template <class A, class B>
+constexpr bool equal(A&& a, B&& b) {
+  return std::equal(std::begin(a), std::end(a), std::begin(b), std::end(b));
+}
 
 }  // namespace ranges
 }  // namespace std
