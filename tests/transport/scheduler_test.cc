@@ -232,14 +232,14 @@ TEST_CASE("a request that would be late is refused at once") {
   bench.run(100);  // 100 us a row
   // Idle: taken whatever the pace says.
   CHECK(bench.push({.id = 2, .rows = 10, .expires_us = 100}) == Admission::kTaken);
-  CHECK(bench.push({.id = 3, .rows = 10, .expires_us = 3'999}) == Admission::kWouldBeLate);
-  CHECK(bench.push({.id = 4, .rows = 10, .expires_us = 4'000}) == Admission::kTaken);
-  CHECK(bench.push({.id = 5, .rows = 10, .expires_us = 5'900}) == Admission::kWouldBeLate);
+  CHECK(bench.push({.id = 3, .rows = 10, .expires_us = 2'499}) == Admission::kWouldBeLate);
+  CHECK(bench.push({.id = 4, .rows = 10, .expires_us = 2'500}) == Admission::kTaken);
+  CHECK(bench.push({.id = 5, .rows = 10, .expires_us = 3'700}) == Admission::kWouldBeLate);
   // What runs counts too.
   const std::vector<Job> running = bench.scheduler.take();
-  CHECK(bench.push({.id = 6, .rows = 10, .expires_us = 5'900}) == Admission::kWouldBeLate);
+  CHECK(bench.push({.id = 6, .rows = 10, .expires_us = 3'700}) == Admission::kWouldBeLate);
   bench.scheduler.finished(10, 10, 1'000);
-  CHECK(bench.push({.id = 7, .rows = 10, .expires_us = 5'900}) == Admission::kTaken);
+  CHECK(bench.push({.id = 7, .rows = 10, .expires_us = 3'700}) == Admission::kTaken);
   CHECK(running.size() == 1);
 }
 
@@ -259,13 +259,13 @@ TEST_CASE("of one edge the earliest deadline runs first, equal ones in the order
 TEST_CASE("an urgent request passes those that can wait, and makes none of them late") {
   Bench bench(limits_of(1));
   bench.push({.id = 1, .rows = 10});
-  bench.run(100);  // 1,000 us each, of which 2,000 are counted
+  bench.run(100);  // 1,000 us each, which count as 1,250
   const auto push = [&](std::uint64_t id, std::int64_t expires_us) {
     return bench.push({.id = id, .rows = 10, .expires_us = expires_us});
   };
-  for (std::uint64_t id = 2; id <= 5; ++id) REQUIRE(push(id, 9'000) == Admission::kTaken);
-  // The last of the four is expected at 8,000: a fifth before them would make it late.
-  CHECK(push(6, 8'999) == Admission::kWouldBeLate);
+  for (std::uint64_t id = 2; id <= 5; ++id) REQUIRE(push(id, 5'500) == Admission::kTaken);
+  // The last of the four is expected at 5,000: a fifth before them would make it late.
+  CHECK(push(6, 5'499) == Admission::kWouldBeLate);
   CHECK(push(7, 10'000) == Admission::kTaken);
   REQUIRE(bench.run().at(0) == 2);
   CHECK(push(8, 2'000) == Admission::kTaken);
@@ -322,7 +322,7 @@ TEST_CASE("what expired in the queue says nothing about the pace") {
   (void)bench.scheduler.take();
   bench.scheduler.finished(10, 0, 1);
   bench.push({.id = 3, .rows = 10});
-  CHECK(bench.scheduler.expected_us("b", 10) == 4'000);
+  CHECK(bench.scheduler.expected_us("b", 10) == 2'500);
 }
 
 TEST_CASE("a closed queue takes nothing, and ends once it is empty") {

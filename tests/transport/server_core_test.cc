@@ -178,7 +178,7 @@ TEST_CASE("every request that is not run is counted with its reason") {
   CHECK(infer("a") == "nothing");
   bench.run(1'000);
   CHECK(infer("a") == "nothing");
-  CHECK(infer("a", 1'500) == "busy");
+  CHECK(infer("a", 1'200) == "busy");
   CHECK(bench.sheds(Shed::kWouldBeLate) == 1);
   CHECK(infer("a") == "nothing");
   CHECK(infer("a") == "busy");
