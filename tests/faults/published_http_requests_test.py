@@ -168,12 +168,11 @@ def chunks_without_end(_, fronts):
 
 @case("CVE-2012-3544", "CVE-2021-22960", "CVE-2023-39326", "CVE-2024-21647")
 def extensions_of_chunks(_, fronts):
-    """Read over where they are short, refused where one is longer than the headers may be; between, as the version of
-    libmicrohttpd has it."""
+    """Read over, or refused (by libmicrohttpd 1.0), and refused where one is longer than the headers may be."""
     for front in fronts.each():
-        front.same(post(CHUNKED, body=chunks(size=1, extension=b";a=b")))
-        (answer,) = front.talk(post(CHUNKED, CLOSE, body=chunks(size=1, extension=b";" + b"a=b" * 500)), closing=True)[0]
-        assert (answer.status, answer.body) == (200, front.good) or answer.status in (400, 413), answer
+        for extension in (b";a=b", b";" + b"a=b" * 500):
+            ((answer,), _) = front.talk(post(CHUNKED, CLOSE, body=chunks(size=1, extension=extension)), closing=True)
+            assert (answer.status, answer.body) == (200, front.good) or answer.status in (400, 413), answer
         for extension in (b";" + b"x" * (1 << 20), b';a="' + b"\\" * (1 << 20) + b'"'):
             front.refuses(post(CHUNKED, body=chunks(extension=extension)), CLOSED, 400, 413, 431, 500)
         inner = b"0\r\n\r\n" + HIDDEN
@@ -228,7 +227,9 @@ def slow_requests(_, fronts):
             for turn in range(3):
                 front.check()
                 for connection in slow:
-                    connection.sendall(b"x")
+                    # Libmicrohttpd 1.0 closes those whose bytes have become no request.
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                        connection.sendall(b"x")
             front.check()
 
 
@@ -284,7 +285,7 @@ def zeros_and_escapes(_, fronts):
         front.get("/live%7a")
         for path in ("/livez x", "/livez \0", "/livez /../ HTTP/1.1"):
             front.refuses(request("GET", path), 400, CLOSED)
-        front.get("/live\0z", status=(400, 404))
+        front.refuses(request("GET", "/live\0z", CLOSE), 400, 404, CLOSED)
         # The library cuts a value at a NUL, or refuses it; the request has one end all the same.
         front.refuses(post("X\0: a", length(), body=BODY + HIDDEN))
         front.refuses(post(f"{length()}\0 0", length(), body=BODY + HIDDEN))
