@@ -18,7 +18,7 @@ from convert_folder import Folder, main
 import gguf_writer  # noqa: E402  (found beside the converter)
 import numpy as np  # noqa: E402
 from convert_data import (
-    CLASSES, HIDDEN, LAYERS, POSITIONS, FFN, HEADS, SEED, STORED, TYPES, VOCAB, WRITERS, bf16_bits,
+    HIDDEN, LAYERS, POSITIONS, FFN, HEADS, SEED, STORED, TYPES, VOCAB, WRITERS, bf16_bits,
     pickle_tensor, pickle_text, random_tensors, read_gguf, safetensors_bytes, slow_hash,
     torch_bytes, torch_zip,
 )  # fmt: skip  # noqa: E402
