@@ -65,7 +65,6 @@ Result<Temporary> make_temporary(const std::string& path, unsigned mode) {
 
 }  // namespace file_parts
 
-using file_parts::Descriptor;
 using file_parts::not_regular;
 using file_parts::sync_folder_of;
 using file_parts::system_error;

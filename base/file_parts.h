@@ -5,33 +5,13 @@
 #include <cstddef>
 #include <span>
 #include <string>
-#include <utility>
 
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "base/descriptor.h"
 #include "base/status.h"
 
 namespace splitee::file_parts {
-
-// A file descriptor, closed at destruction.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-  bool valid() const { return fd_ >= 0; }
-  int release() { return std::exchange(fd_, -1); }
-  // Closes now; false where the system reports a failure.
-  bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
-
- private:
-  int fd_;
-};
 
 // Of errno.
 Status system_error(const std::string& path, const char* action);

@@ -17,7 +17,6 @@
 namespace splitee {
 
 namespace fs = std::filesystem;
-using file_parts::Descriptor;
 using file_parts::system_error;
 
 namespace {

@@ -12,6 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/descriptor.h"
+
 namespace splitee::tools {
 namespace {
 
@@ -39,20 +41,6 @@ std::size_t size_for(long version) {
   return sizeof(std::uint64_t) * (version >= 6 ? 3 : version >= 4 ? 2 : 1);
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(long number) : number_(static_cast<int>(number)) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  int get() const { return number_; }
-
- private:
-  int number_;
-};
-
 Status failed(const std::string& what) {
   return Status(Code::kIo, "--landlock: " + what + ": " + std::strerror(errno));
 }
@@ -60,15 +48,16 @@ Status failed(const std::string& what) {
 Status allow(int ruleset, const std::string& path, std::uint64_t rights) {
   const Descriptor at(::open(path.c_str(), O_PATH | O_CLOEXEC));
   struct stat info {};
-  if (at.get() < 0 || ::fstat(at.get(), &info) != 0) {
+  if (!at.valid() || ::fstat(at.get(), &info) != 0) {
     return errno == ENOENT || errno == ENOTDIR || errno == EACCES ? Status() : failed(path);
   }
   if (!S_ISDIR(info.st_mode)) rights &= LANDLOCK_ACCESS_FS_READ_FILE;
   landlock_path_beneath_attr rule{};
   rule.allowed_access = rights;
   rule.parent_fd = at.get();
-  if (::syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0)
+  if (::syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0) {
     return failed(path);
+  }
   return {};
 }
 
@@ -109,8 +98,9 @@ Result<bool> restrict_process(const LandlockRules& rules) {
       ::syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
   if (version < 1) return false;
   const Ruleset rights = ruleset_of(version);
-  const Descriptor ruleset(::syscall(SYS_landlock_create_ruleset, &rights, size_for(version), 0));
-  if (ruleset.get() < 0) return failed("no rules");
+  const Descriptor ruleset(
+      static_cast<int>(::syscall(SYS_landlock_create_ruleset, &rights, size_for(version), 0)));
+  if (!ruleset.valid()) return failed("no rules");
   for (const std::string& path : rules.readable) {
     const Status status =
         allow(ruleset.get(), path, LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR);
