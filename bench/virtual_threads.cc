@@ -43,14 +43,13 @@ ThreadPool::ThreadPool(std::size_t threads) : cores_(threads) {
 ThreadPool::~ThreadPool() = default;
 
 void ThreadPool::run_pieces(const Job& job) {
-  constexpr std::size_t kParts = 4;  // as in thread_pool.cc
   const Clock::time_point begin = Clock::now();
   std::vector<double> free_at(threads(), start_us);
   free_at[0] = 0;
   double end = 0;
   for (std::size_t left = job.pieces; left != 0;) {
     const auto worker = std::min_element(free_at.begin(), free_at.end());
-    const std::size_t taken = std::max<std::size_t>(1, left / (kParts * threads()));
+    const std::size_t taken = taken_of(left);
     const std::size_t first = job.pieces - left;
     const Clock::time_point piece = Clock::now();
     job.call(job.context, static_cast<std::size_t>(worker - free_at.begin()),
@@ -149,8 +148,9 @@ int run(const Options& options) {
     const runtime::Prepared input = (*network)->random_input(std::min(tokens, info.max_length), 1);
     std::vector<std::unique_ptr<runtime::Engine>> engines;
     std::vector<std::vector<double>> times(options.threads.size());
-    for (const std::size_t threads : options.threads)
+    for (const std::size_t threads : options.threads) {
       engines.push_back((*network)->make_engine(threads));
+    }
     for (std::size_t pass = 0; pass <= options.passes; ++pass) {
       for (std::size_t i = 0; i < engines.size(); ++i) {
         const double us = pass_us(*engines[i], input.view(), info);
@@ -159,8 +159,9 @@ int run(const Options& options) {
     }
     std::printf("\n| %zu |", tokens);
     const double one = median(times[0]);
-    for (const std::vector<double>& of : times)
+    for (const std::vector<double>& of : times) {
       std::printf(" %.2f (%.2f) |", median(of) / 1e3, one / median(of));
+    }
     std::fflush(stdout);
   }
   std::printf("\n");

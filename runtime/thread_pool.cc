@@ -10,8 +10,6 @@ namespace {
 
 constexpr unsigned kLeftBits = 32;
 constexpr std::uint64_t kLeftMask = (std::uint64_t{1} << kLeftBits) - 1;
-// A taker gets one of so many parts of its fair share of what is left.
-constexpr std::size_t kParts = 4;
 // Longer than the gaps between two products, shorter than a time slice that another process
 // could use.
 constexpr std::chrono::microseconds kSpin(50);
@@ -69,7 +67,7 @@ void ThreadPool::take_pieces(std::size_t worker) {
   std::uint64_t work = work_;
   while ((work & kLeftMask) != 0) {
     const auto left = static_cast<std::size_t>(work & kLeftMask);
-    const std::size_t taken = std::max<std::size_t>(1, left / (kParts * threads()));
+    const std::size_t taken = taken_of(left);
     if (!work_.compare_exchange_weak(work, work - taken)) continue;
     // These pieces are not finished, so the job stays what it is.
     const std::size_t first = job_.pieces - left;

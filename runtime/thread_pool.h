@@ -52,6 +52,12 @@ class ThreadPool {
     std::size_t count = 0, pieces = 0;
   };
 
+  // A taker gets one of so many parts of its fair share of what is left.
+  static constexpr std::size_t kParts = 4;
+  std::size_t taken_of(std::size_t left) const {
+    return std::max<std::size_t>(1, left / (kParts * threads()));
+  }
+
   void run_pieces(const Job& job);
   // Works until no piece is left to take.
   void take_pieces(std::size_t worker);
