@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "policy/model_options.h"
 #include "tools/common/console.h"
 #include "tools/common/keys.h"
 #include "tools/common/policy_flags.h"
@@ -355,11 +356,8 @@ Result<policy::PolicyOptions> policy_options(const EdgeOptions& options,
                                              const runtime::Network& network) {
   const runtime::NetworkInfo& info = network.info();
   policy::PolicyOptions result = options.policy_options;
-  result.layer_of = info.exit_layers;
-  result.alpha = options.alpha.value_or(info.alpha > 0 ? info.alpha : kDefaultAlpha);
-  if (!options.alpha) result.exit_alphas = info.exit_alphas;
-  result.prior_rows = info.held_out;
-  result.prior_kinds = info.held_out_kinds;
+  result.alpha = options.alpha.value_or(kDefaultAlpha);
+  policy::take_from_model(info, !options.alpha, result);
   result.model_hash = network.answers_hash();
   result.seed = options.seed;
   result.at_once_arm = live_costs(options) && !options.servers.empty();
