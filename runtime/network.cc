@@ -1,5 +1,7 @@
 #include "runtime/network.h"
 
+#include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "base/floats.h"
@@ -33,6 +35,12 @@ Status check_activation(const NetworkInfo& info, std::size_t layer, std::size_t 
   }
   if (!all_finite(activation)) return invalid("the activation has a value that is not finite");
   return {};
+}
+
+void order_by_layer(std::span<const BatchSample> samples, std::vector<std::size_t>& order) {
+  order.resize(samples.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return samples[i].layer; });
 }
 
 double operations_after(std::span<const LayerSizes> sizes, std::size_t layer, std::size_t length) {

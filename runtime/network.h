@@ -192,8 +192,12 @@ struct BatchSample {
   std::span<const float> activation = {};  // (rows, cols) row major
 };
 
-// Runs several samples to the last exit together, so that every weight is read once for all of
-// them. Samples may start at different layers; each joins in at its own.
+// The numbers of the samples, to `order`: those that start at an earlier layer first, else as
+// given.
+void order_by_layer(std::span<const BatchSample> samples, std::vector<std::size_t>& order);
+
+// Runs several samples to the last exit together, so that a weight is read once for many of them.
+// Samples may start at different layers; each joins in at its own.
 // Thread rule, ownership: as Engine's; what is not used of the workspace costs nothing.
 // Determinism: a sample's probabilities are bit-identical to those that an Engine gives it alone,
 // whatever the samples beside it and the number of threads.

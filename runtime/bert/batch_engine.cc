@@ -1,7 +1,6 @@
 #include "runtime/bert/batch_engine.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "runtime/bert/encoder.h"
 #include "runtime/bert/sample_check.h"
@@ -45,11 +44,7 @@ Status BertBatchEngine::run(std::span<const BatchSample> samples) {
   SPLITEE_CHECK(samples.size() <= max_samples_);
   if (samples.empty()) return {};
   // Those that go through a layer are the first ones in the order of their layers.
-  order_.resize(samples.size());
-  std::iota(order_.begin(), order_.end(), std::size_t{0});
-  std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) {
-    return samples[a].layer < samples[b].layer;
-  });
+  order_by_layer(samples, order_);
   const ModelConfig& config = model_->config();
   if (Status s = model_->load(samples[order_.front()].layer, config.layers); !s.ok()) return s;
   probabilities_.resize(samples.size() * config.classes);

@@ -1,7 +1,6 @@
 #include "runtime/numbers/numbers_engine.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace splitee::runtime {
 
@@ -109,11 +108,7 @@ Status NumbersBatchEngine::check(const BatchSample& sample) const {
 Status NumbersBatchEngine::run(std::span<const BatchSample> samples) {
   SPLITEE_CHECK(samples.size() <= max_samples_);
   if (samples.empty()) return {};
-  order_.resize(samples.size());
-  std::iota(order_.begin(), order_.end(), std::size_t{0});
-  std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) {
-    return samples[a].layer < samples[b].layer;
-  });
+  order_by_layer(samples, order_);
   const std::size_t layers = network_->config().layers();
   const std::size_t first = samples[order_.front()].layer;
   if (Status s = network_->load_layers(first, layers); !s.ok()) return s;
