@@ -9,8 +9,7 @@ namespace {
 
 template <class V>
 V gelu_vector(V x) {
-  constexpr float kSqrtHalf = 0.70710678118654752f;
-  return x * V(0.5f) * (V(1.0f) + erf_vector(x * V(kSqrtHalf)));
+  return x * (V(0.5f) + centred_normal_cdf(x));
 }
 
 // x / (1 + exp(-exponent)).
