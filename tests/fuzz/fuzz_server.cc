@@ -182,7 +182,7 @@ class Harness {
 
   void work() {
     if (queue_.size() == 0) return;
-    const std::vector<Job> jobs = queue_.take();
+    const std::vector<Job> jobs = queue_.take(now_us_);
     require(!jobs.empty());
     Backend& backend = *jobs.front().model->backends.front();
     const Executed executed = execute(jobs, backend, scratch_, now_us_);

@@ -141,7 +141,7 @@ void SimServer::receive(const ConnectionPtr& connection, const PacketPtr& packet
 void SimServer::work() {
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     if (!workers_[i].jobs.empty()) continue;
-    workers_[i].jobs = queue_->try_take();
+    workers_[i].jobs = queue_->take(local_us());
     if (workers_[i].jobs.empty()) return;
     executing_ += workers_[i].jobs.size();
     run_batch(i);

@@ -59,8 +59,8 @@ struct Bench {
     return scheduler.push(job_of(request), now_us, expired, displaced);
   }
   // Runs the next batch at a pace of `us_per_work`.
-  Ids run(std::int64_t us_per_work = 0) {
-    const std::vector<Job> jobs = scheduler.take();
+  Ids run(std::int64_t us_per_work = 0, std::int64_t now_us = 0) {
+    const std::vector<Job> jobs = scheduler.take(now_us);
     std::uint64_t work = 0;
     for (const Job& job : jobs) work += job.work;
     scheduler.finished(work, us_per_work == 0 ? 0 : work,
@@ -209,10 +209,10 @@ TEST_CASE("a batch has at most so many requests and so many rows") {
 TEST_CASE("a worker leaves the others their share") {
   Bench bench(limits_of(8, 2));
   for (std::uint64_t id = 1; id <= 5; ++id) bench.push({.id = id});
-  CHECK(bench.scheduler.take().size() == 3);
-  CHECK(bench.scheduler.take().size() == 1);
-  CHECK(bench.scheduler.take().size() == 1);
-  CHECK(bench.scheduler.take().empty());
+  CHECK(bench.scheduler.take(0).size() == 3);
+  CHECK(bench.scheduler.take(0).size() == 1);
+  CHECK(bench.scheduler.take(0).size() == 1);
+  CHECK(bench.scheduler.take(0).empty());
 }
 
 TEST_CASE("edges join a batch in turn, and pay for it") {
@@ -236,11 +236,45 @@ TEST_CASE("a request that would be late is refused at once") {
   CHECK(bench.push({.id = 4, .rows = 10, .expires_us = 2'500}) == Admission::kTaken);
   CHECK(bench.push({.id = 5, .rows = 10, .expires_us = 3'700}) == Admission::kWouldBeLate);
   // What runs counts too.
-  const std::vector<Job> running = bench.scheduler.take();
+  const std::vector<Job> running = bench.scheduler.take(0);
   CHECK(bench.push({.id = 6, .rows = 10, .expires_us = 3'700}) == Admission::kWouldBeLate);
   bench.scheduler.finished(10, 10, 1'000);
   CHECK(bench.push({.id = 7, .rows = 10, .expires_us = 3'700}) == Admission::kTaken);
   CHECK(running.size() == 1);
+}
+
+TEST_CASE(
+    "of what runs, only the rest counts; what takes too long is expected to take longer still") {
+  Bench bench(limits_of(1));
+  bench.push({.id = 1, .rows = 10});
+  bench.run(100);  // 1,000 us each, which count as 1,250
+  bench.push({.id = 2, .rows = 10});
+  REQUIRE(bench.scheduler.take(5'000).size() == 1);
+  CHECK(bench.scheduler.expected_us("a", 10, 5'000) == 2'500);
+  CHECK(bench.scheduler.expected_us("a", 10, 5'600) == 1'750);
+  CHECK(bench.scheduler.expected_us("a", 10, 6'000) == 1'250);
+  CHECK(bench.scheduler.expected_us("a", 10, 8'000) == 3'750);
+  CHECK(bench.push({.id = 3, .rows = 10, .expires_us = 7'349}, 5'600) == Admission::kWouldBeLate);
+  CHECK(bench.push({.id = 4, .rows = 10, .expires_us = 7'350}, 5'600) == Admission::kTaken);
+}
+
+TEST_CASE("a batch takes no more than half of the time that its earliest deadline leaves") {
+  Bench bench(limits_of(8));
+  bench.push({.id = 1, .rows = 10});
+  bench.run(100);  // 1,000 us each
+  const auto push = [&](std::uint64_t id, std::int64_t expires_us) {
+    REQUIRE(bench.push({.id = id, .rows = 10, .expires_us = expires_us}) == Admission::kTaken);
+  };
+  push(2, 6'000);
+  for (std::uint64_t id = 3; id <= 6; ++id) push(id, 50'000);
+  CHECK(bench.run(100) == Ids{2, 3, 4});
+  CHECK(bench.run(100) == Ids{5, 6});
+  // One that will be late anyway runs alone, and joins nobody.
+  push(7, 10'000);
+  push(8, 50'000);
+  push(9, 60'000);
+  CHECK(bench.run(100, 9'500) == Ids{7});
+  CHECK(bench.run(100, 10'500) == Ids{8, 9});
 }
 
 TEST_CASE("of one edge the earliest deadline runs first, equal ones in the order of their coming") {
@@ -291,8 +325,8 @@ TEST_CASE("the queue of another edge counts for no more than one's own share of 
   bench.push({.id = 1, .rows = 10});
   bench.run(100);
   for (std::uint64_t id = 2; id < 30; ++id) bench.push({.id = id, .flow = "flood", .rows = 10});
-  const std::int64_t own = bench.scheduler.expected_us("modest", 10);
-  CHECK(bench.scheduler.expected_us("flood", 10) > 25 * 1'000);
+  const std::int64_t own = bench.scheduler.expected_us("modest", 10, 0);
+  CHECK(bench.scheduler.expected_us("flood", 10, 0) > 25 * 1'000);
   CHECK(own <= 6'000);
   CHECK(bench.push({.id = 100, .flow = "modest", .rows = 10, .expires_us = 6'000}) ==
         Admission::kTaken);
@@ -319,10 +353,10 @@ TEST_CASE("what expired in the queue says nothing about the pace") {
   bench.push({.id = 1, .rows = 10});
   bench.run(100);
   bench.push({.id = 2, .rows = 10});
-  (void)bench.scheduler.take();
+  (void)bench.scheduler.take(0);
   bench.scheduler.finished(10, 0, 1);
   bench.push({.id = 3, .rows = 10});
-  CHECK(bench.scheduler.expected_us("b", 10) == 2'500);
+  CHECK(bench.scheduler.expected_us("b", 10, 0) == 2'500);
 }
 
 TEST_CASE("a closed queue takes nothing, and ends once it is empty") {
@@ -333,9 +367,10 @@ TEST_CASE("a closed queue takes nothing, and ends once it is empty") {
   CHECK(queue.bytes() == 1);
   queue.close();
   CHECK(queue.push(job_of({.id = 2}), 0, gone, gone) == Admission::kFull);
-  CHECK(ids_of(queue.take()) == Ids{1});
-  CHECK(queue.take().empty());
-  CHECK(queue.try_take().empty());
+  CHECK(queue.wait());
+  CHECK(ids_of(queue.take(0)) == Ids{1});
+  CHECK_FALSE(queue.wait());
+  CHECK(queue.take(0).empty());
 }
 
 TEST_CASE("a quick request that comes alone is left to its receiver, two are not") {
@@ -345,31 +380,34 @@ TEST_CASE("a quick request that comes alone is left to its receiver, two are not
     queue.push(job_of({.id = id, .rows = rows}), 0, gone, gone);
   };
   push(1, 10);
-  CHECK(queue.take_quick().empty());  // the pace is not known yet
-  CHECK(ids_of(queue.take()) == Ids{1});
+  CHECK(queue.take_quick(0).empty());  // the pace is not known yet
+  CHECK(ids_of(queue.take(0)) == Ids{1});
   push(2, 10);
-  CHECK(queue.take_quick().empty());  // not idle
-  CHECK(ids_of(queue.take()) == Ids{2});
-  queue.finished(20, 20, 1'000);
+  CHECK(queue.take_quick(0).empty());  // not idle
+  CHECK(ids_of(queue.take(0)) == Ids{2});
+  queue.finished(10, 10, 500);
+  queue.finished(10, 10, 500);
   push(3, 10);
-  CHECK(ids_of(queue.take_quick()) == Ids{3});
-  CHECK(queue.take_quick().empty());
+  CHECK(ids_of(queue.take_quick(0)) == Ids{3});
+  CHECK(queue.take_quick(0).empty());
   queue.finished(10, 10, 500);
   push(4, 11);  // too long
-  CHECK(queue.take_quick().empty());
-  CHECK(ids_of(queue.take()) == Ids{4});
+  CHECK(queue.take_quick(0).empty());
+  CHECK(ids_of(queue.take(0)) == Ids{4});
   queue.finished(11, 11, 550);
   push(5, 1);
   push(6, 1);
-  CHECK(queue.take_quick().empty());
-  CHECK(ids_of(queue.take()) == Ids{5});
-  CHECK(ids_of(queue.take()) == Ids{6});
+  CHECK(queue.take_quick(0).empty());
+  CHECK(ids_of(queue.take(0)) == Ids{5});
+  CHECK(ids_of(queue.take(0)) == Ids{6});
 }
 
 TEST_CASE("a push wakes a waiting worker") {
   JobQueue queue(limits_of(8));
   Ids taken;
-  std::thread worker([&] { taken = ids_of(queue.take()); });
+  std::thread worker([&] {
+    if (queue.wait()) taken = ids_of(queue.take(0));
+  });
   std::vector<Job> gone;
   queue.push(job_of({.id = 5}), 0, gone, gone);
   worker.join();

@@ -58,7 +58,7 @@ class CoreBench {
   }
   // Runs the next batch in `service_us`; the messages that go out for it.
   std::vector<Message> run(std::int64_t service_us = 0) {
-    const std::vector<Job> jobs = queue.take();
+    const std::vector<Job> jobs = queue.take(now_us);
     Executed executed = execute(jobs, *jobs.front().model->backends[0], scratch, now_us);
     now_us += service_us;
     std::uint64_t work = 0;
@@ -255,7 +255,7 @@ TEST_CASE("a model that cannot be run is the server's fault, values that do not 
         kShape, [code] { return std::make_unique<Failing>(code); }, 1));
     REQUIRE(bench.greet("edge"));
     CHECK_FALSE(bench.infer("edge"));
-    const std::vector<Job> jobs = bench.queue.take();
+    const std::vector<Job> jobs = bench.queue.take(bench.now_us);
     Scratch scratch;
     const Executed executed = execute(jobs, *jobs.front().model->backends[0], scratch, 1'000);
     const std::optional<Frames> frames = bench.core.complete(executed.answers.front(), 2'000);
@@ -315,11 +315,13 @@ bool run_short_of_memory(std::size_t number, std::size_t also) {
   }
   // As a worker does: until there is memory again.
   while (bench.queue.size() > 0) {
-    attempt([&] { jobs = bench.queue.take(); });
+    attempt([&] { jobs = bench.queue.take(bench.now_us); });
     while (!jobs.empty()) {
       attempt([&] {
         answers = execute(jobs, *jobs.front().model->backends[0], scratch, bench.now_us).answers;
-        for (const Job& job : jobs) bench.queue.finished(job.work, job.work, 1);
+        std::uint64_t work = 0;
+        for (const Job& job : jobs) work += job.work;
+        bench.queue.finished(work, work, 1);
         jobs.clear();
       });
     }

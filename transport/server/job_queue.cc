@@ -23,28 +23,28 @@ Admission JobQueue::push(Job&& job, std::int64_t now_us, std::vector<Job>& expir
   return admission;
 }
 
-std::vector<Job> JobQueue::take() {
+bool JobQueue::wait() {
   std::unique_lock lock(mutex_);
   ready_.wait(lock, [this] { return closed_ || (scheduler_.size() != 0 && !quick_); });
-  return scheduler_.take();
+  return scheduler_.size() != 0;
 }
 
-std::vector<Job> JobQueue::take_quick() {
+std::vector<Job> JobQueue::take(std::int64_t now_us) {
+  const std::lock_guard lock(mutex_);
+  return scheduler_.take(now_us);
+}
+
+std::vector<Job> JobQueue::take_quick(std::int64_t now_us) {
   const std::lock_guard lock(mutex_);
   if (!quick_) return {};
   quick_ = false;
   try {
-    return scheduler_.take();
+    return scheduler_.take(now_us);
   } catch (...) {
     // It still waits: for the workers now.
     ready_.notify_all();
     throw;
   }
-}
-
-std::vector<Job> JobQueue::try_take() {
-  const std::lock_guard lock(mutex_);
-  return scheduler_.take();
 }
 
 void JobQueue::finished(std::uint64_t work, std::uint64_t run_work, std::int64_t elapsed_us) {

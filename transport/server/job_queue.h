@@ -22,16 +22,16 @@ class JobQueue {
   // As Scheduler::push(). Closed queues are full.
   Admission push(Job&& job, std::int64_t now_us, std::vector<Job>& expired,
                  std::vector<Job>& displaced);
-  // Waits for work: the next batch. Empty once the queue is closed and drained.
-  std::vector<Job> take();
-  // The same without waiting; empty where nothing waits.
-  std::vector<Job> try_take();
+  // Waits for work that a worker is to take; false once the queue is closed and drained.
+  bool wait();
+  // As Scheduler::take().
+  std::vector<Job> take(std::int64_t now_us);
   // The request left for the caller, if it is still alone. To be called after every push() by its
   // thread, once no more pushes come at once.
-  std::vector<Job> take_quick();
+  std::vector<Job> take_quick(std::int64_t now_us);
   // As Scheduler::finished().
   void finished(std::uint64_t work, std::uint64_t run_work, std::int64_t elapsed_us);
-  // No more pushes; take() ends when nothing is left.
+  // No more pushes; wait() ends when nothing is left.
   void close();
 
   std::size_t size() const;

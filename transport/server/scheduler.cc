@@ -1,6 +1,7 @@
 #include "transport/server/scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/status.h"
@@ -20,14 +21,18 @@ constexpr double kMaxStep = 4;
 // so that few requests expire in the queue after all. Half of it refused many that would have been
 // in time.
 constexpr double kMargin = 1.25;
+// A batch ends for all of its jobs at once: it takes no more than half of the time that the
+// earliest deadline leaves.
+constexpr double kBatchMargin = 2;
 
 std::size_t bytes_of_job(const Job& job) {
   return job.infer.payload.size();
 }
 
 // Before a job leaves the queue: where memory is out, it stays.
-void make_place(std::vector<Job>& jobs) {
-  if (jobs.size() == jobs.capacity()) jobs.reserve(2 * jobs.size() + 1);
+template <class T>
+void make_place(std::vector<T>& list) {
+  if (list.size() == list.capacity()) list.reserve(2 * list.size() + 1);
 }
 
 bool similar(std::size_t a, std::size_t b) {
@@ -45,16 +50,28 @@ bool Scheduler::fits(std::size_t job_bytes) const {
   return jobs_ < limits_.max_jobs && job_bytes <= limits_.max_bytes - bytes_;
 }
 
-std::int64_t Scheduler::expected_us(std::string_view flow_name, std::uint64_t work) const {
+std::int64_t Scheduler::expected_us(std::string_view flow_name, std::uint64_t work,
+                                    std::int64_t now_us) const {
   const Flow* own = find(flow_name);
-  return expected_us(own, own != nullptr ? own->work : 0, work);
+  return expected_us(own, own != nullptr ? own->work : 0, left_of_running(now_us), work);
+}
+
+// A batch that takes longer than it should is expected to take as long again as it is over.
+double Scheduler::left_of_running(std::int64_t now_us) const {
+  double left = 0;
+  for (const Running& batch : running_) {
+    const double done =
+        us_per_work_ == 0 ? 0 : static_cast<double>(now_us - batch.began_us) / us_per_work_;
+    left += std::abs(static_cast<double>(batch.work) - done);
+  }
+  return left;
 }
 
 // While this edge's work is done, the others get at most as much each.
-std::int64_t Scheduler::expected_us(const Flow* own, std::uint64_t before,
+std::int64_t Scheduler::expected_us(const Flow* own, std::uint64_t before, double running,
                                     std::uint64_t work) const {
   const std::uint64_t until = before + work;
-  double ahead = static_cast<double>(running_work_ + until);
+  double ahead = running + static_cast<double>(until);
   for (const Flow& flow : flows_) {
     if (&flow != own) ahead += static_cast<double>(std::min(flow.work, until + quantum_));
   }
@@ -91,17 +108,18 @@ std::size_t Scheduler::place_of(const Flow& flow, std::int64_t expires_us) {
 bool Scheduler::in_time(const Flow* own, const Job& job, std::int64_t now_us) const {
   const std::size_t place = own != nullptr ? place_of(*own, job.expires_us) : 0;
   const std::size_t count = own != nullptr ? own->jobs.size() : 0;
+  const double running = left_of_running(now_us);
   std::uint64_t before = own != nullptr ? own->work : 0;
   for (std::size_t i = count; i > place; --i) {
     const Job& pushed_back = own->jobs[i - 1];
     before -= pushed_back.work;
     const std::int64_t left_us = pushed_back.expires_us - now_us;
-    if (expected_us(own, before, pushed_back.work) <= left_us &&
-        expected_us(own, before + job.work, pushed_back.work) > left_us) {
+    if (expected_us(own, before, running, pushed_back.work) <= left_us &&
+        expected_us(own, before + job.work, running, pushed_back.work) > left_us) {
       return false;
     }
   }
-  return expected_us(own, before, job.work) <= job.expires_us - now_us;
+  return expected_us(own, before, running, job.work) <= job.expires_us - now_us;
 }
 
 void Scheduler::insert(Job&& job) {
@@ -210,49 +228,71 @@ Scheduler::Flows::iterator Scheduler::next_turn() {
   }
 }
 
-void Scheduler::join(std::vector<Job>& batch, std::size_t most) {
-  const ServedModel* const model = batch.front().model.get();
-  const std::uint32_t layer = batch.front().infer.layer;
-  const std::size_t first_rows = batch.front().length;
-  std::size_t rows = first_rows;
-  const auto joins = [&](const Job& job) {
-    return job.model.get() == model && job.infer.layer == layer &&
-           similar(job.length, first_rows) && rows + job.length <= limits_.max_batch_rows;
-  };
-  for (bool found = true; found && batch.size() < most;) {
+struct Scheduler::Batch {
+  const Job* first;
+  std::size_t rows;
+  std::uint64_t work;
+  std::int64_t now_us, earliest_us;
+
+  void add(const Job& job) {
+    rows += job.length;
+    work += job.work;
+    earliest_us = std::min(earliest_us, job.expires_us);
+  }
+};
+
+bool Scheduler::joins(const Job& job, const Batch& batch) const {
+  if (job.model.get() != batch.first->model.get() || job.infer.layer != batch.first->infer.layer ||
+      !similar(job.length, batch.first->length) ||
+      batch.rows + job.length > limits_.max_batch_rows) {
+    return false;
+  }
+  const double needed_us = kBatchMargin * us_per_work_ * static_cast<double>(batch.work + job.work);
+  const std::int64_t left_us = std::min(batch.earliest_us, job.expires_us) - batch.now_us;
+  return needed_us <= static_cast<double>(left_us);
+}
+
+void Scheduler::join(std::vector<Job>& jobs, std::size_t most, std::int64_t now_us) {
+  Batch batch = {&jobs.front(), 0, 0, now_us, jobs.front().expires_us};
+  batch.add(jobs.front());
+  for (bool found = true; found && jobs.size() < most;) {
     found = false;
-    for (auto flow = flows_.begin(); flow != flows_.end() && batch.size() < most;) {
+    for (auto flow = flows_.begin(); flow != flows_.end() && jobs.size() < most;) {
       const auto current = flow++;
       const std::size_t count = std::min(kLookahead, current->jobs.size());
       std::size_t i = 0;
-      while (i < count && !joins(current->jobs[i])) ++i;
+      while (i < count && !joins(current->jobs[i], batch)) ++i;
       if (i == count) continue;
-      batch.push_back(remove(*current, i));
-      rows += batch.back().length;
-      current->deficit -= static_cast<std::int64_t>(batch.back().work);
+      jobs.push_back(remove(*current, i));
+      batch.add(jobs.back());
+      current->deficit -= static_cast<std::int64_t>(jobs.back().work);
       erase_if_empty(current);
       found = true;
     }
   }
+  running_.push_back({batch.work, now_us});
 }
 
-std::vector<Job> Scheduler::take() {
-  std::vector<Job> batch;
-  if (jobs_ == 0) return batch;
+std::vector<Job> Scheduler::take(std::int64_t now_us) {
+  std::vector<Job> jobs;
+  if (jobs_ == 0) return jobs;
   const std::size_t share = (jobs_ + limits_.workers - 1) / limits_.workers;
-  batch.reserve(std::min(limits_.max_batch, share));
+  const std::size_t most = std::min(limits_.max_batch, share);
+  jobs.reserve(most);
+  make_place(running_);
   const auto flow = next_turn();
-  batch.push_back(remove(*flow, 0));
-  flow->deficit -= static_cast<std::int64_t>(batch.back().work);
+  jobs.push_back(remove(*flow, 0));
+  flow->deficit -= static_cast<std::int64_t>(jobs.back().work);
   erase_if_empty(flow);
-  join(batch, std::min(limits_.max_batch, share));
-  for (const Job& job : batch) running_work_ += job.work;
-  return batch;
+  join(jobs, most, now_us);
+  return jobs;
 }
 
 void Scheduler::finished(std::uint64_t work, std::uint64_t run_work, std::int64_t elapsed_us) {
-  SPLITEE_CHECK(work <= running_work_);
-  running_work_ -= work;
+  const auto batch = std::find_if(running_.begin(), running_.end(),
+                                  [work](const Running& running) { return running.work == work; });
+  SPLITEE_CHECK(batch != running_.end());
+  running_.erase(batch);
   if (elapsed_us < 0 || run_work == 0) return;
   // Less than the clock tells is half of its step.
   const double measured_us = elapsed_us > 0 ? static_cast<double>(elapsed_us) : 0.5;

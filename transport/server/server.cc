@@ -170,11 +170,10 @@ void Server::Impl::start_workers() {
 
 void Server::Impl::worker(std::size_t index) {
   Scratch scratch;
-  for (;;) {
+  while (queue.wait()) {
     std::vector<Job> jobs;
-    patiently([&] { jobs = queue.take(); });
-    if (jobs.empty()) return;
-    hand_back(run_batch(jobs, index, scratch));
+    patiently([&] { jobs = queue.take(now_us()); });
+    if (!jobs.empty()) hand_back(run_batch(jobs, index, scratch));
   }
 }
 
@@ -199,7 +198,7 @@ std::vector<Answer> Server::Impl::run_batch(const std::vector<Job>& jobs, std::s
 }
 
 void Server::Impl::run_quick() {
-  const std::vector<Job> jobs = queue.take_quick();
+  const std::vector<Job> jobs = queue.take_quick(now_us());
   if (jobs.empty()) return;
   // The backend behind those of the workers.
   for (const Answer& answer : run_batch(jobs, options.threads, quick_scratch)) send_answer(answer);
@@ -369,7 +368,7 @@ void Server::Impl::turn() {
 void Server::Impl::give_up() {
   for (;;) {
     std::vector<Job> jobs;
-    patiently([&] { jobs = queue.try_take(); });
+    patiently([&] { jobs = queue.take(now_us()); });
     if (jobs.empty()) return;
     std::vector<Answer> refused;
     patiently([&] { refused = refuse_all(jobs, Shed::kShuttingDown); });
