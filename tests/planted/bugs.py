@@ -92,6 +92,12 @@ BUGS = [
     ("different layers in one batch", "transport/server/scheduler.cc",
      "job.infer.layer != batch.first->infer.layer ||", "job.infer.layer < batch.first->infer.layer ||",
      unit("transport", "scheduler_test")),
+    ("a batch makes its most urgent request late", "transport/server/scheduler.cc",
+     "  return needed_us <= static_cast<double>(left_us);\n", "  return needed_us >= 0 || left_us > 0;\n",
+     unit("transport", "scheduler_test")),
+    ("what has been done of a running batch is still to come", "transport/server/scheduler.cc",
+     "std::abs(static_cast<double>(batch.work) - done);", "static_cast<double>(batch.work) + 0 * done;",
+     unit("transport", "scheduler_test")),
     # The client.
     ("requests outlive their deadline", CLIENT,
      "if (current->second.expires_us > now_us) continue;",
