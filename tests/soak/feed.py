@@ -19,6 +19,7 @@ from tally import PATIENCE_S, Logged
 
 BLOCK = 64
 ROTATE_BYTES = 2 << 20
+STUCK_FSYNC = os.path.join(os.path.dirname(MODEL), "stuck_fsync.so")
 NO_WARNINGS = {"ASAN_OPTIONS": "verify_asan_link_order=0"}  # of a library that is preloaded
 
 
@@ -101,8 +102,7 @@ class Feed(Ledger, Logged):
     def environment(self):
         if not self.kind.state:
             return None
-        module = os.path.join(os.path.dirname(MODEL), "stuck_fsync.so")
-        return os.environ | {"LD_PRELOAD": module, "STUCK_FSYNC": self.gate} | NO_WARNINGS
+        return os.environ | {"LD_PRELOAD": STUCK_FSYNC, "STUCK_FSYNC": self.gate} | NO_WARNINGS
 
     def start(self):
         self.started_again()

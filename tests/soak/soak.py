@@ -48,7 +48,7 @@ sys.argv[1:] = (GIVEN or [os.path.join(HERE, "../../build", path) for path in PR
 
 import planted  # noqa: E402
 import report  # noqa: E402
-from feed import KINDS, Feed  # noqa: E402
+from feed import KINDS, STUCK_FSYNC, Feed  # noqa: E402
 from hosts import Disk, Host, Keys, Models, has_mounts  # noqa: E402
 from lanes import EdgeLane, ServerLane  # noqa: E402
 from stream import TEXTS, Reference  # noqa: E402
@@ -201,6 +201,9 @@ class Soak:
 
 def main():
     options = parse(OPTIONS)
+    for path in (*sys.argv[1:7], STUCK_FSYNC):
+        if not os.path.exists(path):
+            sys.exit(f"soak.py: {path} is missing (build everything first)")
     # Under nohup edges would ignore what tells them to open their records anew.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with_mounts(options)
