@@ -8,6 +8,14 @@ using namespace splitee;
 using namespace splitee::runtime;
 using namespace splitee::runtime::testing;
 
+namespace {
+
+auto load(std::span<const std::byte> file) {
+  return network_from_bytes("M", file, *splitee::kernels::find_target("scalar"));
+}
+
+}  // namespace
+
 void splitee::fuzz::repair(std::string& input) {
   fix_content_hash(input);
 }
@@ -27,13 +35,13 @@ std::vector<std::string> splitee::fuzz::seeds() {
   std::vector<std::string> files;
   for (const ConvShape& shape : {basic, inverted, bytes, pad}) {
     files.push_back(build(random_conv(shape)));
+    splitee::fuzz::require(load(splitee::fuzz::bytes_of(files.back())).ok());
   }
   return files;
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const auto network = network_from_bytes("M", std::as_bytes(std::span(data, size)),
-                                          *splitee::kernels::find_target("scalar"));
+  const auto network = load(std::as_bytes(std::span(data, size)));
   if (!network.ok()) {
     splitee::fuzz::require(network.status().message().starts_with("M: "));
     return 0;

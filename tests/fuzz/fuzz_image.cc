@@ -1,4 +1,10 @@
 // Decoders of pictures, and what follows with what they found: the input is a file.
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+
+// It needs stdio's types before.
+#include <jpeglib.h>
 #include <png.h>
 
 #include "runtime/image/image.h"
@@ -28,29 +34,45 @@ std::string png_of(std::uint32_t format, std::size_t channels) {
   return file;
 }
 
-// 1 x 1, grey: the shortest file that is one.
-const unsigned char kJpeg[] = {
-    0xff, 0xd8, 0xff, 0xdb, 0x00, 0x43, 0x00, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01,
-    0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01,
-    0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01,
-    0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01,
-    0x01, 0x01, 0x01, 0x01, 0x01, 0xff, 0xc0, 0x00, 0x0b, 0x08, 0x00, 0x01, 0x00, 0x01, 0x01, 0x01,
-    0x11, 0x00, 0xff, 0xc4, 0x00, 0x14, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0xff, 0xc4, 0x00, 0x14, 0x10, 0x01, 0x00, 0x00,
-    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0xda,
-    0x00, 0x08, 0x01, 0x01, 0x00, 0x00, 0x3f, 0x00, 0x37, 0xff, 0xd9};
+std::string jpeg_of(int channels, bool progressive) {
+  constexpr JDIMENSION kWidth = 19, kHeight = 10;
+  jpeg_error_mgr errors;
+  jpeg_compress_struct info;
+  info.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&info);
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&info, &bytes, &size);
+  info.image_width = kWidth;
+  info.image_height = kHeight;
+  info.input_components = channels;
+  info.in_color_space = channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  jpeg_set_defaults(&info);
+  info.restart_interval = 1;
+  if (progressive) jpeg_simple_progression(&info);
+  jpeg_start_compress(&info, TRUE);
+  std::vector<JSAMPLE> pixels(kWidth * static_cast<std::size_t>(channels));
+  while (info.next_scanline < info.image_height) {
+    for (JSAMPLE& pixel : pixels) pixel = static_cast<JSAMPLE>(pixel * 3 + info.next_scanline + 50);
+    JSAMPROW row = pixels.data();
+    jpeg_write_scanlines(&info, &row, 1);
+  }
+  jpeg_finish_compress(&info);
+  jpeg_destroy_compress(&info);
+  const std::unique_ptr<unsigned char, decltype(&std::free)> owner(bytes, std::free);
+  return {reinterpret_cast<const char*>(bytes), size};
+}
 
 }  // namespace
 
 std::vector<std::string> splitee::fuzz::seeds() {
-  std::vector<std::string> files = {"",
-                                    "P6\n2 1\n255\nabcdef",
-                                    "P5 # comment\n3 2 9\n123456",
-                                    "P6 65535 65535 255\n",
-                                    png_of(PNG_FORMAT_RGB, 3),
-                                    png_of(PNG_FORMAT_RGBA, 4),
-                                    png_of(PNG_FORMAT_GRAY, 1)};
-  files.emplace_back(reinterpret_cast<const char*>(kJpeg), sizeof kJpeg);
+  std::vector<std::string> files = {"P6\n2 1\n255\nabcdef",     "P5 # comment\n3 2 99\n123456",
+                                    png_of(PNG_FORMAT_RGB, 3),  png_of(PNG_FORMAT_RGBA, 4),
+                                    png_of(PNG_FORMAT_GRAY, 1), jpeg_of(1, false),
+                                    jpeg_of(3, false),          jpeg_of(3, true)};
+  // Changes of what is no picture at all reach little.
+  for (const std::string& file : files) require(decode_image(bytes_of(file)).ok());
+  files.insert(files.end(), {"", "P6 65535 65535 255\n"});
   return files;
 }
 

@@ -10,6 +10,14 @@ using namespace splitee;
 using namespace splitee::runtime;
 using namespace splitee::runtime::testing;
 
+namespace {
+
+auto load(std::span<const std::byte> file) {
+  return BertNetwork::from_bytes("M", file, *splitee::kernels::find_target("scalar"));
+}
+
+}  // namespace
+
 void splitee::fuzz::repair(std::string& input) {
   const auto file = Gguf::parse("input", as_bytes(input));
   if (file.ok() && !file->tensors().empty()) {
@@ -49,6 +57,9 @@ std::vector<std::string> splitee::fuzz::seeds() {
   summed.keys.push_back({"a.note", kString, raw_string(std::string(65536, 'x'))});
   add_block_sums(summed);
   files.push_back(build(summed));
+  for (const std::string& file : files) {
+    splitee::fuzz::require(load(splitee::fuzz::bytes_of(file)).ok());
+  }
   FileSpec broken = random_model(tiny);
   broken.tensors.back().offset = ~std::uint64_t{0};
   files.push_back(build(broken));
@@ -74,7 +85,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (container.ok()) {
     for (const GgufEntry& entry : container->entries()) (void)value_text(entry, 3);
   }
-  const auto model = BertNetwork::from_bytes("M", bytes, *splitee::kernels::find_target("scalar"));
+  const auto model = load(bytes);
   if (model.ok()) {
     run_model(*model);
   } else {
