@@ -105,7 +105,9 @@ def test_costs_live(folder):
     assert all(record["cost"] > 0 for record in records)
     summary = json.loads(read(path))
     assert summary["policy"] == "adaptive" and summary["layer_us"] > 0, summary
-    assert summary["link"]["rtt_us"] > 0 and summary["link"]["bytes_per_second"] > 0, summary
+    link = summary["link"]
+    # Where all wait for a processor, more bytes may seem to take no more time.
+    assert link["rtt_us"] > 0 and (link["bytes_per_second"] is None or link["bytes_per_second"] > 0), summary
     assert summary["latency_us"]["mean"] > 0 and summary["energy"] is None, summary
     # Without a link there is only the work here to measure.
     records = records_of("--costs", "live", "--policy", "final", stdin=lines(TEXTS))

@@ -363,9 +363,10 @@ void add_measurements(Run& run, const EdgeLoop& loop) {
   if (run.client == nullptr) return;
   summary.retries = run.client->counters().retries;
   if (!costs.link().known()) return;
+  const double us_per_byte = costs.link().us_per_byte();
   summary.link = Summary::LinkUse{
       costs.link().rtt_us(),
-      costs.link().us_per_byte() > 0 ? 1e6 / costs.link().us_per_byte() : 0.0,
+      us_per_byte > 0 ? std::optional(1e6 / us_per_byte) : std::nullopt,
       costs.server_layer_us(),
   };
 }

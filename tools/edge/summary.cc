@@ -97,10 +97,12 @@ std::string Summary::table() const {
       fmt::format("{:.2f} ms, {:.2f} ms, {:.2f} ms", mean(latency_sum_us_) / 1000,
                   latency_.quantile(0.5) / 1000, latency_.quantile(0.99) / 1000));
   if (link) {
-    row("link", fmt::format("round trip {:.2f} ms, {:.2f} Mbit/s; a layer takes {:.0f} us here, "
-                            "{:.0f} us there",
-                            link->rtt_us / 1000, link->bytes_per_second * 8e-6, layer_us,
-                            link->server_layer_us));
+    const std::string rate = link->bytes_per_second
+                                 ? fmt::format("{:.2f} Mbit/s", *link->bytes_per_second * 8e-6)
+                                 : "no time for bytes";
+    row("link",
+        fmt::format("round trip {:.2f} ms, {}; a layer takes {:.0f} us here, {:.0f} us there",
+                    link->rtt_us / 1000, rate, layer_us, link->server_layer_us));
   }
   if (energy) {
     row("power", fmt::format("{:.2f} W computing, {:.2f} W waiting ({})", energy->computing_watts,
@@ -148,8 +150,9 @@ std::string Summary::json() const {
   root["link"] = nullptr;
   if (link) {
     root["link"] = {{"rtt_us", link->rtt_us},
-                    {"bytes_per_second", link->bytes_per_second},
+                    {"bytes_per_second", nullptr},
                     {"server_layer_us", link->server_layer_us}};
+    if (link->bytes_per_second) root["link"]["bytes_per_second"] = *link->bytes_per_second;
   }
   root["disagreement"] = nullptr;
   root["audit_rate"] = share(routes(Route::kAudit), samples_);

@@ -6,7 +6,8 @@
 //   of a sample together), splits (chosen, counts, [0] is the input itself), exit_layers (counts by
 //   layer, [0] is unused), retries (offloads
 //   sent to a second server), layer_us (mean of a layer with its exit on the edge), link {"rtt_us",
-//   "bytes_per_second", "server_layer_us"} (as measured, at the end; null without), disagreement
+//   "bytes_per_second" (null: too many to be seen in the times), "server_layer_us"} (as measured,
+//   at the end; null without), disagreement
 //   {"limit", "audited", "delivered", "estimate", "upper", "certified"} (policy.h; null for a
 //   policy that does not audit), audit_rate (share), feedback {"given", "right"} (counts; null
 //   without), energy {"source", "computing_watts",
@@ -49,7 +50,9 @@ class Summary {
   std::uint64_t retries = 0;
   // As measured, by the link's end; nothing where no link was.
   struct LinkUse {
-    double rtt_us = 0, bytes_per_second = 0, server_layer_us = 0;
+    double rtt_us = 0;
+    std::optional<double> bytes_per_second;
+    double server_layer_us = 0;
   };
   std::optional<LinkUse> link;
   struct Energy {
