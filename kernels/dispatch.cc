@@ -79,6 +79,10 @@ bool has_avx512amx() {
   if (!has_avx512bf16() || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
   return (edx & kNeeded) == kNeeded && saves_tiles() && may_use_tiles();
 }
+const Kernels& whole_avx512amx() {
+  static const Kernels kernels = with_tiles(avx512amx_target());
+  return kernels;
+}
 #endif
 #ifdef SPLITEE_WITH_AVX2
 bool has_avx2() {
@@ -167,7 +171,7 @@ constexpr Target kTargets[] = {
     {neon_target, has_neon},
 #endif
 #ifdef SPLITEE_WITH_AVX512AMX
-    {avx512amx_target, has_avx512amx},
+    {whole_avx512amx, has_avx512amx},
 #endif
 #ifdef SPLITEE_WITH_WASM_SIMD128
     {wasm_simd128_target, has_wasm_simd128},
@@ -176,6 +180,17 @@ constexpr Target kTargets[] = {
 };
 
 }  // namespace
+
+#ifdef SPLITEE_WITH_AVX512AMX
+Kernels with_tiles(const Kernels& tiles) {
+  Kernels kernels = avx512bf16_target();
+  kernels.target = tiles.target;
+  kernels.bf16 = tiles.bf16;
+  kernels.i8 = tiles.i8;
+  kernels.depthwise3x3 = tiles.depthwise3x3;
+  return kernels;
+}
+#endif
 
 std::span<const Kernels* const> compiled_targets() {
   static const auto tables = [] {

@@ -337,11 +337,12 @@ void amx_multiply(const MatmulArgs& args) {
   Instructions::release();
 }
 
+// What the tiles do; all else is missing (with_tiles() in kernels/targets.h).
 template <class Instructions>
-Kernels amx_kernels(const char* name) {
+constexpr Kernels amx_kernels(const char* name) {
   using I8 = I8Amx<Instructions>;
   using Bf16 = Bf16Amx<Instructions>;
-  Kernels kernels = avx512bf16_target();
+  Kernels kernels{};
   kernels.target = name;
   kernels.bf16 = bf16_matmul<Bf16>(amx_multiply<Bf16, Instructions>);
   kernels.i8 = i8_matmul<I8>(amx_multiply<I8, Instructions>);

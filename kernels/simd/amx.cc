@@ -4,9 +4,12 @@
 
 namespace splitee::kernels {
 
+namespace {
+constexpr Kernels kKernels = amx_kernels<AmxInstructions>("avx512amx");
+}  // namespace
+
 const Kernels& avx512amx_target() {
-  static const Kernels kernels = amx_kernels<AmxInstructions>("avx512amx");
-  return kernels;
+  return kKernels;
 }
 
 }  // namespace splitee::kernels

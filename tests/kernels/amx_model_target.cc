@@ -33,7 +33,7 @@ struct ModelInstructions {
 }  // namespace
 
 const Kernels& avx512amx_model_target() {
-  static const Kernels kernels = amx_kernels<ModelInstructions>("avx512amx-model");
+  static const Kernels kernels = with_tiles(amx_kernels<ModelInstructions>("avx512amx-model"));
   return kernels;
 }
 
