@@ -364,16 +364,17 @@ void Server::Impl::turn() {
   front.look_after(now_us(), accounted_bytes());
 }
 
-// What waits is refused; what runs is not waited for.
+// What waits is refused, what was done meanwhile is answered; what runs is not waited for.
 void Server::Impl::give_up() {
   for (;;) {
     std::vector<Job> jobs;
     patiently([&] { jobs = queue.take(now_us()); });
-    if (jobs.empty()) return;
+    if (jobs.empty()) break;
     std::vector<Answer> refused;
     patiently([&] { refused = refuse_all(jobs, Shed::kShuttingDown); });
     for (const Answer& answer : refused) send_answer(answer);
   }
+  deliver_answers();
 }
 
 // Until something is to be done that nothing tells of; negative: never.
