@@ -78,8 +78,8 @@ TEST_CASE("exhaustive: no frame of up to two bytes is a header (three: SPLITEE_F
   std::size_t count = 0;
   for (std::size_t length = 0; length <= most; ++length) {
     for (std::uint32_t number = 0; number < 1u << (8 * length); ++number, ++count) {
-      Raw raw{Bytes(length), {}};
-      std::memcpy(raw.header.data(), &number, length);
+      const auto bytes = std::as_bytes(std::span(&number, 1)).first(length);
+      const Raw raw{Bytes(bytes.begin(), bytes.end()), {}};
       if (decode_raw(raw).ok()) FAIL(number);
     }
   }
