@@ -52,6 +52,14 @@ class FileTail:
         os.rename(self.path, self.path + ".1")
         self.aside = self.path + ".1"
 
+    def taken_back(self):
+        """How many bytes that were read are not there any more: of a record for which the disk had no room."""
+        gone = max(0, self.bytes - os.fstat(self.file.fileno()).st_size) if self.file else 0
+        if gone:
+            self.file.seek(-gone, os.SEEK_CUR)
+            self.bytes -= gone
+        return gone
+
     def read(self):
         """What is there now, or nothing; whether the file has just become another one."""
         if self.file is None:
@@ -172,6 +180,8 @@ class Feed(Ledger, Logged):
     def _read(self, process):
         while True:
             ended = process.poll() is not None
+            if self.tail:
+                self._forget(self.tail.taken_back())
             data, renamed = self.tail.read() if self.tail else (os.read(process.stdout.fileno(), 1 << 18), False)
             if renamed:
                 self.cut_in_file = False
@@ -186,6 +196,12 @@ class Feed(Ledger, Logged):
         self.tally.check("records whole", not self.rest or self.killed, f"{self.name}: {self.rest[:200]}")
         self.cut_in_file |= bool(self.rest and self.tail)
         self.rest = b""
+
+    def _forget(self, count):
+        if count == 0:
+            return
+        self.tally.check("only a cut record is taken back", count <= len(self.rest), f"{self.name}: {count} bytes")
+        self.rest = self.rest[:-count]
 
     def _take(self, data):
         if self.cut_in_file:

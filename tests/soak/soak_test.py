@@ -15,6 +15,7 @@ for name in ("../tools", "../faults"):
 
 import planted  # noqa: E402
 from binaries import OTHER_MODEL, edge, lines, main  # noqa: E402
+from feed import FileTail  # noqa: E402
 from stream import TEXTS, Ledger  # noqa: E402
 from tally import Failed, Tally  # noqa: E402
 from watch import Watch  # noqa: E402
@@ -44,6 +45,19 @@ def good_soak(folder, *flags):
     assert os.path.getsize(os.path.join(folder, "report.html")) > 1000
     print(f"  {report['requests']} requests, {report['faults']}")
     return report
+
+
+def test_a_record_that_is_taken_back(folder):
+    """One for which the disk had no room, read before its edge made the file end with a whole one."""
+    with open(os.path.join(folder, "out"), "wb", buffering=0) as file:
+        tail = FileTail(file.name)
+        file.write(b"whole\ncut")
+        assert tail.read() == (b"whole\ncut", False) and tail.taken_back() == 0
+        file.truncate(len(b"whole\n"))
+        assert tail.taken_back() == len(b"cut") and tail.taken_back() == 0 and tail.read() == (b"", False)
+        file.seek(0, os.SEEK_END)
+        file.write(b"next\n")
+        assert tail.taken_back() == 0 and tail.read() == (b"next\n", False)
 
 
 def test_in_small(folder):
