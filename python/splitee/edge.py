@@ -17,7 +17,7 @@ from .model import Model
 from .policy import Calls, Policy
 
 # What json.loads() comes to, without looking for an encoding and for spaces first.
-_scan = json.JSONDecoder().scan_once
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _POLL_MS = 20  # for how long at most a wait for a server looks away from an asynchronous input
 
 

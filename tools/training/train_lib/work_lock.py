@@ -8,7 +8,7 @@ import os
 from .data import DataError
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # of file systems that know none
-_held = {}  # path: descriptor
+_held: dict[str, int] = {}  # path: descriptor
 
 
 def _still_named(descriptor, path):
