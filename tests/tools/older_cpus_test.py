@@ -14,7 +14,7 @@ import sys
 from binaries import ANY_PORT, EDGE, MODEL, SERVER, TIMEOUT_S, lines, main, make_texts
 
 EMULATOR = shutil.which("qemu-x86_64")
-# Every target that no later one of them has.
+# The best target that each of them has.
 KERNELS = {"qemu64": "scalar", "Nehalem": "sse4.2", "Haswell-noTSX": "avx2"}
 TEXTS = make_texts(5)
 TOLERANCE = 1e-3  # sums in another order

@@ -77,7 +77,8 @@ class Scheduler {
   // The next batch, which runs from now on; empty where nothing waits. Jobs that have expired may
   // be among them. A worker takes no more than its share of what waits.
   std::vector<Job> take(std::int64_t now_us);
-  // A batch of so much work is over; `run_work` of it was run, in elapsed_us.
+  // A batch that take() gave, of so much work in all, is over; `run_work` of it was run, in
+  // elapsed_us.
   void finished(std::uint64_t work, std::uint64_t run_work, std::int64_t elapsed_us);
 
   std::size_t size() const { return jobs_; }
@@ -129,7 +130,7 @@ class Scheduler {
   Flows flows_;
   std::unordered_map<std::string, Flows::iterator> by_name_;
   std::size_t jobs_ = 0, bytes_ = 0;
-  std::vector<Running> running_;     // batches
+  std::vector<Running> running_;     // batches that were taken
   std::uint64_t quantum_ = 1;        // the costliest job so far: every turn serves at least one
   std::int64_t next_expiry_us_ = 0;  // no job expires before; meaningful where there are jobs
   double us_per_work_ = 0;           // of one worker; 0 before the first measurement
